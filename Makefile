@@ -1,0 +1,59 @@
+# Every target sets up .venv from requirements.lock the first time, and again when the lock changes.
+#
+#   PYTHON   interpreter the environment is made with, 3.11 or newer
+#   CONFIG   configuration files, later ones on top of earlier ones
+#   ARGS     further options: of snakemake for run and figures, of pytest for test
+#
+# A computer without a GPU may save the download of CUDA by pointing pip at CPU builds of torch (PIP_EXTRA_INDEX_URL).
+
+PYTHON ?= python3
+CONFIG ?= config.yaml
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+SNAKEMAKE := $(BIN)/snakemake --cores all
+TORCH := $(shell grep '^torch==' requirements.lock)
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench figures clean-venv
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print the headline row
+	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
+	@$(BIN)/python -m anamnesis.report.headline $(CONFIG)
+
+figures: $(STAMP) ## bring the figures up to date, and what they need
+	$(SNAKEMAKE) figures $(ARGS) --configfile $(CONFIG)
+
+test: $(STAMP) ## run all tests
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(STAMP) ## check style and formatting of Python and Snakemake code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check $(SNAKEFILES)
+
+bench: $(STAMP) ## run every benchmark, one after the other
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+
+clean-venv: ## remove the environment; results stay
+	rm -rf $(VENV)
+
+# torch comes first, so that the build already chosen for this computer satisfies the lock.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "PYTHON=$(PYTHON) is older than 3.11: set PYTHON to a newer interpreter" >&2; exit 1; }
+	@echo "installing the packages of requirements.lock in $(VENV): some minutes, once"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@

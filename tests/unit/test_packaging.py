@@ -1,0 +1,43 @@
+"""The lists of pinned packages agree with each other and name no place of download."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read_lock() -> list[str]:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def names_and_versions(pins: list[str]) -> dict[str, str]:
+    pairs = (pin.split("==") for pin in pins)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs}
+
+
+def test_lock_holds_only_exact_public_versions():
+    for pin in read_lock():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-zA-Z.]*", pin), pin
+
+
+def test_lock_names_no_package_twice():
+    assert len(names_and_versions(read_lock())) == len(read_lock())
+
+
+def test_project_dependencies_are_those_of_the_lock():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    direct = names_and_versions(project["dependencies"] + project["optional-dependencies"]["test"])
+    locked = names_and_versions(read_lock())
+    assert {name: locked.get(name) for name in direct} == direct
+
+
+def test_conda_environment_is_the_lock():
+    environment = yaml.safe_load((ROOT / "envs" / "anamnesis.yaml").read_text(encoding="utf-8"))
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert pip == read_lock(), "copy the pins of requirements.lock to envs/anamnesis.yaml"

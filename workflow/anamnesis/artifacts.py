@@ -1,0 +1,188 @@
+"""Files that are whole or not there: atomic writes, checked reads, the record beside each result, and digests."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from anamnesis.errors import UserError
+
+PACKAGES = ("anamnesis", "torch", "transformers", "peft", "accelerate", "snakemake", "pandas", "pyarrow", "numpy", "scipy")
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that replaces it once the block has ended well, and vanishes otherwise."""
+    path = Path(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            _sync(part)
+            part.chmod(0o666 & ~_umask())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """As ``atomic_path`` for a folder: what was at ``path`` stays until the new folder is complete."""
+    path = Path(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            yield part
+            for file in part.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            part.chmod(0o777 & ~_umask())
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into one line with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left to write {path}: free some (or set `results` to another disk) and run again") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise UserError(f"{path} cannot be written ({error.strerror}): make its folder writable, or set `results` to "
+                            "another one") from error
+        raise
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Mapping) -> None:
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def write_parquet(path: str | Path, frame) -> None:
+    with atomic_path(path) as part:
+        frame.to_parquet(part, index=False, compression="zstd")
+
+
+def read_parquet(path: str | Path, columns=None):
+    """The frame in a parquet file. Raises UserError when the file is missing, cut short or lacks ``columns``."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises several kinds for a damaged file
+        raise _unreadable(path, error) from error
+    missing = [c for c in columns or [] if c not in frame.columns]
+    if missing:
+        raise UserError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
+                        f"{', '.join(map(str, frame.columns))}")
+    return frame
+
+
+def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] | None = None) -> None:
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as part:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=dict(header or {}))
+
+
+def read_tensors(path: str | Path) -> dict:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own kinds for a damaged file
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path, error: Exception) -> UserError:
+    if not Path(path).exists():
+        return UserError(f"{path} does not exist: run the workflow again, or check the path in the configuration")
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(f"{path} cannot be read ({reason}): it is damaged or incomplete; delete it and run again")
+
+
+def digest_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest_json(content) -> str:
+    """SHA-256 of a JSON-able value, independent of key order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def provenance(started: float, **facts) -> dict:
+    """The record that stands beside a result: what made it, from what, where, and at what cost.
+
+    ``started``: time.time() at the beginning of the job. Seconds and peak resident memory (MiB) are this process's.
+    """
+    import resource
+
+    return {
+        "schema": 1,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "git_commit": _git_commit(),
+        "seconds": round(time.time() - started, 2),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        **facts,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit this code runs from, with ``+`` when files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

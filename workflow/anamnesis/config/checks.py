@@ -1,0 +1,153 @@
+"""Rules that involve several keys of the configuration at once; each returns messages, none raises."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from anamnesis.config.models import METHOD_NAMES, Config, Model
+from anamnesis.errors import unknown
+
+RESERVED_MODEL_NAMES = ("models", "tasks", "logs", "benchmarks", "figures")
+"""Directories the workflow itself makes under ``results``; no model may take their names."""
+
+RESERVED_SUITE_NAMES = ("vectors",)
+"""Directories the workflow itself makes under ``results/<model>``."""
+
+TASK_FILE_TYPES = (".parquet", ".jsonl", ".csv")
+
+
+def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
+    """All contradictions between the keys of ``config``, one message each; empty when there are none.
+
+    ``known_tasks`` are the task names that exist besides those of ``data.tasks``.
+    """
+    tasks = sorted({*known_tasks, *config.data.tasks})
+    checks = (
+        _check_names(config),
+        _check_source(config),
+        _check_task_files(config),
+        _check_tasks(config, tasks),
+        _check_orders(config),
+        _check_methods(config),
+        _check_duplicates(config),
+        _check_shots(config),
+    )
+    return [message for check in checks for message in check]
+
+
+def find_task_files(root: str | None) -> dict[str, Path]:
+    """Task name -> file for every ``<task>.parquet`` and ``<benchmark>/<task>.parquet`` under ``root``.
+
+    A file directly under ``root`` wins over one of the same name in a folder; of two folders the first by
+    name wins. Empty when ``root`` is None or not a directory.
+    """
+    if root is None or not Path(root).is_dir():
+        return {}
+    base = Path(root)
+    nested_first = [*sorted(base.glob("*/*.parquet"), reverse=True), *sorted(base.glob("*.parquet"))]
+    return {path.stem: path for path in nested_first}
+
+
+def _check_names(config: Config) -> Iterator[str]:
+    for key, name, reserved in (
+        ("model.name", config.model.name, RESERVED_MODEL_NAMES),
+        ("suite.name", config.suite.name, RESERVED_SUITE_NAMES),
+    ):
+        if name in reserved:
+            yield f"{key} = '{name}': that directory holds other results, use no name of {_join(reserved)}"
+
+
+def _check_source(config: Config) -> Iterator[str]:
+    source, sha256 = config.model.source, config.model.sha256
+    default = Model()
+    if source != default.source and sha256 == default.sha256:
+        yield (
+            f"model.sha256 = '{sha256[:12]}...': this is the digest of {default.source}, "
+            f"set it to that of model.source = '{source}', or to null"
+        )
+
+
+def _check_task_files(config: Config) -> Iterator[str]:
+    root = config.data.root
+    if root is not None and not Path(root).is_dir():
+        yield f"data.root = '{root}': must be an existing directory with .parquet files, or null"
+    for name, task in config.data.tasks.items():
+        if Path(task.path).suffix not in TASK_FILE_TYPES:
+            yield f"data.tasks.{name}.path = '{task.path}': must end in {_join(TASK_FILE_TYPES)}"
+        if task.knowledge is not None and "{input}" not in task.knowledge:
+            yield (
+                f"data.tasks.{name}.knowledge = '{task.knowledge}': must contain {{input}}, "
+                "which stands for the input"
+            )
+
+
+def _check_tasks(config: Config, tasks: Sequence[str]) -> Iterator[str]:
+    listed = [(f"suite.orders[{k}]", order) for k, order in enumerate(config.suite.orders)]
+    listed += [
+        ("suite.held_out", config.suite.held_out),
+        ("vectors.tasks", config.vectors.tasks or ()),
+        ("interventions.sets", config.interventions.sets),
+    ]
+    for key, names in listed:
+        for name in names:
+            if name not in tasks:
+                yield f"{key}: {unknown('task', name, tasks)}"
+
+
+def _check_orders(config: Config) -> Iterator[str]:
+    first, *others = config.suite.orders
+    for k, order in enumerate(others, start=1):
+        if sorted(order) != sorted(first):
+            yield (
+                f"suite.orders[{k}] = [{_join(order)}]: must be a permutation of "
+                f"suite.orders[0] = [{_join(first)}]"
+            )
+    for name in sorted(set(first) & set(config.suite.held_out)):
+        yield f"suite.held_out: '{name}' is also a training task, remove it here or from suite.orders"
+
+
+def _check_methods(config: Config) -> Iterator[str]:
+    for name in config.training.methods:
+        if name not in METHOD_NAMES:
+            yield f"training.methods: {unknown('method', name, METHOD_NAMES)}"
+
+
+def _check_duplicates(config: Config) -> Iterator[str]:
+    listed: list[tuple[str, Iterable[object]]] = [
+        (f"suite.orders[{k}]", order) for k, order in enumerate(config.suite.orders)
+    ]
+    listed += [
+        ("suite.held_out", config.suite.held_out),
+        ("suite.orders", config.suite.orders),
+        ("vectors.tasks", config.vectors.tasks or ()),
+        ("vectors.head_list", config.vectors.head_list or ()),
+        ("interventions.sets", config.interventions.sets),
+        ("interventions.layers", config.interventions.layers or ()),
+        ("training.methods", config.training.methods),
+        ("training.seeds", config.training.seeds),
+        ("evaluation.forms", config.evaluation.forms),
+    ]
+    for key, values in listed:
+        for value, count in Counter(values).items():
+            if count > 1:
+                yield f"{key}: {value!r} is listed {count} times, list it once"
+
+
+def _check_shots(config: Config) -> Iterator[str]:
+    available = config.data.train_examples
+    for key, shots in (
+        ("vectors.shots", config.vectors.shots),
+        ("interventions.shots", config.interventions.shots),
+        ("evaluation.shots", config.evaluation.shots),
+    ):
+        if shots > available:
+            yield (
+                f"{key} = {shots}: demonstrations are training examples, of which there are at most "
+                f"data.train_examples = {available}; lower the one or raise the other"
+            )
+
+
+def _join(names: Iterable[str]) -> str:
+    return ", ".join(names)

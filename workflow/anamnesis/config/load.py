@@ -1,0 +1,111 @@
+"""Reading a configuration: YAML files or a mapping in, a checked :class:`Config` or one line of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from anamnesis.config.checks import find_problems, find_task_files
+from anamnesis.config.describe import describe_errors, show_value
+from anamnesis.config.models import Config
+from anamnesis.errors import UserError, unknown
+
+Source = Mapping[str, Any] | str | Path
+"""A configuration as a mapping (Snakemake's ``config``) or as the path of a YAML file."""
+
+
+def load_config(source: Source | Sequence[Source], known_tasks: Collection[str] | None = None) -> Config:
+    """Read and check a configuration.
+
+    ``source`` is a mapping, a YAML file, or several of them; later ones override earlier ones key by key, and
+    lists as a whole, as Snakemake does with ``--configfile``. ``known_tasks`` are the tasks that exist apart
+    from ``data.tasks``; by default the built-in ones and the files under ``data.root``.
+
+    Raises UserError, one line with every problem found: unknown keys with the nearest valid one, values of
+    the wrong type or out of range with what is allowed, unknown names, keys that contradict each other.
+    """
+    sources = [source] if isinstance(source, Mapping | str | Path) else list(source)
+    merged: dict[str, Any] = {}
+    for part in sources:
+        merged = _merge(merged, _read(part))
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        raise UserError("; ".join(describe_errors(error))) from None
+    if known_tasks is None:
+        known_tasks = {*_builtin_tasks(), *find_task_files(config.data.root)}
+    problems = find_problems(config, known_tasks)
+    if problems:
+        raise UserError("; ".join(problems))
+    return config
+
+
+def config_section(config: Config, *names: str) -> dict[str, Any]:
+    """The named parts of ``config`` as a plain dict of JSON types, for the ``params`` of a rule.
+
+    A name is a section, a key, or a dotted path into a section; what is not named is left out, so that a job
+    depends on nothing else. The nesting is kept:
+
+    ``config_section(config, "seed", "training.lora")`` -> ``{"seed": 0, "training": {"lora": {...}}}``.
+
+    Raises UserError for a name that does not exist.
+    """
+    whole = config.model_dump(mode="json")
+    picked: dict[str, Any] = {}
+    for name in names:
+        source, target = whole, picked
+        *sections, last = name.split(".")
+        for part in sections:
+            source = _child(source, part, name)
+            target = target.setdefault(part, {})
+        target[last] = _child(source, last, name)
+    return picked
+
+
+def _child(section: Any, key: str, path: str) -> Any:
+    if not isinstance(section, dict):
+        raise UserError(f"unknown configuration key '{path}': the key before '{key}' is not a section")
+    if key not in section:
+        raise unknown("configuration key", key, section)
+    return section[key]
+
+
+def _builtin_tasks() -> Collection[str]:
+    from anamnesis.data.builtin import (
+        BUILTIN,
+    )  # only when asked: whoever passes known_tasks needs no data module
+
+    return BUILTIN
+
+
+def _read(source: Source) -> Mapping[str, Any]:
+    if isinstance(source, Mapping):
+        return source
+    try:
+        content = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"configuration file '{source}': {error.strerror}; give the path of a YAML file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"configuration file '{source}' is not valid YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(
+            f"configuration file '{source}' holds {show_value(content)}: must hold 'key: value' lines"
+        )
+    return content
+
+
+def _merge(base: Mapping[str, Any], overriding: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overriding.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if nested else value
+    return merged

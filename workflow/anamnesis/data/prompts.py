@@ -1,0 +1,83 @@
+"""Prompts: how an instruction, demonstrations and an input become text, and text becomes tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamnesis.errors import UserError
+
+
+@dataclass(frozen=True)
+class Template:
+    """The words around inputs and answers: ``{instruction}SEP{input_label} x\\n{output_label} y SEP …``."""
+
+    input_label: str = "Input:"
+    output_label: str = "Output:"
+    separator: str = "\n\n"
+
+    def render(self, instruction: str | None, demonstrations: Iterable[tuple[str, str]], query: str) -> str:
+        """A prompt that ends where the answer begins. Without instruction, its paragraph is left out."""
+        shots = [f"{self.input_label} {x}\n{self.output_label} {y}" for x, y in demonstrations]
+        parts = ([instruction] if instruction else []) + shots + [f"{self.input_label} {query}\n{self.output_label}"]
+        return self.separator.join(parts)
+
+
+def answer_text(answer: str) -> str:
+    """An answer as it follows a prompt: after one space."""
+    return f" {answer}"
+
+
+def generator(seed: int, *purpose: object) -> np.random.Generator:
+    """A random generator of its own for each (seed, purpose), so that no result depends on what else was drawn."""
+    import zlib
+
+    return np.random.default_rng([seed, *(zlib.crc32(str(p).encode()) for p in purpose)])
+
+
+def draw_demonstrations(rng: np.random.Generator, pool: Sequence[tuple[str, str]], shots: int, avoid: str, task: str) -> list:
+    """``shots`` different pairs from ``pool``, none with the query ``avoid`` as its input.
+
+    Raises UserError when the pool is too small.
+    """
+    order = [i for i in rng.permutation(len(pool)) if pool[i][0] != avoid][:shots]
+    if len(order) < shots:
+        raise UserError(f"task '{task}' has {len(pool)} examples to draw demonstrations from but shots is {shots}: lower the "
+                        "number of shots or give the task more training examples")
+    return [pool[i] for i in order]
+
+
+def shuffle_labels(rng: np.random.Generator, demonstrations: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The same demonstrations with their answers permuted, so that the task can no longer be read off them.
+
+    With two or more different answers the result differs from the original order.
+    """
+    answers = [y for _, y in demonstrations]
+    if len(set(answers)) > 1:
+        while True:
+            permuted = [answers[i] for i in rng.permutation(len(answers))]
+            if permuted != answers:
+                break
+    else:
+        permuted = answers
+    return [(x, y) for (x, _), y in zip(demonstrations, permuted, strict=True)]
+
+
+def encode_pairs(tokenizer, contexts: Sequence[str], continuations: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each (context, continuation), split where the context ends.
+
+    The continuation's ids are those of the whole text beyond the context's length, so that the text is tokenised as
+    the model would meet it. Raises UserError when a continuation gets no token.
+    """
+    if not contexts:
+        return []
+    heads = tokenizer(list(contexts)).input_ids
+    wholes = tokenizer([c + a for c, a in zip(contexts, continuations, strict=True)]).input_ids
+    pairs = []
+    for head, whole, answer in zip(heads, wholes, continuations, strict=True):
+        if len(whole) <= len(head):
+            raise UserError(f"the answer {answer!r} gets no token of its own after its prompt: check the task's targets")
+        pairs.append((whole[: len(head)], whole[len(head) :]))
+    return pairs

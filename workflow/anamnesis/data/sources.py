@@ -1,0 +1,295 @@
+"""One task, wherever it comes from, as the uniform frame: a user's file, a folder of benchmarks, or built in.
+
+Columns of the frame: split, example_id, instruction, input, target, choices, label, knowledge_prompt,
+knowledge_target, knowledge_choices (see :mod:`anamnesis.data.builtin`). Files are checked row by row;
+whatever is left out or altered on the way is counted in a log line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from anamnesis.data.builtin import BUILTIN, COLUMNS, SPLITS, builtin_task
+from anamnesis.data.examples import Example, read_example, read_split, with_letters
+from anamnesis.data.files import RawRow, read_rows
+from anamnesis.data.instructions import Form, complete_instruction, default_instruction
+from anamnesis.data.prompts import generator
+from anamnesis.errors import UserError, unknown
+
+VALIDATION_SHARE, TEST_SHARE = 0.10, 0.20
+INSTRUCTION_COLUMNS = ("instruction", "definition", "task_description")
+"""Columns of a benchmark file that may hold the instruction; the first one present counts."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Where a task comes from. ``name`` is without folder; ``path`` is its file, None when built in."""
+
+    name: str
+    kind: Literal["user", "folder", "built-in"]
+    path: Path | None = None
+
+
+def find_task(name: str, data_config: Mapping[str, Any]) -> TaskSource:
+    """Where the task ``name`` comes from: ``data.tasks``, then a file under ``data.root``, then built in.
+
+    ``name`` may be ``benchmark/task`` for a file ``<root>/benchmark/task.parquet``; a file directly under the
+    root wins over one in a folder. Raises UserError for an unknown name, a name found in several folders, and
+    a ``root`` that is not a directory.
+    """
+    tasks = data_config.get("tasks") or {}
+    if name in tasks:
+        return TaskSource(name, "user", Path(tasks[name]["path"]))
+    files = _folder_files(data_config.get("root"))
+    found = [name] if name in files else [key for key in files if key.endswith(f"/{name}")]
+    if len(found) > 1:
+        raise UserError(
+            f"task '{name}' is ambiguous: data.root = '{data_config['root']}' has {' and '.join(found)}; "
+            "use the name with its folder, or set data.root to one of the folders"
+        )
+    if found:
+        return TaskSource(files[found[0]].stem, "folder", files[found[0]])
+    if name in BUILTIN:
+        return TaskSource(name, "built-in")
+    raise unknown("task", name, sorted({*tasks, *_short_names(files), *BUILTIN}))
+
+
+def load_task(name: str, data_config: Mapping[str, Any], seed: int) -> pd.DataFrame:
+    """The uniform frame of a task, one row per example.
+
+    ``data_config`` is the section ``data`` of the configuration. A split with more rows than
+    ``<split>_examples`` is sampled with a generator of its own for (seed, task, split); a smaller sample is
+    the beginning of a larger one. For files, ``example_id`` is the split and the row number in the file. Text
+    columns have dtype object with None where they do not apply; ``label`` is a nullable integer.
+
+    Raises UserError naming file, row, column and remedy for anything wrong in a file, and as ``find_task``.
+    """
+    source = find_task(name, data_config)
+    sizes = {split: int(data_config[f"{split}_examples"]) for split in SPLITS}
+    if source.path is None:
+        return builtin_task(source.name, seed, sizes)
+    rows = read_rows(source.path)
+    if source.kind == "user":
+        examples = _user_examples(rows, data_config["tasks"][name])
+    else:
+        examples = _folder_examples(rows, source.name)
+    pools = _make_pools(examples, source.path)
+    return _sample(pools, sizes, seed, source.name)
+
+
+def _folder_files(root: str | None) -> dict[str, Path]:
+    """Path below ``root`` without the ending -> file, for every parquet file that is not hidden."""
+    if root is None:
+        return {}
+    base = Path(root)
+    if not base.is_dir():
+        raise UserError(f"data.root = '{root}' is not a directory: give one that exists, or null")
+    below = [path.relative_to(base) for path in sorted(base.rglob("*.parquet"))]
+    visible = [path for path in below if not any(part.startswith(".") for part in path.parts)]
+    return {path.with_suffix("").as_posix(): base / path for path in visible}
+
+
+def _short_names(files: Mapping[str, Path]) -> list[str]:
+    """The names by which files can be asked for: without folder where that is unambiguous."""
+    stems = [path.stem for path in files.values()]
+    return [path.stem if stems.count(path.stem) == 1 else key for key, path in files.items()]
+
+
+def _require(rows: Sequence[RawRow], columns: Sequence[str]) -> set[str]:
+    """All columns of the file. Raises UserError when one of ``columns`` is not among them."""
+    present = dict.fromkeys(column for row in rows for column in row.values)
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise UserError(
+            f"{rows[0].path}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing (the file has "
+            f"{', '.join(map(str, present))}); add or rename"
+        )
+    return set(present)
+
+
+# ---------------------------------------------------------------- a user's own file
+
+
+def _user_examples(rows: Sequence[RawRow], settings: Mapping[str, Any]) -> list[Example]:
+    """The examples of a user's file, with the instruction and knowledge template of the configuration.
+
+    The label follows from target and choices; a column of that name is not read.
+    """
+    columns = _require(rows, ("input", "target"))
+    template = settings.get("knowledge")
+    examples = []
+    for row in rows:
+        values = {**row.values, "label": None}
+        if template is not None:
+            values["knowledge_prompt"] = template.replace("{input}", row.text("input"))
+        split = read_split(row) if "split" in columns else ""
+        examples.append(read_example(replace(row, values=values), split, settings["instruction"]))
+    bare = [row for row, example in zip(rows, examples, strict=True) if not example.choices]
+    if bare and len(bare) < len(rows):
+        raise bare[0].error("choices", "is empty but not in all rows; give choices to all rows or to none")
+    return examples if "split" in columns else _divide(examples, rows[0].path)
+
+
+def _divide(examples: Sequence[Example], path: Path) -> list[Example]:
+    """70 % train, 10 % validation, 20 % test by a digest of the input, so that equal inputs stay together."""
+    inputs = _in_digest_order(examples)
+    if len(inputs) < len(SPLITS):
+        raise UserError(
+            f"{path}: {len(inputs)} different inputs cannot be divided into train, validation and test; "
+            "give at least 3, or say the split of each row in a column 'split'"
+        )
+    n_test, n_validation = _count(TEST_SHARE, inputs), _count(VALIDATION_SHARE, inputs)
+    splits = dict.fromkeys(inputs, "train")
+    splits |= dict.fromkeys(inputs[:n_test], "test")
+    splits |= dict.fromkeys(inputs[n_test : n_test + n_validation], "validation")
+    return [replace(example, split=splits[example.input]) for example in examples]
+
+
+def _in_digest_order(examples: Sequence[Example]) -> list[str]:
+    """The different inputs in an order that depends on nothing but their texts."""
+    return sorted({e.input for e in examples}, key=lambda text: hashlib.sha256(text.encode()).digest())
+
+
+def _count(share: float, inputs: Sequence[str]) -> int:
+    return max(1, round(share * len(inputs)))
+
+
+# ---------------------------------------------------------------- a benchmark file of data.root
+
+
+def _folder_examples(rows: Sequence[RawRow], name: str) -> list[Example]:
+    """The examples of a benchmark file: answers cut short, instructions filled in, options under letters."""
+    columns = _require(rows, ("split", "input", "target"))
+    column = next((c for c in INSTRUCTION_COLUMNS if c in columns), None)
+    rows = _with_short_answers(_without_unusable(rows))
+    checked = [read_example(row, read_split(row)) for row in rows]
+    form = _recognise_form(checked)
+    classes = max((e.choices for e in checked), key=len) if form == "classes" else []
+    examples = []
+    for row, example in zip(rows, checked, strict=True):
+        own = row.optional_text(column) if column else None
+        if own is None:
+            instruction = default_instruction(name, form, classes)
+        else:
+            instruction = complete_instruction(own, form, classes)
+        example = replace(example, instruction=instruction)
+        examples.append(with_letters(example, row) if form == "options" else example)
+    return examples
+
+
+def _without_unusable(rows: Sequence[RawRow]) -> list[RawRow]:
+    """Leave out rows without a choice to make where others have one, and training rows of another test set.
+
+    The latter are those that the file marks in a column ``in_heldout_test``.
+    """
+    counts = [len(choices) if isinstance(choices := row.get("choices"), list) else 0 for row in rows]
+    if max(counts) > 1:
+        usable = [row for row, count in zip(rows, counts, strict=True) if count > 1]
+        _log_dropped(rows, usable, "have no two choices, as the others have")
+        rows = usable
+    own = [row for row in rows if row.get("in_heldout_test") is not True or row.get("split") == "test"]
+    _log_dropped(rows, own, "are outside test but marked in_heldout_test")
+    return own
+
+
+def _with_short_answers(rows: Sequence[RawRow]) -> list[RawRow]:
+    """Reduce answers with a reasoning of several lines to what can be scored, and count them in the log.
+
+    That is the column ``final_answer`` where the file has one, or the choice that is the answer's first line.
+    """
+    shortened = [_with_short_answer(row) for row in rows]
+    changed = sum(new is not old for new, old in zip(shortened, rows, strict=True))
+    if changed:
+        logger.warning("%s: %d answers are cut to the final answer, without reasoning", rows[0].path, changed)
+    return shortened
+
+
+def _with_short_answer(row: RawRow) -> RawRow:
+    target = row.get("target")
+    if not isinstance(target, str) or "\n" not in target.strip():
+        return row
+    short, first = row.optional_text("final_answer"), target.strip().split("\n")[0].strip()
+    if short is None and first in (row.texts("choices") or ()):
+        short = first
+    return row if short is None else replace(row, values={**row.values, "target": short})
+
+
+def _recognise_form(examples: Sequence[Example]) -> Form:
+    if not all(example.choices for example in examples):
+        return "open"
+    names = {choice for example in examples for choice in example.choices}
+    if len(names) == max(len(set(example.choices)) for example in examples):
+        return "classes"
+    if all(choice in example.input for example in examples for choice in example.choices):
+        return "in_input"
+    return "options"
+
+
+# ---------------------------------------------------------------- splits, samples, frame
+
+
+def _make_pools(examples: Sequence[Example], path: Path) -> dict[str, list[Example]]:
+    """The examples of each split, no input in two of them; validation is taken out of train when missing."""
+    pools = {split: [e for e in examples if e.split == split] for split in SPLITS}
+    for split in ("train", "test"):
+        if not pools[split]:
+            found = ", ".join(s for s in SPLITS if pools[s]) or "none"
+            raise UserError(f"{path}: no row of split '{split}' (there: {found}); mark some rows '{split}'")
+    for split, others in (("validation", ("test",)), ("train", ("test", "validation"))):
+        taken = {example.input for other in others for example in pools[other]}
+        kept = [example for example in pools[split] if example.input not in taken]
+        dropped = len(pools[split]) - len(kept)
+        if dropped:
+            reason = f"their input is also in {' or '.join(others)}"
+            logger.warning("%s: %d rows of %s are dropped: %s", path, dropped, split, reason)
+        pools[split] = kept
+    if not pools["train"]:
+        raise UserError(f"{path}: no rows left in train: each has an input of another split; add others")
+    if not pools["validation"]:
+        _carve_validation(pools, path)
+    several = sum("\n" in example.target for example in examples)
+    if several:
+        logger.warning("%s: %d targets have several lines, a generated answer has one", path, several)
+    return pools
+
+
+def _carve_validation(pools: dict[str, list[Example]], path: Path) -> None:
+    """Move a tenth of the training inputs, at least one, to validation; chosen by a digest of the input."""
+    inputs = _in_digest_order(pools["train"])
+    if len(inputs) < 2:
+        raise UserError(
+            f"{path}: no rows left for validation, and train has one input only; add rows of either split"
+        )
+    chosen = set(inputs[: _count(VALIDATION_SHARE, inputs)])
+    pools["validation"] = [replace(e, split="validation") for e in pools["train"] if e.input in chosen]
+    pools["train"] = [example for example in pools["train"] if example.input not in chosen]
+    counts = len(pools["validation"]), len(pools["train"])
+    logger.info("%s: no validation rows: %d of train are set apart for it, %d stay", path, *counts)
+
+
+def _log_dropped(before: Sequence[RawRow], after: Sequence[RawRow], reason: str) -> None:
+    dropped = len(before) - len(after)
+    if dropped:
+        logger.warning("%s: %d rows are dropped: they %s", before[0].path, dropped, reason)
+
+
+def _sample(
+    pools: Mapping[str, list[Example]], sizes: Mapping[str, int], seed: int, name: str
+) -> pd.DataFrame:
+    rows = []
+    for split in SPLITS:
+        order = generator(seed, name, split).permutation(len(pools[split]))[: sizes[split]]
+        for example in (pools[split][i] for i in order):
+            cells = {column: getattr(example, column) for column in COLUMNS if column != "example_id"}
+            rows.append(cells | {"example_id": f"{split}-{example.row:04d}"})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    return frame.astype({"label": "Int64"})

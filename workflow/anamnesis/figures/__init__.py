@@ -1,0 +1,9 @@
+"""Figures as pure functions from a frame to a matplotlib figure, in one style; no file is read here."""
+
+from anamnesis.figures.bars import summary_bars
+from anamnesis.figures.curves import accuracy_curves
+from anamnesis.figures.heads import head_effects
+from anamnesis.figures.interventions import interventions
+from anamnesis.figures.style import method_colour, save_figure
+
+__all__ = ["accuracy_curves", "head_effects", "interventions", "method_colour", "save_figure", "summary_bars"]

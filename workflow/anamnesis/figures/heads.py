@@ -1,0 +1,82 @@
+"""Causal effect of every attention head, and the heads chosen for the instruction vector."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from anamnesis.errors import UserError
+from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.figures.style import INK, MUTED, WIDTH, styled
+
+_MOST_BARS = 15
+
+
+def head_effects(frame: pd.DataFrame) -> Figure:
+    """Heat map of the mean causal effect, layer by head, with the selected heads outlined and listed with their error.
+
+    Parameters
+    ----------
+    frame : ``rank, layer, head, effect, standard_error, n_prompts, n_tasks, selected``, one row per head. Effect: change
+        of the probability of the right answer (eq. 2 of Jiang et al. 2024), mean over tasks.
+
+    The colour scale is symmetric about zero. Raises UserError for an empty frame or one that lacks a column.
+    """
+    require_columns(frame, ["rank", "layer", "head", "effect", "standard_error", "selected"], "table of heads")
+    if frame.empty:
+        raise UserError("the table of heads is empty: there is nothing to draw")
+    grid = frame.pivot(index="head", columns="layer", values="effect").sort_index()
+    listed = frame[frame["selected"].astype(bool)].sort_values("rank").head(_MOST_BARS)
+    with styled():
+        height = min(4.6, max(2.7, 0.9 + 0.16 * max(len(grid), len(listed))))
+        figure = plt.figure(figsize=(WIDTH, height), layout="constrained")
+        if len(listed):
+            left, right = figure.subplots(1, 2, width_ratios=[2.55, 1.0])
+            _draw_bars(right, listed, int(frame["selected"].sum()))
+        else:
+            left = figure.subplots()
+        _draw_map(figure, left, grid, frame)
+    return figure
+
+
+def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFrame) -> None:
+    limit = float(frame["effect"].abs().max()) or 1.0
+    layers, heads = list(grid.columns), list(grid.index)
+    image = axes.imshow(grid.to_numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", origin="lower",
+                        interpolation="nearest")  # fmt: skip
+    for row in frame[frame["selected"].astype(bool)].itertuples():
+        corner = (layers.index(row.layer) - 0.5, heads.index(row.head) - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.0, clip_on=False, zorder=3))
+    axes.grid(False)
+    for axis, values in ((axes.xaxis, layers), (axes.yaxis, heads)):
+        step = max(1, round(len(values) / 10))
+        axis.set_ticks(range(0, len(values), step), [str(int(v)) for v in values[::step]])
+    axes.set_xlabel("Layer")
+    axes.set_ylabel("Head")
+    axes.set_title("Mean causal effect of each head", fontweight="bold")
+    bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=28, fraction=0.045)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=6.5, length=2)
+    bar.set_label("Δ probability of the answer", fontsize=7)
+
+
+def _draw_bars(axes: Axes, listed: pd.DataFrame, selected: int) -> None:
+    places = range(len(listed))
+    colours = ["#b2182b" if effect >= 0 else "#2166ac" for effect in listed["effect"]]
+    axes.barh(places, listed["effect"], color=colours, height=0.68, alpha=0.85)
+    axes.errorbar(listed["effect"], places, xerr=listed["standard_error"].fillna(0.0), fmt="none", ecolor=INK,
+                  elinewidth=0.8, capsize=1.6, capthick=0.8)  # fmt: skip
+    names = [f"{int(layer)}.{int(head)}" for layer, head in zip(listed["layer"], listed["head"], strict=True)]
+    axes.set_yticks(list(places), names)
+    axes.invert_yaxis()
+    axes.grid(True, axis="x")
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.axvline(0, color=MUTED, linewidth=0.6)
+    axes.locator_params(axis="x", nbins=4)
+    axes.set_xlabel("Effect ± s.e.")
+    shown = f"Top {selected}" if selected == len(listed) else f"Top {len(listed)} of {selected} selected"
+    axes.set_title(f"{shown} (layer.head)", fontweight="bold")

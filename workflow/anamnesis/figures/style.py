@@ -1,0 +1,107 @@
+"""The look of all figures, and the one way to save them.
+
+Importing this module selects the Agg canvas: figures are files here, never windows. Nothing in it needs torch, so
+figures can be drawn again from their CSV on any machine.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pandas as pd  # noqa: E402
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+WIDTH = 7.0  # inches: the text width of one printed page
+PNG_DPI = 200
+INK, MUTED, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+
+# One colour per method in every figure, told apart by the common kinds of colour blindness (after Okabe & Ito 2008
+# and Tol 2021): a method and its guided twin always differ in hue and in lightness.
+METHOD_COLOURS: Mapping[str, str] = {
+    "before training": "#6b6b6b",
+    "inclora": "#d55e00", "inclora-ivg": "#0072b2",
+    "seqlora": "#b8860b", "seqlora-ivg": "#332288",
+    "ewc": "#e69f00", "ewc-ivg": "#117733",
+    "lwf": "#cc79a7", "lwf-ivg": "#44607a",
+    "olora": "#a3a500", "olora-ivg": "#882255",
+    "replay": "#56b4e9", "replay-ivg": "#7f3b08",
+    "fvg": "#009e73", "fvg-ivg": "#5e3c99",
+    "jfa": "#ddaa77", "jfa-ivg": "#225555",
+}  # fmt: skip
+_OTHER_COLOURS = ("#999933", "#aa4499", "#1b7837", "#4477aa", "#994455", "#777777")
+
+CONDITION_COLOURS: Mapping[str, str] = {
+    "add": "#0072b2", "remove": "#d55e00", "random": "#8c8c8c", "none": "#222222", "few-shot": "#009e73",
+}  # fmt: skip
+
+RC = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same glyphs
+    "font.size": 8.0, "axes.titlesize": 8.0, "axes.labelsize": 8.0, "xtick.labelsize": 7.0, "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.5, "figure.titlesize": 9.5, "axes.titleweight": "normal", "axes.titlelocation": "left",
+    "axes.edgecolor": MUTED, "axes.linewidth": 0.6, "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5, "ytick.major.size": 2.5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y",
+    "axes.axisbelow": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.6, "lines.linewidth": 1.4,
+    "legend.frameon": False, "figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 100,
+    "pdf.fonttype": 42, "axes.unicode_minus": True, "hatch.linewidth": 0.6,
+}  # fmt: skip
+
+
+def styled() -> AbstractContextManager[None]:
+    """A context in which matplotlib starts from its own defaults plus this project's settings, whatever the user has."""
+    return plt.style.context(["default", RC])
+
+
+def method_colour(method: str, methods: Iterable[str] = ()) -> str:
+    """The fixed colour of a method; one that is not in the palette gets a spare colour by its place among ``methods``."""
+    if method in METHOD_COLOURS:
+        return METHOD_COLOURS[method]
+    strangers = sorted(set(methods) - set(METHOD_COLOURS)) or [method]
+    place = strangers.index(method) if method in strangers else 0
+    return _OTHER_COLOURS[place % len(_OTHER_COLOURS)]
+
+
+def readable(name: str) -> str:
+    """A set's or task's name as printed in figures: underscores become spaces."""
+    return str(name).replace("_", " ")
+
+
+def save_figure(figure: Figure, frame: pd.DataFrame, stem: str | Path) -> tuple[Path, Path, Path]:
+    """Write ``<stem>.pdf``, ``<stem>.png`` and ``<stem>.csv`` (the data shown) and close the figure.
+
+    Each file is written beside its place and renamed into it, so no reader sees half a file, and carries no date or
+    version: the same figure gives the same bytes.
+
+    Returns the three paths (PDF, PNG, CSV). Raises OSError when the disk refuses; nothing half-written stays behind.
+    """
+    stem = Path(stem)
+    pdf, png, csv = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png", ".csv"))
+    with styled():
+        _replace(pdf, lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Producer": None}))
+        _replace(png, lambda path: figure.savefig(path, format="png", dpi=PNG_DPI, metadata={"Software": None}))
+    _replace(csv, lambda path: frame.to_csv(path, index=False, lineterminator="\n"))
+    plt.close(figure)
+    return pdf, png, csv
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

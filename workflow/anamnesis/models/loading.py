@@ -1,0 +1,55 @@
+"""Loading a snapshot and the adapters trained on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anamnesis.errors import UserError
+
+
+def choose_device(name: str) -> str:
+    """'cuda' or 'cpu' for 'auto'; otherwise ``name`` itself. Raises UserError for CUDA on a machine without it."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"model.device is '{name}' but torch finds no CUDA device: use auto or cpu")
+    return name
+
+
+def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto"):
+    """(model in evaluation mode, tokenizer) from a snapshot folder. ``dtype``: float32, bfloat16, float16 or auto."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    snapshot = Path(snapshot)
+    if not (snapshot / "config.json").exists():
+        raise UserError(f"{snapshot} is not a model snapshot (no config.json): run the rule prepare_model again")
+    kind = "auto" if dtype == "auto" else getattr(torch, dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False,
+                                                     use_safetensors=True, dtype=kind)
+    except Exception as error:  # a cut file fails in safetensors, json or transformers: one remedy for all
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"the model snapshot {snapshot} cannot be read ({reason}): delete it and run again") from error
+    return model.to(choose_device(device)).eval(), tokenizer
+
+
+def merge_adapters(model, adapters: Sequence[Path]):
+    """The model with PEFT adapters merged into its weights, in the order given."""
+    from peft import PeftModel
+
+    for adapter in adapters:
+        adapter = Path(adapter)
+        if not (adapter / "adapter_config.json").exists():
+            raise UserError(f"{adapter} is not a PEFT adapter (no adapter_config.json): train its stage again")
+        try:
+            model = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
+        except Exception as error:  # cut file, other shapes, missing modules: the remedy is the same
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"the adapter {adapter} cannot be loaded on this model ({reason}): it is damaged or belongs to "
+                            "another model; delete its stage folder and run again") from error
+    return model.eval()

@@ -1,0 +1,267 @@
+"""Attention over packed trees.
+
+The function below is registered with transformers under the name ``anamnesis`` and used only while a *layout* is
+active (a context variable, so that nothing has to be passed through a model's own code). A layout says which keys each
+query of the packed row may see. Everything else of the model runs unchanged, whatever its architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from anamnesis.errors import UserError
+from anamnesis.prefix.pack import Pack, Tree
+
+NAME = "anamnesis"
+GROUP_WASTE = 1.15  # trees share one attention call while padding costs less than this factor
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an attention layer hands over besides queries, keys and values."""
+
+    layer: int
+    scale: float
+    dropout: float
+    window: int | None  # sliding window in tokens, or None
+    softcap: float | None
+
+
+class Layout(Protocol):
+    """Which keys each query sees. Shapes of the row: query (n_heads, N, head_dim), key/value (n_kv_heads, N, head_dim)."""
+
+    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+        """Attention output (N, n_heads, head_dim)."""
+
+
+_active: ContextVar[tuple[Layout, list] | None] = ContextVar("anamnesis_layout", default=None)
+
+
+@contextmanager
+def layout(model, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
+    """Run ``model`` under ``chosen``; yields the list that fills with the attention modules in the order of their calls."""
+    calls: list[torch.nn.Module] = []
+    before = model.config._attn_implementation
+    token = _active.set((chosen, calls))
+    model.set_attn_implementation(NAME)
+    try:
+        yield calls
+    finally:
+        model.set_attn_implementation(before)
+        _active.reset(token)
+
+
+def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **options):
+    """Transformers attention function: query (1, n_heads, N, head_dim) -> output (1, N, n_heads, head_dim)."""
+    active = _active.get()
+    if active is None:
+        raise RuntimeError("the attention function 'anamnesis' runs only inside anamnesis.prefix.attention.layout")
+    chosen, calls = active
+    if options.get("s_aux") is not None or options.get("position_bias") is not None:
+        raise UserError(f"{type(module).__name__} uses attention sinks or a position bias, which the shared-prefix "
+                        "engine does not cover: use a model with plain, sliding-window or soft-capped attention")
+    call = Call(len(calls), query.shape[-1] ** -0.5 if scaling is None else float(scaling), dropout,
+                options.get("sliding_window"), options.get("softcap"))
+    calls.append(module)
+    return chosen.attend(query[0], key[0], value[0], call)[None], None
+
+
+AttentionInterface.register(NAME, tree_attention)
+
+
+# --- static trees -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trees of like size that share one attention call.
+
+    ``index`` (B, n): the row index of each token, padded with the tree's first token; ``sees`` (B, n, n): True where a
+    query sees a key, None when plain causal attention is right.
+    """
+
+    index: torch.Tensor
+    sees: torch.Tensor | None
+
+
+def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Tensor]:
+    """The groups of a pack and, for each token of the row, its place in the concatenated (padded) group outputs."""
+    order = sorted(range(len(pack.trees)), key=lambda i: pack.trees[i].size)
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and pack.trees[i].size <= GROUP_WASTE * pack.trees[batches[-1][0]].size:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    groups, place, offset = [], torch.empty(pack.size, dtype=torch.long), 0
+    for batch in batches:
+        n = max(pack.trees[i].size for i in batch)
+        index = torch.zeros(len(batch), n, dtype=torch.long)
+        for b, i in enumerate(batch):
+            size, start = pack.trees[i].size, pack.starts[i]
+            index[b, :] = start
+            index[b, :size] = torch.arange(start, start + size)
+            place[start : start + size] = offset + b * n + torch.arange(size)
+        chains = all(pack.trees[i].is_chain for i in batch)
+        sees = None if chains else torch.stack([tree_mask(pack.trees[i], n) for i in batch]).to(device)
+        groups.append(Group(index.to(device), sees))
+        offset += len(batch) * n
+    return groups, place.to(device)
+
+
+def tree_mask(tree: Tree, n: int) -> torch.Tensor:
+    """(n, n) booleans: a token sees its ancestors and itself. Rows beyond the tree see themselves only."""
+    sees = torch.eye(n, dtype=torch.bool)
+    trunk = len(tree.trunk)
+    sees[:trunk, :trunk] = torch.ones(trunk, trunk, dtype=torch.bool).tril()
+    start = trunk
+    for branch in tree.branches:
+        end = start + len(branch)
+        sees[start:end, :trunk] = True
+        sees[start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).tril()
+        start = end
+    return sees
+
+
+class ForestLayout:
+    """Attention of a pack's trees, each seeing the shared prefix (if any) and its own path."""
+
+    def __init__(self, pack: Pack, device: torch.device, record: bool = False):
+        self.pack, self.record = pack, record
+        self.groups, self.place = group_trees(pack, device)
+        self.positions = pack.positions.to(device)
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self._masks: dict = {}
+
+    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+        if self.record:
+            self.keys.append(key)
+            self.values.append(value)
+        outputs = [self._attend_group(g, query, key, value, call) for g in range(len(self.groups))]
+        flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return flat if flat.shape[0] == len(self.place) and len(self.pack.trees) == 1 else flat[self.place]
+
+    def _attend_group(self, g: int, query, key, value, call: Call) -> torch.Tensor:
+        index = self.groups[g].index
+        batch, n = index.shape
+        if len(self.pack.trees) == 1:  # the row is the tree: nothing to gather
+            q, k, v = query[None], key[None], value[None]
+        else:
+            q, k, v = (x[:, index].transpose(0, 1) for x in (query, key, value))
+        if self.pack.prefix is not None:
+            k, v = (torch.cat([p.to(x.dtype).expand(batch, -1, -1, -1), x], 2)
+                    for p, x in ((self.pack.prefix.keys[call.layer][None], k), (self.pack.prefix.values[call.layer][None], v)))
+        out = masked_attention(q, k, v, self._mask(g, call.window), call)
+        return out.transpose(1, 2).reshape(batch * n, query.shape[0], query.shape[-1])
+
+    def _mask(self, g: int, window: int | None) -> torch.Tensor | None:
+        """(B, 1, n, prefix + n) booleans, or None where plain causal attention is right."""
+        group = self.groups[g]
+        before = self.pack.prefix.length if self.pack.prefix else 0
+        batch, n = group.index.shape
+        if window is not None and window >= before + n:
+            window = None
+        if group.sees is None and window is None and not before:
+            return None
+        if (g, window) not in self._masks:
+            sees = group.sees
+            if sees is None:
+                sees = torch.ones(n, n, dtype=torch.bool, device=group.index.device).tril().expand(batch, n, n)
+            sees = torch.cat([sees.new_ones(batch, n, before), sees], 2)
+            if window is not None:
+                at = self.positions[group.index]
+                keys = torch.cat([torch.arange(before, device=at.device).expand(batch, before), at], 1)
+                sees = sees & (at[:, :, None] - keys[:, None, :] < window)
+                sees[:, torch.arange(n), before + torch.arange(n)] = True
+            self._masks[g, window] = sees[:, None]
+        return self._masks[g, window]
+
+
+def masked_attention(query, key, value, mask, call: Call) -> torch.Tensor:
+    """(B, n_heads, n, d) attention with grouped keys; ``mask`` None is causal, otherwise True where a key is seen."""
+    if call.softcap is not None:
+        return _capped_attention(query, key, value, mask, call)
+    grouped = query.shape[1] != key.shape[1]
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=call.dropout,
+                                        is_causal=mask is None, scale=call.scale, enable_gqa=grouped)
+
+
+def _capped_attention(query, key, value, mask, call: Call) -> torch.Tensor:
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = query @ key.transpose(-1, -2) * call.scale
+    scores = call.softcap * torch.tanh(scores / call.softcap)
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    weights = scores.masked_fill(~mask, -math.inf).float().softmax(-1).to(query.dtype)
+    return torch.nn.functional.dropout(weights, call.dropout, call.dropout > 0) @ value
+
+
+# --- rows that read several blocks of keys without copying them -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """Keys and values seen by rows. ``key``, ``value``: (T, n_kv_heads, n, d) with T = 1 (seen by the rows of every
+    tree) or T = number of trees, or (T, R, n_kv_heads, n, d) when each row has keys of its own.
+    ``sees``: booleans that broadcast to (T, R, m, n), or None when all is seen."""
+
+    key: torch.Tensor
+    value: torch.Tensor
+    sees: torch.Tensor | None = None
+
+
+def attend_blocks(query: torch.Tensor, blocks: Sequence[Block], call: Call) -> torch.Tensor:
+    """One softmax over several blocks of keys, none of which is copied or expanded.
+
+    ``query``: (T, R, m, n_heads, d), R rows of m tokens for each of T trees. Returns the same shape.
+    """
+    trees, rows, m, n_heads, d = query.shape
+    kv = blocks[0].key.shape[-3]
+    q = query.reshape(trees, rows, m, kv, n_heads // kv, d).permute(0, 3, 1, 4, 2, 5)  # T, kv, R, G, m, d
+    scores = []
+    for block in blocks:
+        s = _scores(q, block.key) * call.scale
+        if call.softcap is not None:
+            s = call.softcap * torch.tanh(s / call.softcap)
+        if block.sees is not None:
+            s = s.masked_fill(~block.sees[:, None, :, None], -math.inf)
+        scores.append(s)
+    weights = torch.cat(scores, -1).softmax(-1, dtype=torch.float32).to(query.dtype)
+    parts = weights.split([s.shape[-1] for s in scores], -1)
+    out = sum(_mix(w, block.value) for w, block in zip(parts, blocks, strict=True))
+    return out.permute(0, 2, 4, 1, 3, 5).reshape(trees, rows, m, n_heads, d)
+
+
+def _scores(q: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """(T, kv, R, G, m, d) queries against a block's keys -> (T, kv, R, G, m, n)."""
+    trees, kv, rows, groups, m, d = q.shape
+    if key.dim() == 5:  # keys of each row
+        k = key.transpose(1, 2).transpose(-1, -2)
+        return (q.reshape(trees, kv, rows, groups * m, d) @ k).view(trees, kv, rows, groups, m, -1)
+    if key.shape[0] == trees:
+        return (q.reshape(trees, kv, -1, d) @ key.transpose(-1, -2)).view(trees, kv, rows, groups, m, -1)
+    flat = q.transpose(0, 1).reshape(kv, -1, d) @ key[0].transpose(-1, -2)
+    return flat.view(kv, trees, rows, groups, m, -1).transpose(0, 1)
+
+
+def _mix(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(T, kv, R, G, m, n) weights over a block's values -> (T, kv, R, G, m, d)."""
+    trees, kv, rows, groups, m, n = weights.shape
+    if value.dim() == 5:
+        v = value.transpose(1, 2)
+        return (weights.reshape(trees, kv, rows, groups * m, n) @ v).view(trees, kv, rows, groups, m, -1)
+    if value.shape[0] == trees:
+        return (weights.reshape(trees, kv, -1, n) @ value).view(trees, kv, rows, groups, m, -1)
+    flat = weights.transpose(0, 1).reshape(kv, -1, n) @ value[0]
+    return flat.view(kv, trees, rows, groups, m, -1).transpose(0, 1)

@@ -1,0 +1,78 @@
+"""Runs packs of token trees through a decoder and returns only the logits that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from anamnesis.errors import UserError
+from anamnesis.models.heads import HeadGeometry, find_heads
+from anamnesis.prefix.attention import ForestLayout, layout
+from anamnesis.prefix.pack import Pack, Prefix, Tree
+from anamnesis.prefix.rows import Births, BranchingLayout, births_hooked, keep_rows
+
+
+class PrefixEngine:
+    """A Hugging Face decoder that computes shared prefixes once.
+
+    ``model`` may carry PEFT adapters; it is used as it is and left as it was. ``geometry`` tells its layers and heads.
+    Raises UserError for a model whose attention or output projections cannot be found (see ``find_heads``).
+    """
+
+    def __init__(self, model: nn.Module, geometry: HeadGeometry | None = None):
+        self.model = model
+        self.geometry = geometry or find_heads(model)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def run(self, pack: Pack, keep: Sequence[int] | torch.Tensor, births: Births | None = None) -> torch.Tensor:
+        """Logits (len(keep), vocabulary) at the row indices ``keep`` of a pack.
+
+        With ``births`` the row is followed by the born tokens, ordered (birth layer, copy, tree, token): see
+        :func:`born_index`. Gradients flow as the caller's grad mode says.
+        """
+        if births is None:
+            return self._forward(pack, ForestLayout(pack, self.device), keep)
+        branching = BranchingLayout(pack, births, self.device)
+        keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
+        with births_hooked(self.geometry, branching), keep_rows(self.geometry, keep, pack.size):
+            return self._forward(pack, branching, keep=0)[: len(keep)]
+
+    @torch.no_grad()
+    def prefill(self, tokens: Sequence[int]) -> Prefix | None:
+        """Keys and values of a shared prefix (None for an empty one)."""
+        if not len(tokens):
+            return None
+        _, recorded = self.run_recorded(Pack((Tree(tokens),)), keep=[0])
+        return Prefix(tuple(recorded.keys), tuple(recorded.values))
+
+    def run_recorded(self, pack: Pack, keep) -> tuple[torch.Tensor, ForestLayout]:
+        """As ``run``, and the layout that recorded each layer's keys and values (n_kv_heads, n_tokens, head_dim)."""
+        recorded = ForestLayout(pack, self.device, record=True)
+        return self._forward(pack, recorded, keep), recorded
+
+    def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
+        if not isinstance(keep, int):
+            keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
+        with layout(self.model, chosen) as calls:
+            output = self.model(
+                input_ids=pack.tokens[None].to(self.device),
+                position_ids=pack.positions[None].to(self.device),
+                use_cache=False,
+                logits_to_keep=keep,
+            )
+        if len(calls) != self.geometry.n_layers:
+            raise UserError(f"{type(self.model).__name__}: {len(calls)} of {self.geometry.n_layers} layers used the shared-prefix "
+                            "attention: use a model whose layers all go through transformers' attention interface")
+        return output.logits.flatten(0, 1)
+
+
+def born_index(pack: Pack, births: Births) -> torch.Tensor:
+    """Row indices of the born tokens, (n_birth_layers, copies, n_trees, m)."""
+    m = len(pack.trees[0].branches[0])
+    shape = (len(births.layers), births.copies, len(pack.trees), m)
+    return pack.size + torch.arange(torch.Size(shape).numel()).view(shape)

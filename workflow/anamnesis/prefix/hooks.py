@@ -1,0 +1,68 @@
+"""Reading and changing a model's inner states for the length of a ``with`` block. No hook writes into its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from anamnesis.models.heads import HeadGeometry
+
+
+@contextmanager
+def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
+    """Yields a list that fills with one (len(rows), n_heads, head_dim) tensor per layer: head outputs before W_O."""
+    captured: list[torch.Tensor] = []
+    index = torch.as_tensor(rows)
+
+    def hook(module, args):
+        x = args[0].detach()[0, index.to(args[0].device)]
+        captured.append(x.reshape(len(rows), geometry.n_heads, geometry.head_dim))
+
+    with ExitStack() as stack:
+        for projection in geometry.projections:
+            stack.callback(projection.register_forward_pre_hook(hook).remove)
+        yield captured
+
+
+@contextmanager
+def added_to_heads(geometry: HeadGeometry, additions: Mapping[int, torch.Tensor], rows: torch.Tensor,
+                   degree: torch.Tensor) -> Iterator[None]:
+    """Add ``degree[i] * additions[layer]`` to all head outputs of token ``rows[i]`` in each layer named.
+
+    ``additions[layer]``: (n_heads, head_dim), zero for heads left alone (paper 2406.12227, eq. 3).
+    """
+
+    def hook_for(addition: torch.Tensor):
+        flat = addition.reshape(1, -1)
+
+        def hook(module, args):
+            x = args[0]
+            at = rows.to(x.device)
+            delta = degree.to(x.device, x.dtype)[:, None] * flat.to(x.device, x.dtype)
+            return (x.index_add(1, at, delta[None]), *args[1:])
+        return hook
+
+    with ExitStack() as stack:
+        for layer, addition in additions.items():
+            stack.callback(geometry.projections[layer].register_forward_pre_hook(hook_for(addition)).remove)
+        yield
+
+
+@contextmanager
+def added_to_residual(geometry: HeadGeometry, layer: int, vector: torch.Tensor, rows: Sequence[int]) -> Iterator[None]:
+    """Add ``vector`` (hidden_size) to the residual stream after ``layer`` at the tokens ``rows``."""
+    index = torch.as_tensor(rows)
+
+    def hook(module, args, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        delta = vector.to(hidden.device, hidden.dtype).expand(1, len(index), -1)
+        hidden = hidden.index_add(1, index.to(hidden.device), delta)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    handle = geometry.blocks[layer].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,118 @@
+"""Token trees laid out in one row.
+
+A :class:`Tree` is a prompt (the trunk) and what may follow it (the branches). A :class:`Pack` puts many trees one after
+another into a single row of tokens, so that no linear layer ever sees padding. Positions continue from trunk to branch:
+every root-to-leaf path has the positions it would have as a sequence of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One trunk of tokens and the branches that continue it (each a list of token ids; none is a plain sequence)."""
+
+    trunk: Sequence[int]
+    branches: Sequence[Sequence[int]] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of tokens of the trunk and all branches."""
+        return len(self.trunk) + sum(map(len, self.branches))
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether plain causal attention is right for it: at most one branch."""
+        return len(self.branches) <= 1
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of tokens that precede every tree of a pack, computed once.
+
+    ``keys[l]``, ``values[l]``: (n_kv_heads, length, head_dim) of attention layer l.
+    """
+
+    keys: tuple[torch.Tensor, ...]
+    values: tuple[torch.Tensor, ...]
+
+    @property
+    def length(self) -> int:
+        return self.keys[0].shape[1]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Trees in one row, optionally after a shared prefix.
+
+    ``tokens``, ``positions``: (n_tokens,) on the CPU; ``starts[i]`` is where tree i begins.
+    """
+
+    trees: tuple[Tree, ...]
+    prefix: Prefix | None = None
+    tokens: torch.Tensor = field(init=False)
+    positions: torch.Tensor = field(init=False)
+    starts: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        offset = self.prefix.length if self.prefix else 0
+        tokens: list[int] = []
+        positions: list[int] = []
+        starts: list[int] = []
+        for tree in self.trees:
+            starts.append(len(tokens))
+            n = len(tree.trunk)
+            tokens.extend(tree.trunk)
+            positions.extend(range(offset, offset + n))
+            for branch in tree.branches:
+                tokens.extend(branch)
+                positions.extend(range(offset + n, offset + n + len(branch)))
+        object.__setattr__(self, "tokens", torch.tensor(tokens, dtype=torch.long))
+        object.__setattr__(self, "positions", torch.tensor(positions, dtype=torch.long))
+        object.__setattr__(self, "starts", tuple(starts))
+
+    @property
+    def size(self) -> int:
+        return len(self.tokens)
+
+    def trunk_end(self, tree: int) -> int:
+        """Index, in the row, of the last token of the trunk of ``tree``."""
+        return self.starts[tree] + len(self.trees[tree].trunk) - 1
+
+    def branch_start(self, tree: int, branch: int) -> int:
+        """Index, in the row, of the first token of a branch."""
+        before = sum(len(b) for b in self.trees[tree].branches[:branch])
+        return self.starts[tree] + len(self.trees[tree].trunk) + before
+
+
+def pack_by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Batches of indices whose sizes are alike and sum to at most ``budget`` tokens (a larger one goes alone).
+
+    Longest first, so that the largest batch, the one that may not fit the memory, is tried first.
+    """
+    batch: list[int] = []
+    used = 0
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        if batch and used + sizes[index] > budget:
+            yield batch
+            batch, used = [], 0
+        batch.append(index)
+        used += sizes[index]
+    if batch:
+        yield batch
+
+
+def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Number of leading tokens that all sequences share."""
+    if not sequences:
+        return 0
+    first, last = min(sequences), max(sequences)
+    for index, (a, b) in enumerate(zip(first, last, strict=False)):
+        if a != b:
+            return index
+    return min(len(first), len(last))

@@ -1,0 +1,200 @@
+"""Rows born in the middle of a forward pass.
+
+A causal-effect sweep asks, for every head of every layer: what would the last token have predicted, had this head's
+output been another? Nothing before that token changes, and below the layer nothing changes either. So at layer l the
+last token (or the last branch of a tree) is copied once per variant, the copies are changed, and only they continue
+upwards, reading the trunk's keys and values where they lie. See :class:`Births` for what may be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from anamnesis.prefix.attention import Block, Call, ForestLayout, attend_blocks
+from anamnesis.prefix.pack import Pack
+
+Change = Callable[[int, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Births:
+    """Copies of the first branch of each tree, born at each of ``layers``.
+
+    ``copies``   variants per layer (for example one per head)
+    ``layers``   increasing layer indices at which copies are born
+    ``where``    "heads": ``change(layer, x)`` gets the output-projection input of the copies' first token,
+                 x (n_trees, copies, n_heads, head_dim); "residual": the residual stream after the layer,
+                 x (n_trees, copies, hidden_size). It returns the changed tensor and must not write into x.
+    All trees of the pack must have exactly one branch, all of the same length.
+    """
+
+    copies: int
+    layers: Sequence[int]
+    where: str
+    change: Change
+
+
+class BranchingLayout(ForestLayout):
+    """Attention of a pack plus the rows born so far: each reads its tree's trunk and its own tokens.
+
+    Born tokens follow the static ones in the order (birth layer, copy, tree, token).
+    """
+
+    def __init__(self, pack: Pack, births: Births, device: torch.device):
+        super().__init__(pack, device)
+        lengths = {len(tree.branches[0]) if len(tree.branches) == 1 else None for tree in pack.trees}
+        if len(lengths) != 1 or None in lengths or 0 in lengths:
+            raise ValueError("rows can be born only from trees with one branch, all of the same length")
+        self.births, self.m = births, lengths.pop()
+        trunks = [len(tree.trunk) for tree in pack.trees]
+        n = max(trunks)
+        index = torch.stack([start + torch.arange(n).clamp(max=max(t - 1, 0))
+                             for start, t in zip(pack.starts, trunks, strict=True)])
+        self.trunk_index = index.to(device)
+        self.trunk_sees = (torch.arange(n) < torch.tensor(trunks)[:, None]).to(device)  # (T, n)
+        self.parents = torch.stack([torch.arange(pack.branch_start(t, 0), pack.branch_start(t, 0) + self.m)
+                                    for t in range(len(pack.trees))]).to(device)  # (T, m)
+        self.born = 0  # copies alive, per tree
+        self._blocks: dict[int | None, tuple] = {}
+
+    @property
+    def source(self) -> torch.Tensor:
+        """For every token of the grown row, the static token it was copied from."""
+        static = torch.arange(self.pack.size, device=self.parents.device)
+        return torch.cat([static, self.parents.repeat(self.born, 1, 1).flatten()])
+
+    def grow(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Append this layer's copies to a (1, N, hidden_size) stream."""
+        self.born += self.births.copies
+        rows = self.parents.repeat(self.births.copies, 1, 1).flatten()
+        return torch.cat([hidden, hidden[:, rows]], 1)
+
+    def newest(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The newest copies' tokens of a (1, N, width) tensor: a view (copies, n_trees, m, width)."""
+        count = self.births.copies * len(self.pack.trees) * self.m
+        return tensor[0, -count:].view(self.births.copies, len(self.pack.trees), self.m, -1)
+
+    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+        n = self.pack.size
+        static = super().attend(query[:, :n], key[:, :n], value[:, :n], call)
+        if not self.born:
+            return static
+        trees, heads = len(self.pack.trees), query.shape[0]
+
+        def rows(x: torch.Tensor) -> torch.Tensor:  # (heads, born tokens, d) -> (T, R, m, heads, d)
+            return x[:, n:].reshape(x.shape[0], self.born, trees, self.m, -1).permute(2, 1, 3, 0, 4)
+
+        own_k, own_v = rows(key).transpose(2, 3), rows(value).transpose(2, 3)
+        trunk_sees, own_sees = self._visible(call.window)
+        trunk = Block(*(x[:, self.trunk_index].transpose(0, 1) for x in (key, value)), trunk_sees)
+        blocks = [trunk, Block(own_k, own_v, own_sees)]
+        if self.pack.prefix is not None:
+            blocks.insert(0, self._prefix_block(call))
+        out = attend_blocks(rows(query), blocks, call)  # (T, R, m, heads, d)
+        return torch.cat([static, out.permute(1, 0, 2, 3, 4).reshape(-1, heads, out.shape[-1])])
+
+    def _visible(self, window: int | None) -> tuple:
+        """What the born tokens see of the trunk (T, 1, m, n) and of their own branch (1, 1, m, m)."""
+        if window not in self._blocks:
+            at, device = self.positions[self.parents], self.parents.device  # (T, m)
+            trunk = self.trunk_sees[:, None].expand(-1, self.m, -1)
+            own = torch.ones(self.m, self.m, dtype=torch.bool, device=device).tril()
+            if window is not None:
+                trunk = trunk & (at[:, :, None] - self.positions[self.trunk_index][:, None, :] < window)
+                step = torch.arange(self.m, device=device)
+                own = own & (step[:, None] - step[None, :] < window)
+            self._blocks[window] = (None if trunk.all() else trunk[:, None], None if own.all() else own[None, None])
+        return self._blocks[window]
+
+    def _prefix_block(self, call: Call) -> Block:
+        key, value = self.pack.prefix.keys[call.layer][None], self.pack.prefix.values[call.layer][None]
+        sees = None
+        if call.window is not None:
+            at = self.positions[self.parents]
+            sees = (at[:, :, None] - torch.arange(key.shape[2], device=at.device) < call.window)[:, None]
+        return Block(key, value, sees)
+
+
+@contextmanager
+def births_hooked(geometry, branching: BranchingLayout):
+    """Hooks that grow the row at the layers asked for and change the newest copies."""
+    births, static = branching.births, branching.pack.size
+
+    def enter(layer: int):
+        def hook(module, args, kwargs):
+            args, kwargs = list(args), dict(kwargs)
+            hidden = args[0] if args else kwargs["hidden_states"]
+            if births.where == "heads" and layer in born_at:
+                hidden = branching.grow(hidden)
+            if hidden.shape[1] != static:
+                source = branching.source
+                args = [_spread(a, static, source) for a in args]
+                kwargs = {name: _spread(a, static, source) for name, a in kwargs.items()}
+            if args:
+                args[0] = hidden
+            else:
+                kwargs["hidden_states"] = hidden
+            return tuple(args), kwargs
+        return hook
+
+    def change_heads(layer: int):
+        def hook(module, args):
+            x = args[0].clone()
+            first = branching.newest(x)[:, :, 0]  # (copies, T, n_heads * head_dim)
+            heads = first.reshape(*first.shape[:2], geometry.n_heads, geometry.head_dim).transpose(0, 1)
+            first.copy_(births.change(layer, heads).transpose(0, 1).reshape(first.shape))
+            return (x, *args[1:])
+        return hook
+
+    def change_residual(layer: int):
+        def hook(module, args, output):
+            hidden = branching.grow(output[0] if isinstance(output, tuple) else output)
+            first = branching.newest(hidden)[:, :, 0]
+            first.copy_(births.change(layer, first.transpose(0, 1).clone()).transpose(0, 1))
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        return hook
+
+    born_at = set(births.layers)
+    with ExitStack() as stack:
+        for layer, block in enumerate(geometry.blocks):
+            stack.callback(block.register_forward_pre_hook(enter(layer), with_kwargs=True).remove)
+            if layer in born_at and births.where == "heads":
+                stack.callback(geometry.projections[layer].register_forward_pre_hook(change_heads(layer)).remove)
+            elif layer in born_at:
+                stack.callback(block.register_forward_hook(change_residual(layer)).remove)
+        yield
+
+
+@contextmanager
+def keep_rows(geometry, keep: torch.Tensor, static: int):
+    """Send only the rows ``keep`` of the grown row on to the final norm and the output head.
+
+    Some models reshape the last hidden states to the length they were given; for those (``geometry.fixed_length``)
+    the kept rows are padded to a multiple of it.
+    """
+
+    def hook(module, args, output):
+        hidden = (output[0] if isinstance(output, tuple) else output)[:, keep]
+        if geometry.fixed_length:
+            missing = -hidden.shape[1] % static
+            hidden = torch.nn.functional.pad(hidden, (0, 0, 0, missing))
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    handle = geometry.blocks[-1].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _spread(value, static: int, source: torch.Tensor):
+    """Per-token arguments of a decoder layer (rotary tables, positions) repeated for the born tokens."""
+    if isinstance(value, torch.Tensor) and value.dim() >= 2 and value.shape[1] == static:
+        return value[:, source]
+    if isinstance(value, tuple):
+        return tuple(_spread(v, static, source) for v in value)
+    return value

@@ -1,0 +1,63 @@
+"""Task-conditioned mean head activations (arXiv 2406.12227, eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from anamnesis.evaluation.scoring import Question, score_batch
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.hooks import captured_heads
+from anamnesis.prefix.pack import Pack, Tree, pack_by_size
+
+ENOUGH = 5  # with fewer correct answers than this, the mean is taken over all prompts
+
+
+@dataclass(frozen=True)
+class MeanActivations:
+    """``mean`` (n_layers, n_heads, head_dim) float32 over ``count`` prompts; ``correct`` of ``prompts`` were answered
+    rightly, and ``over`` says which were averaged: "correct" or "all"."""
+
+    mean: torch.Tensor
+    count: int
+    correct: int
+    prompts: int
+    over: str
+
+
+@torch.no_grad()
+def mean_head_activations(engine: PrefixEngine, questions: Sequence[Question], token_budget: int,
+                          progress: Callable[[int], None] = lambda done: None) -> MeanActivations:
+    """Mean output of every head at the last prompt token, over the prompts the model answers correctly.
+
+    A prompt counts as correct when its first continuation (the target) is the likeliest of its choices, or, without
+    choices, what greedy decoding begins with. With fewer than ``ENOUGH`` correct prompts all are averaged: a mean of one
+    or two activations would be noise, and the caller is told through ``over``.
+    """
+    shape = (engine.geometry.n_layers, engine.geometry.n_heads, engine.geometry.head_dim)
+    sums = {True: torch.zeros(shape, dtype=torch.float64), False: torch.zeros(shape, dtype=torch.float64)}
+    counts = {True: 0, False: 0}
+    trees = [Tree(q.context, [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
+    for batch in pack_by_size([tree.size for tree in trees], token_budget):
+        pack = Pack(tuple(trees[i] for i in batch))
+        with captured_heads(engine.geometry, [pack.trunk_end(t) for t in range(len(batch))]) as captured:
+            scores = score_batch(engine, [questions[i] for i in batch], pack)
+        heads = torch.stack(captured, 1).double().cpu()  # (B, n_layers, n_heads, head_dim)
+        for activation, score in zip(heads, scores, strict=True):
+            right = is_correct(score)
+            sums[right] += activation
+            counts[right] += 1
+        progress(len(batch))
+    total = counts[True] + counts[False]
+    if counts[True] >= min(ENOUGH, total):
+        return MeanActivations((sums[True] / counts[True]).float(), counts[True], counts[True], total, "correct")
+    return MeanActivations(((sums[True] + sums[False]) / total).float(), total, counts[True], total, "all")
+
+
+def is_correct(score) -> bool:
+    """Whether the first continuation wins: against the other choices, or as the greedy continuation."""
+    if len(score.log_probability) > 1:
+        return score.log_probability[0] == max(score.log_probability)
+    return score.greedy[0]
