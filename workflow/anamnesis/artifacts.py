@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -51,6 +52,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             for file in part.rglob("*"):
                 if file.is_file():
                     _sync(file)
+                    file.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
             part.chmod(0o777 & ~_umask())
             if path.exists():
                 shutil.rmtree(path)
@@ -64,10 +66,12 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn the system's refusals into one line with a remedy."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # safetensors raises an exception of its own kind that only says it in words
+        if number in (errno.ENOSPC, errno.EDQUOT) or re.search("No space left|quota exceeded", str(error)):
             raise UserError(f"no space left to write {path}: free some (or set `results` to another disk) and run again") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise UserError(f"{path} cannot be written ({error.strerror}): make its folder writable, or set `results` to "
                             "another one") from error
         raise

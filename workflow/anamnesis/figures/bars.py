@@ -16,6 +16,7 @@ from anamnesis.evaluation.forgetting import require_columns
 from anamnesis.evaluation.summary import BASELINE
 from anamnesis.figures.style import INK, MUTED, WIDTH, method_colour, styled
 
+_MOST_SIDE_BY_SIDE = 8
 _TITLES = {
     "hp": "HP: held-out sets, zero-shot",
     "ip": "IP: held-out sets, few-shot",
@@ -38,12 +39,15 @@ def summary_bars(frame: pd.DataFrame) -> Figure:
     if not methods:
         raise UserError("the table of measures has no trained method: there is nothing to draw")
     with styled():
-        figure = plt.figure(figsize=(WIDTH, 2.75), layout="constrained")
-        panels = figure.subplots(1, len(_TITLES), sharey=True)
+        side_by_side = len(methods) <= _MOST_SIDE_BY_SIDE
+        figure = plt.figure(figsize=(WIDTH, 2.9 if side_by_side else 6.6), layout="constrained")
+        shape = (1, len(_TITLES)) if side_by_side else (len(_TITLES), 1)
+        panels = figure.subplots(*shape, sharey=True)
         for axes, (name, title) in zip(panels, _TITLES.items(), strict=True):
             _draw_panel(axes, frame, methods, name)
             axes.set_title(title)
-        panels[0].set_ylabel("Accuracy after the last stage (%)")
+            axes.set_ylabel("" if side_by_side and axes is not panels[0] else "Accuracy at the end (%)")
+            axes.set_ylim(0, _top(frame, methods))
         figure.legend(handles=_key(frame), loc="outside lower center", ncols=4)
     return figure
 
@@ -54,23 +58,34 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, methods: Sequence[str], name: s
         axes.axhline(100 * before.mean(), color=INK, linewidth=1.0, linestyle=(0, (1, 1.2)), zorder=3)
     for place, method in enumerate(methods):
         values = 100 * frame.loc[frame["method"] == method, name].to_numpy(dtype=float)
-        colour = method_colour(method, methods)
-        axes.bar(place, values.mean(), width=0.66, color=colour, alpha=0.80, zorder=2)
+        spread = values.std(ddof=1) if len(values) > 1 else 0.0
+        axes.bar(place, values.mean(), width=0.68, color=method_colour(method, methods), alpha=0.85, zorder=2)
         if len(values) > 1:
-            axes.errorbar(place, values.mean(), yerr=values.std(ddof=1), fmt="none", ecolor=INK, elinewidth=1.0,
-                          capsize=3, zorder=4)  # fmt: skip
-        offsets = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
-        axes.scatter(place + offsets, values, s=11, color="white", edgecolors=INK, linewidths=0.7, zorder=5)
-        axes.annotate(f"{values.mean():.1f}", (place, 0), xytext=(0, 3), textcoords="offset points", ha="center",
-                      va="bottom", fontsize=7, color="white", fontweight="bold", zorder=6)  # fmt: skip
+            axes.errorbar(place, values.mean(), yerr=spread, fmt="none", ecolor=INK, elinewidth=1.0, capsize=2.5, zorder=4)
+        offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
+        axes.scatter(place + offsets, values, s=7, color="white", edgecolors=INK, linewidths=0.6, zorder=5)
+        axes.annotate(f"{values.mean():.1f}", (place, max(values.max(), values.mean() + spread)), xytext=(0, 3.5),
+                      textcoords="offset points", ha="center", va="bottom", fontsize=7 if len(methods) < 5 else 6,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}, zorder=6)  # fmt: skip
+    _name_methods(axes, frame, methods)
+
+
+def _name_methods(axes: Axes, frame: pd.DataFrame, methods: Sequence[str]) -> None:
     counts = frame["method"].value_counts()
-    labels = [f"{m}\n(n={counts[m]})" for m in methods]
-    crowded = len(methods) > 3
-    axes.set_xticks(range(len(methods)), labels, rotation=40 if crowded else 0, ha="right" if crowded else "center",
-                    rotation_mode="anchor" if crowded else "default")  # fmt: skip
+    slanted = len(methods) > 3
+    labels = [f"{m} (n={counts[m]})" if slanted else f"{m}\n(n={counts[m]})" for m in methods]
+    axes.set_xticks(range(len(methods)), labels, rotation=40 if slanted else 0, ha="right" if slanted else "center",
+                    rotation_mode="anchor" if slanted else "default")  # fmt: skip
     axes.set_xlim(-0.6, len(methods) - 0.4)
-    axes.set_ylim(0, 100)
     axes.tick_params(axis="x", length=0)
+
+
+def _top(frame: pd.DataFrame, methods: Sequence[str]) -> float:
+    """Upper end of the common axis: the highest point or whisker, with room for the number above it."""
+    groups = frame[frame["method"].isin(methods)].groupby("method")[list(_TITLES)]
+    whiskers = (groups.mean() + groups.std(ddof=1).fillna(0.0)).to_numpy().max()
+    highest = 100 * max(whiskers, frame[list(_TITLES)].to_numpy(dtype=float).max())
+    return min(110.0, 10.0 * np.ceil((highest + 8.0) / 10.0))
 
 
 def _key(frame: pd.DataFrame) -> list[Line2D]:

@@ -15,11 +15,11 @@ from matplotlib.lines import Line2D
 
 from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.forgetting import few_shots, require_columns
-from anamnesis.figures.style import MUTED, WIDTH, method_colour, readable, styled
+from anamnesis.figures.style import INK, MUTED, WIDTH, method_colour, readable, styled
 
-_COLUMNS = 4
-_NAMED_STAGES = 8  # with more stages their names no longer fit below the panels; numbers stand there instead
-_SECTIONS = (("train_task", "Training tasks"), ("held_out", "Held-out sets"))
+_ROW, _HEADING, _NAME_LINE = 1.32, 0.50, 0.135  # heights in inches
+_NAMES_WIDTH = 140  # characters of the small print on one line of the page
+_TITLES = {"train_task": "Training tasks", "held_out": "Held-out sets"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,44 +37,54 @@ def accuracy_curves(frame: pd.DataFrame, order: int | None = None, methods: Sequ
     Parameters
     ----------
     frame : ``method, order, seed`` and the columns of the accuracy table (``evaluation.summary.curves_frame``).
-    order : which task order to draw; may be left out when the frame has only one.
+    order : which task order to draw (default: all, below each other; tasks trained at different stages are not averaged).
     methods : which methods, in this order (default: all, in order of appearance).
 
-    Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). Raises UserError for an empty frame, an
-    unknown order or method, or several orders and none chosen.
+    Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). Raises UserError for an empty frame, a
+    missing column, or an unknown order or method.
     """
     chosen = _choose(frame, order, methods)
     names = list(methods) if methods is not None else list(chosen["method"].unique())
-    lines = _lines(chosen)
-    sections = [(title, chosen[chosen["role"] == role]) for role, title in _SECTIONS]
-    sections = [(title, part) for title, part in sections if len(part)]
+    lines, sections, key = _lines(chosen), _sections(chosen), _key_text(chosen)
     with styled():
-        rows = [math.ceil(part["set"].nunique() / _COLUMNS) for _, part in sections]
-        ticks = _stage_labels(chosen)
-        names_height = 0.075 * max(len(line) for label in ticks.values() for line in label.split("\n"))
-        heights = [0.45 + 1.2 * r + names_height for r in rows]
-        figure = plt.figure(figsize=(WIDTH, sum(heights) + 0.75), layout="constrained")
-        parts = figure.subfigures(len(sections) + 1, 1, height_ratios=[*heights, 0.75])
+        heights = [_HEADING + _ROW * math.ceil(part["set"].nunique() / _columns(part)) for _, part in sections]
+        below = 0.58 + _NAME_LINE * len(key)
+        figure = plt.figure(figsize=(WIDTH, sum(heights) + below), layout="constrained")
+        parts = figure.subfigures(len(sections) + 1, 1, height_ratios=[*heights, below])
         for (title, data), part in zip(sections, parts, strict=False):
-            _draw_section(part, title, data, names, lines, ticks)
-        _draw_key(parts[-1], chosen, names, lines)
+            _draw_section(part, title, data, names, lines)
+        _draw_key(parts[-1], chosen, names, lines, key)
     return figure
+
+
+def _sections(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    orders = sorted(int(o) for o in frame["order"].unique())
+    sections = []
+    for order in orders:
+        for role, title in _TITLES.items():
+            part = frame[(frame["order"] == order) & (frame["role"] == role)]
+            if len(part):
+                sections.append((title if len(orders) == 1 else f"{title}, order {order}", part))
+    return sections
+
+
+def _columns(data: pd.DataFrame) -> int:
+    """Four panels in a row, or three where that leaves fewer empty places."""
+    count = data["set"].nunique()
+    return 3 if -count % 3 < -count % 4 and count <= 9 else 4
 
 
 def _choose(frame: pd.DataFrame, order: int | None, methods: Sequence[str] | None) -> pd.DataFrame:
     require_columns(frame, ["method", "order", "seed", "stage", "set", "role", "form", "shots", "value"], "curves table")
     if frame.empty:
         raise UserError("the accuracy table is empty: there is nothing to draw")
-    orders = sorted(int(o) for o in frame["order"].unique())
-    if order is None and len(orders) > 1:
-        raise UserError(f"the accuracy table holds {len(orders)} task orders: draw one at a time (allowed: {orders})")
-    if order is not None and order not in orders:
-        raise unknown("order", order, orders)
+    if order is not None and order not in set(frame["order"]):
+        raise unknown("order", order, sorted(frame["order"].unique()))
     for method in methods or ():
         if method not in set(frame["method"]):
             raise unknown("method", method, frame["method"].unique())
-    keep = frame["order"] == (orders[0] if order is None else order)
-    return frame[keep & frame["method"].isin(methods)] if methods is not None else frame[keep]
+    keep = frame["method"].isin(frame["method"] if methods is None else methods)
+    return frame[keep & (frame["order"] == order)] if order is not None else frame[keep]
 
 
 def _lines(frame: pd.DataFrame) -> list[_Line]:
@@ -90,33 +100,41 @@ def _lines(frame: pd.DataFrame) -> list[_Line]:
     return lines
 
 
-def _stage_labels(frame: pd.DataFrame) -> dict[int, str]:
+def _key_text(frame: pd.DataFrame) -> list[str]:
+    """What the stage numbers on the axes stand for, order by order, and what the bands are; wrapped to the page."""
+    orders = sorted(int(o) for o in frame["order"].unique())
+    lines = []
+    for order in orders:
+        lines += _stage_names(frame[frame["order"] == order], "Stages" if len(orders) == 1 else f"Stages of order {order}")
+    return [*lines, _seeds_note(frame)]
+
+
+def _stage_names(frame: pd.DataFrame, label: str) -> list[str]:
     stages = frame.drop_duplicates("stage").sort_values("stage")
-    if len(stages) > _NAMED_STAGES:
-        return {int(s): str(int(s)) for s in stages["stage"]}
-    return {
-        int(row.stage): "before" if row.stage == 0 else "\n".join(textwrap.wrap(readable(row.trained_task), 15)[:2])
+    named = [
+        f"{row.stage}\u00a0" + ("before training" if row.stage == 0 else readable(row.trained_task)).replace(" ", "\u00a0")
         for row in stages.itertuples()
-    }
+    ]
+    # only plain spaces may break a line, so that a number stays with its name
+    return textwrap.TextWrapper(_NAMES_WIDTH, break_long_words=False, break_on_hyphens=False).wrap(
+        f"{label}: " + "; ".join(named)
+    )
 
 
-def _draw_section(part: SubFigure, title, data, names, lines, ticks) -> None:
-    sets = list(data["set"].unique())
-    if title == _SECTIONS[0][1]:
-        sets = sorted(sets, key=lambda name: _trained_at(data, name))
-    rows = math.ceil(len(sets) / _COLUMNS)
+def _draw_section(part: SubFigure, title: str, data: pd.DataFrame, names: Sequence[str], lines: Sequence[_Line]) -> None:
+    sets = sorted(data["set"].unique(), key=lambda name: _trained_at(data, name))  # stable: held-out sets keep their order
+    columns = _columns(data)
     part.suptitle(title, x=0.008, ha="left", fontweight="bold", fontsize=8.5)
-    panels = part.subplots(rows, _COLUMNS, sharey=True, squeeze=False)
+    panels = part.subplots(math.ceil(len(sets) / columns), columns, sharey=True, squeeze=False)
     for place, axes in enumerate(panels.flat):
         if place >= len(sets):
             axes.set_visible(False)
             continue
         _draw_panel(axes, data[data["set"] == sets[place]], names, lines)
-        axes.set_xticks(list(ticks), list(ticks.values()), rotation=90 if max(map(len, ticks.values())) > 2 else 0,
-                        fontsize=6.3, linespacing=0.9)  # fmt: skip
-        axes.tick_params(labelbottom=place + _COLUMNS >= len(sets))
-        if place % _COLUMNS == 0:
+        if place % columns == 0:
             axes.set_ylabel("Accuracy (%)")
+        if place // columns == (len(sets) - 1) // columns:
+            axes.set_xlabel("Stage", labelpad=1)
 
 
 def _trained_at(data: pd.DataFrame, name: str) -> float:
@@ -128,8 +146,9 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Seq
     axes.set_title(readable(data["set"].iloc[0]), fontsize=7.5, pad=6)
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 25, 50, 75, 100])
-    stages = sorted(data["stage"].unique())
+    stages = sorted(int(stage) for stage in data["stage"].unique())
     axes.set_xlim(stages[0] - 0.25, stages[-1] + 0.25)
+    axes.set_xticks(stages[:: math.ceil(len(stages) / 10)])
     trained = _trained_at(data, data["set"].iloc[0])
     if math.isfinite(trained):
         axes.axvline(trained, color=MUTED, linewidth=0.7, zorder=0.6)
@@ -151,17 +170,20 @@ def _draw_line(axes: Axes, data: pd.DataFrame, colour: str, line: _Line) -> None
         axes.fill_between(values.index, low, high, color=colour, alpha=0.10, linewidth=0)
 
 
-def _draw_key(part: SubFigure, frame: pd.DataFrame, names: Sequence[str], lines: Sequence[_Line]) -> None:
+def _draw_key(part: SubFigure, frame, names: Sequence[str], lines: Sequence[_Line], key: Sequence[str]) -> None:
+    height = 0.58 + _NAME_LINE * len(key)
     methods = [Line2D([], [], color=method_colour(m, names), linewidth=3, label=m) for m in names]
     forms = [
-        Line2D([], [], color="#222222", linestyle=f.style, marker=f.marker, markersize=3, linewidth=1.2, label=f.label)
+        Line2D([], [], color=INK, linestyle=f.style, marker=f.marker, markersize=3, linewidth=1.2, label=f.label)
         for f in lines
     ]
     if (frame["role"] == "train_task").any():
         forms.append(Line2D([], [], color=MUTED, linewidth=0.7, marker="v", markersize=4, label="trained at this stage"))
-    part.legend(handles=methods, loc="upper left", bbox_to_anchor=(0.05, 1.0), ncols=min(len(methods), 6), borderpad=0)
-    part.legend(handles=forms, loc="upper left", bbox_to_anchor=(0.05, 0.70), ncols=4, handlelength=2.6, borderpad=0)
-    part.text(0.062, 0.08, _seeds_note(frame), fontsize=7, color=MUTED, va="bottom")
+    for handles, drop, columns in ((methods, 0.06, 8), (forms, 0.26, 4)):
+        legend = part.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.055, 1 - drop / height), ncols=columns,
+                             handlelength=2.8, borderpad=0, borderaxespad=0, columnspacing=1.8)  # fmt: skip
+        part.add_artist(legend)
+    part.text(0.055, 1 - 0.50 / height, "\n".join(key), fontsize=7, color=MUTED, va="top", linespacing=1.3)
 
 
 def _seeds_note(frame: pd.DataFrame) -> str:

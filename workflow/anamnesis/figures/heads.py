@@ -8,26 +8,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from anamnesis.errors import UserError
+from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.forgetting import require_columns
 from anamnesis.figures.style import INK, MUTED, WIDTH, styled
 
 _MOST_BARS = 15
+_UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
 
 
-def head_effects(frame: pd.DataFrame) -> Figure:
+def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     """Heat map of the mean causal effect, layer by head, with the selected heads outlined and listed with their error.
 
     Parameters
     ----------
     frame : ``rank, layer, head, effect, standard_error, n_prompts, n_tasks, selected``, one row per head. Effect: change
         of the probability of the right answer (eq. 2 of Jiang et al. 2024), mean over tasks.
+    unit : "probability" or "log_probability", whichever ``effect`` was computed in.
 
-    The colour scale is symmetric about zero. Raises UserError for an empty frame or one that lacks a column.
+    The colour scale is symmetric about zero. Raises UserError for an empty frame, one that lacks a column, or an unknown
+    unit.
     """
     require_columns(frame, ["rank", "layer", "head", "effect", "standard_error", "selected"], "table of heads")
     if frame.empty:
         raise UserError("the table of heads is empty: there is nothing to draw")
+    if unit not in _UNITS:
+        raise unknown("unit of effect", unit, _UNITS)
     grid = frame.pivot(index="head", columns="layer", values="effect").sort_index()
     listed = frame[frame["selected"].astype(bool)].sort_values("rank").head(_MOST_BARS)
     with styled():
@@ -35,14 +40,14 @@ def head_effects(frame: pd.DataFrame) -> Figure:
         figure = plt.figure(figsize=(WIDTH, height), layout="constrained")
         if len(listed):
             left, right = figure.subplots(1, 2, width_ratios=[2.55, 1.0])
-            _draw_bars(right, listed, int(frame["selected"].sum()))
+            _draw_bars(right, listed, int(frame["selected"].sum()), _UNITS[unit])
         else:
             left = figure.subplots()
-        _draw_map(figure, left, grid, frame)
+        _draw_map(figure, left, grid, frame, _UNITS[unit])
     return figure
 
 
-def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFrame) -> None:
+def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFrame, label: str) -> None:
     limit = float(frame["effect"].abs().max()) or 1.0
     layers, heads = list(grid.columns), list(grid.index)
     image = axes.imshow(grid.to_numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", origin="lower",
@@ -52,18 +57,18 @@ def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFram
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.0, clip_on=False, zorder=3))
     axes.grid(False)
     for axis, values in ((axes.xaxis, layers), (axes.yaxis, heads)):
-        step = max(1, round(len(values) / 10))
+        step = next(s for s in (1, 2, 5, 10, 20, 50) if len(values) <= 10 * s or s == 50)
         axis.set_ticks(range(0, len(values), step), [str(int(v)) for v in values[::step]])
     axes.set_xlabel("Layer")
     axes.set_ylabel("Head")
-    axes.set_title("Mean causal effect of each head", fontweight="bold")
+    axes.set_title(f"Mean causal effect of each head ({label} of the answer)", fontweight="bold")
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=28, fraction=0.045)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6.5, length=2)
-    bar.set_label("Δ probability of the answer", fontsize=7)
+    bar.ax.set_title(label, fontsize=7, loc="left", pad=4)
 
 
-def _draw_bars(axes: Axes, listed: pd.DataFrame, selected: int) -> None:
+def _draw_bars(axes: Axes, listed: pd.DataFrame, selected: int, label: str) -> None:
     places = range(len(listed))
     colours = ["#b2182b" if effect >= 0 else "#2166ac" for effect in listed["effect"]]
     axes.barh(places, listed["effect"], color=colours, height=0.68, alpha=0.85)
@@ -77,6 +82,7 @@ def _draw_bars(axes: Axes, listed: pd.DataFrame, selected: int) -> None:
     axes.tick_params(axis="y", length=0)
     axes.axvline(0, color=MUTED, linewidth=0.6)
     axes.locator_params(axis="x", nbins=4)
-    axes.set_xlabel("Effect ± s.e.")
-    shown = f"Top {selected}" if selected == len(listed) else f"Top {len(listed)} of {selected} selected"
-    axes.set_title(f"{shown} (layer.head)", fontweight="bold")
+    axes.set_xlabel(f"{label} ± s.e.")
+    axes.set_ylabel("Layer.head")
+    shown = "Selected heads" if selected == len(listed) else f"Top {len(listed)} of {selected}"
+    axes.set_title(shown, fontweight="bold")

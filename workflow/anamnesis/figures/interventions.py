@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -15,8 +16,11 @@ from anamnesis.evaluation.forgetting import require_columns
 from anamnesis.figures.style import CONDITION_COLOURS, WIDTH, readable, styled
 
 _REFERENCES = ("none", "few-shot")
-_BASE_STYLES = {"zero-shot": "-", "few-shot": (0, (3.2, 1.4))}
-_NAMES = {"add": "vector added", "remove": "vector removed", "random": "random vector of equal norm added"}
+_NAMES = {
+    "add": "vector added to the {} prompt",
+    "remove": "vector removed from the {} prompt",
+    "random": "random vector of equal norm, {} prompt",
+}
 
 
 def interventions(frame: pd.DataFrame) -> Figure:
@@ -40,56 +44,62 @@ def interventions(frame: pd.DataFrame) -> Figure:
     columns = min(len(sets), 2 if len(sets) in (2, 4) else 3)
     rows = math.ceil(len(sets) / columns)
     with styled():
-        figure = plt.figure(figsize=(WIDTH, 1.75 * rows + 0.75), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        figure = plt.figure(figsize=(WIDTH, 1.75 * rows + 0.8), layout="constrained")
+        styles = _styles(frame)
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
         for place, axes in enumerate(panels.flat):
             if place < len(sets):
-                _draw_panel(axes, frame[frame["set"] == sets[place]])
-                axes.tick_params(labelbottom=place + columns >= len(sets))
-                axes.set_xlabel("Layer" if place + columns >= len(sets) else "")
+                _draw_panel(axes, frame[frame["set"] == sets[place]], styles)
+                axes.set_xlabel("Layer" if place // columns == rows - 1 else "")
             else:
                 axes.set_visible(False)
         for axes in panels[:, 0]:
             axes.set_ylabel("Accuracy (%)")
-        figure.legend(handles=_key(frame), loc="outside lower center", ncols=3, handlelength=2.4)
+        figure.legend(handles=_key(frame, styles), loc="outside lower center", ncols=2, handlelength=2.4)
     return figure
 
 
-def _draw_panel(axes: Axes, data: pd.DataFrame) -> None:
+def _draw_panel(axes: Axes, data: pd.DataFrame, styles: Mapping[tuple[str, str], dict[str, object]]) -> None:
     counts = sorted({int(n) for n in data["n"]})
     examples = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
     axes.set_title(f"{readable(data['set'].iloc[0])}  (n = {examples})")
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 25, 50, 75, 100])
+    axes.locator_params(axis="x", integer=True, nbins=8)
     for condition in _REFERENCES:
         values = data.loc[data["condition"] == condition, "accuracy"]
         if len(values):
             axes.axhline(100 * values.mean(), **_reference_style(condition))
-    curves = data[~data["condition"].isin(_REFERENCES)]
-    for (condition, base), part in curves.groupby(["condition", "base"], sort=False):
+    for (condition, base), style in styles.items():
+        part = data[(data["condition"] == condition) & (data["base"] == base)]
         values = 100 * part.groupby("layer")["accuracy"].mean()
-        axes.plot(values.index, values, **_curve_style(condition, base), clip_on=False)
+        axes.plot(values.index, values, **style, clip_on=False)
 
 
 def _reference_style(condition: str) -> dict[str, object]:
-    return {"color": CONDITION_COLOURS[condition], "linewidth": 0.9, "linestyle": (0, (1, 1.2)), "zorder": 1.5}
+    return {"color": CONDITION_COLOURS[condition], "linewidth": 1.1, "linestyle": (0, (1, 1.2)), "zorder": 1.5}
 
 
-def _curve_style(condition: str, base: str) -> dict[str, object]:
+def _styles(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, object]]:
+    """How each (condition, base) is drawn; dashes mark the few-shot prompt where a condition was tried on both."""
+    curves = frame.loc[~frame["condition"].isin(_REFERENCES), ["condition", "base"]].drop_duplicates()
+    curves = curves.sort_values("condition", key=lambda c: c.map({name: i for i, name in enumerate(_NAMES)}))
+    tried = curves["condition"].value_counts()
     return {
-        "color": CONDITION_COLOURS[condition], "linestyle": _BASE_STYLES.get(base, "-"), "zorder": 2.5,
-        "marker": {"add": "o", "remove": "s"}.get(condition, ""), "markersize": 2.6, "linewidth": 1.3,
+        (row.condition, row.base): {
+            "color": CONDITION_COLOURS[row.condition],
+            "linestyle": (0, (3.2, 1.4)) if tried[row.condition] > 1 and row.base == "few-shot" else "-",
+            "marker": {"add": "o", "remove": "s"}.get(row.condition, ""),
+            "markersize": 2.4, "linewidth": 1.2, "zorder": 2.0 if row.condition == "random" else 2.5,
+        }
+        for row in curves.itertuples()
     }  # fmt: skip
 
 
-def _key(frame: pd.DataFrame) -> list[Line2D]:
-    pairs = frame[["condition", "base"]].drop_duplicates()
+def _key(frame: pd.DataFrame, styles: Mapping[tuple[str, str], dict[str, object]]) -> list[Line2D]:
     handles = [
-        Line2D([], [], **_curve_style(row.condition, row.base), label=f"{_NAMES[row.condition]} ({row.base} prompt)")
-        for row in pairs.itertuples()
-        if row.condition in _NAMES
+        Line2D([], [], **style, label=_NAMES[condition].format(base)) for (condition, base), style in styles.items()
     ]
     labels = {"none": "zero-shot, no intervention", "few-shot": "few-shot, no intervention"}
-    present = set(pairs["condition"])
-    handles += [Line2D([], [], **_reference_style(c), label=labels[c]) for c in _REFERENCES if c in present]
-    return handles
+    present = set(frame["condition"])
+    return handles + [Line2D([], [], **_reference_style(c), label=labels[c]) for c in _REFERENCES if c in present]

@@ -6,9 +6,7 @@ figures can be drawn again from their CSV on any machine.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,6 +17,8 @@ matplotlib.use("Agg")
 import pandas as pd  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+
+from anamnesis.artifacts import atomic_path  # noqa: E402
 
 WIDTH = 7.0  # inches: the text width of one printed page
 PNG_DPI = 200
@@ -82,26 +82,17 @@ def save_figure(figure: Figure, frame: pd.DataFrame, stem: str | Path) -> tuple[
     Each file is written beside its place and renamed into it, so no reader sees half a file, and carries no date or
     version: the same figure gives the same bytes.
 
-    Returns the three paths (PDF, PNG, CSV). Raises OSError when the disk refuses; nothing half-written stays behind.
+    Returns the three paths (PDF, PNG, CSV). Raises UserError when the disk is full or the folder cannot be written;
+    nothing half-written stays behind.
     """
     stem = Path(stem)
     pdf, png, csv = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png", ".csv"))
     with styled():
-        _replace(pdf, lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Producer": None}))
-        _replace(png, lambda path: figure.savefig(path, format="png", dpi=PNG_DPI, metadata={"Software": None}))
-    _replace(csv, lambda path: frame.to_csv(path, index=False, lineterminator="\n"))
+        with atomic_path(pdf) as part:
+            figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None})
+        with atomic_path(png) as part:
+            figure.savefig(part, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    with atomic_path(csv) as part:
+        frame.to_csv(part, index=False, lineterminator="\n")
     plt.close(figure)
     return pdf, png, csv
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -58,9 +58,13 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     """Locate decoder layers and output projections by running one token and watching what is called.
 
     Raises UserError when a model does not use transformers' attention interface, when an attention layer is not
-    followed by a linear output projection, or when layers differ in their number of heads.
+    followed by a linear output projection, when layers differ in their number of heads, or when tokens meet anywhere
+    but in attention.
     """
     seen = _watch(model)
+    if not seen:
+        raise UserError(f"{type(model).__name__} calls no attention through transformers' attention interface, which the prefix "
+                        "engine needs: use a model that does, such as Llama, Qwen, Gemma, Mistral, Phi, GPT-2 or GPT-NeoX")
     name_of = {module: name for name, module in model.named_modules()}
     for found in seen:
         if found.projection is None:
@@ -70,11 +74,28 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     shapes = sorted({(f.n_heads, f.head_dim) for f in seen})
     if len(shapes) != 1:
         raise UserError(f"{type(model).__name__} has {len(seen)} attention layers of (heads, head size) {shapes}: the "
-                        "prefix engine needs transformers' attention interface and one shape in all layers")
-    blocks = tuple(_decoder_layer(model, name_of[f.attention]) for f in seen)
+                        "prefix engine needs one shape in all layers: use a model of that form")
+    layers = [_decoder_layer(model, name_of[f.attention]) for f in seen]
+    if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model):
+        raise UserError(f"{type(model).__name__} mixes tokens outside transformers' attention interface (convolutions, state-space "
+                        "layers, attention of its own), so that texts packed into one row disturb each other: use a model whose "
+                        "layers all are attention layers")
+    blocks = tuple(siblings[place] for siblings, place in layers)
     projections = tuple(f.projection for f in seen)
     (n_heads, head_dim), hidden = shapes[0], projection_weight(projections[0]).shape[1]
     return HeadGeometry(len(blocks), n_heads, head_dim, hidden, blocks, projections, _fixed_length(model, blocks[-1]))
+
+
+def _keeps_trees_apart(model: nn.Module) -> bool:
+    """Whether a token's logits are the same alone in a row and behind another tree."""
+
+    def last_logits(*trees: Tree) -> torch.Tensor:
+        with layout(model, ForestLayout(Pack(trees), next(model.parameters()).device)):
+            return _run(model, *trees).logits[0, -1].float()
+
+    alone, behind = last_logits(Tree([2])), last_logits(Tree([1]), Tree([2]))
+    tolerance = torch.finfo(next(model.parameters()).dtype).eps ** 0.5
+    return bool((alone - behind).abs().max() <= tolerance * alone.abs().max())
 
 
 def _fixed_length(model: nn.Module, last: nn.Module) -> bool:
@@ -87,7 +108,7 @@ def _fixed_length(model: nn.Module, last: nn.Module) -> bool:
 
     handle = last.register_forward_hook(double)
     try:
-        return _run_one_token(model).logits.shape[:2] != (1, 2)
+        return _run(model, Tree([0])).logits.shape[:2] != (1, 2)
     except RuntimeError:
         return True
     finally:
@@ -95,9 +116,16 @@ def _fixed_length(model: nn.Module, last: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _run_one_token(model: nn.Module):
-    token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
-    return model(input_ids=token, use_cache=False)
+def _run(model: nn.Module, *trees: Tree):
+    """One forward pass of a few tokens, without dropout whatever mode the model is in."""
+    pack, device = Pack(trees), next(model.parameters()).device
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        return model(input_ids=pack.tokens[None].to(device), position_ids=pack.positions[None].to(device), use_cache=False)
+    finally:
+        for module in training:
+            module.training = True
 
 
 @dataclass
@@ -137,17 +165,18 @@ def _watch(model: nn.Module) -> list[_Found]:
     with layout(model, probe) as calls:
         handle = nn.modules.module.register_module_forward_pre_hook(note)
         try:
-            _run_one_token(model)
+            _run(model, Tree([0]))
         finally:
             handle.remove()
     return found
 
 
-def _decoder_layer(model: nn.Module, attention_name: str) -> nn.Module:
-    """The element of a ModuleList that contains the attention module: the decoder layer."""
+def _decoder_layer(model: nn.Module, attention_name: str) -> tuple[nn.ModuleList, int]:
+    """The list of decoder layers, and the place in it of the one that contains the attention module."""
     parts = attention_name.split(".")
     for end in range(len(parts) - 1, 0, -1):
-        if isinstance(model.get_submodule(".".join(parts[: end - 1])), nn.ModuleList):
-            return model.get_submodule(".".join(parts[:end]))
+        siblings = model.get_submodule(".".join(parts[: end - 1]))
+        if isinstance(siblings, nn.ModuleList):
+            return siblings, int(parts[end - 1])
     raise UserError(f"'{attention_name}' of {type(model).__name__} is not inside a list of decoder layers: use a model "
                     "whose layers form a torch ModuleList")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def choose_device(name: str) -> str:
 def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto"):
     """(model in evaluation mode, tokenizer) from a snapshot folder. ``dtype``: float32, bfloat16, float16 or auto."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     snapshot = Path(snapshot)
     if not (snapshot / "config.json").exists():
@@ -30,12 +31,24 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto"):
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False,
-                                                     use_safetensors=True, dtype=kind)
+        model = read_weights(snapshot, dtype=kind, use_safetensors=True)
     except Exception as error:  # a cut file fails in safetensors, json or transformers: one remedy for all
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"the model snapshot {snapshot} cannot be read ({reason}): delete it and run again") from error
     return model.to(choose_device(device)).eval(), tokenizer
+
+
+def read_weights(folder: Path, **options):
+    """The decoder in a folder, read without remote code. Raises ValueError when weights are missing: transformers alone
+    would draw them at random and go on."""
+    from transformers import AutoModelForCausalLM
+
+    model, found = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
+                                                        output_loading_info=True, **options)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(f"{len(missing)} of its weights are missing, the first is {missing[0]}")
+    return model
 
 
 def merge_adapters(model, adapters: Sequence[Path]):
@@ -47,7 +60,9 @@ def merge_adapters(model, adapters: Sequence[Path]):
         if not (adapter / "adapter_config.json").exists():
             raise UserError(f"{adapter} is not a PEFT adapter (no adapter_config.json): train its stage again")
         try:
-            model = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
+            with warnings.catch_warnings():  # PEFT only warns of missing weights, and the stage would be lost unseen
+                warnings.filterwarnings("error", message="Found missing adapter keys")
+                model = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
         except Exception as error:  # cut file, other shapes, missing modules: the remedy is the same
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"the adapter {adapter} cannot be loaded on this model ({reason}): it is damaged or belongs to "

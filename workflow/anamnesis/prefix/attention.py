@@ -52,8 +52,8 @@ def layout(model, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
     calls: list[torch.nn.Module] = []
     before = model.config._attn_implementation
     token = _active.set((chosen, calls))
-    model.set_attn_implementation(NAME)
     try:
+        model.set_attn_implementation(NAME)
         yield calls
     finally:
         model.set_attn_implementation(before)
@@ -162,7 +162,7 @@ class ForestLayout:
             k, v = (torch.cat([p.to(x.dtype).expand(batch, -1, -1, -1), x], 2)
                     for p, x in ((self.pack.prefix.keys[call.layer][None], k), (self.pack.prefix.values[call.layer][None], v)))
         out = masked_attention(q, k, v, self._mask(g, call.window), call)
-        return out.transpose(1, 2).reshape(batch * n, query.shape[0], query.shape[-1])
+        return out.transpose(1, 2).reshape(batch * n, query.shape[0], -1)
 
     def _mask(self, g: int, window: int | None) -> torch.Tensor | None:
         """(B, 1, n, prefix + n) booleans, or None where plain causal attention is right."""
@@ -224,9 +224,9 @@ class Block:
 def attend_blocks(query: torch.Tensor, blocks: Sequence[Block], call: Call) -> torch.Tensor:
     """One softmax over several blocks of keys, none of which is copied or expanded.
 
-    ``query``: (T, R, m, n_heads, d), R rows of m tokens for each of T trees. Returns the same shape.
+    ``query``: (T, R, m, n_heads, d), R rows of m tokens for each of T trees. Returns the same shape, with the values' d.
     """
-    trees, rows, m, n_heads, d = query.shape
+    trees, rows, m, n_heads, d = query.shape  # values may be of another width than d
     kv = blocks[0].key.shape[-3]
     q = query.reshape(trees, rows, m, kv, n_heads // kv, d).permute(0, 3, 1, 4, 2, 5)  # T, kv, R, G, m, d
     scores = []
@@ -240,7 +240,7 @@ def attend_blocks(query: torch.Tensor, blocks: Sequence[Block], call: Call) -> t
     weights = torch.cat(scores, -1).softmax(-1, dtype=torch.float32).to(query.dtype)
     parts = weights.split([s.shape[-1] for s in scores], -1)
     out = sum(_mix(w, block.value) for w, block in zip(parts, blocks, strict=True))
-    return out.permute(0, 2, 4, 1, 3, 5).reshape(trees, rows, m, n_heads, d)
+    return out.permute(0, 2, 4, 1, 3, 5).reshape(trees, rows, m, n_heads, -1)
 
 
 def _scores(q: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

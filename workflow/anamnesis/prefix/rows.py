@@ -30,12 +30,17 @@ class Births:
                  x (n_trees, copies, n_heads, head_dim); "residual": the residual stream after the layer,
                  x (n_trees, copies, hidden_size). It returns the changed tensor and must not write into x.
     All trees of the pack must have exactly one branch, all of the same length.
+    Raises ValueError for layers that do not increase: the order of the rows is that of the layers.
     """
 
     copies: int
     layers: Sequence[int]
     where: str
     change: Change
+
+    def __post_init__(self) -> None:
+        if list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(f"the layers at which rows are born must increase: {list(self.layers)}")
 
 
 class BranchingLayout(ForestLayout):
@@ -90,8 +95,9 @@ class BranchingLayout(ForestLayout):
 
         own_k, own_v = rows(key).transpose(2, 3), rows(value).transpose(2, 3)
         trunk_sees, own_sees = self._visible(call.window)
-        trunk = Block(*(x[:, self.trunk_index].transpose(0, 1) for x in (key, value)), trunk_sees)
-        blocks = [trunk, Block(own_k, own_v, own_sees)]
+        blocks = [Block(own_k, own_v, own_sees)]
+        if self.trunk_index.shape[1]:  # prompts of one token have no trunk
+            blocks.insert(0, Block(*(x[:, self.trunk_index].transpose(0, 1) for x in (key, value)), trunk_sees))
         if self.pack.prefix is not None:
             blocks.insert(0, self._prefix_block(call))
         out = attend_blocks(rows(query), blocks, call)  # (T, R, m, heads, d)

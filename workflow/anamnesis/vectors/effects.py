@@ -36,8 +36,8 @@ def causal_effects(engine: PrefixEngine, questions: Sequence[Question], prompt_i
         patched, clean = _sweep(engine, [questions[i] for i in batch], mean, target)
         frames += [_frame(prompt_ids[i], patched[:, :, k], clean[k]) for k, i in enumerate(batch)]
         progress(len(batch))
-    if not frames:
-        return pd.DataFrame(columns=EFFECT_COLUMNS)
+    if not frames:  # more shards than batches: an empty frame of the same column types, so that joining changes none
+        return _frame("", torch.zeros(0, 0), torch.zeros(())).astype({"prompt_id": "str"})
     return pd.concat(frames, ignore_index=True).sort_values(EFFECT_COLUMNS[:3], ignore_index=True)
 
 

@@ -29,3 +29,10 @@ def head_additions(geometry: HeadGeometry, mean: torch.Tensor, heads: Sequence[t
         geometry.check_head(layer, head)
         additions.setdefault(layer, torch.zeros_like(mean[layer]))[head] = mean[layer, head]
     return additions
+
+
+def selected_heads(ranking, top: int | None = None) -> list[tuple[int, int]]:
+    """(layer, head) of the selected heads of a ranking frame, best first; only the first ``top`` if given."""
+    chosen = ranking[ranking.selected]
+    pairs = [(int(layer), int(head)) for layer, head in zip(chosen.layer, chosen["head"], strict=True)]
+    return pairs if top is None else pairs[:top]

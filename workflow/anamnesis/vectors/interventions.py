@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import pandas as pd
 import torch
 
+from anamnesis.data.prompts import Template, answer_text, draw_demonstrations, encode_pairs, generator
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine, born_index
 from anamnesis.prefix.pack import Pack, Tree, pack_by_size
@@ -19,9 +21,11 @@ def intervene(engine: PrefixEngine, questions: Sequence[Question], vectors: torc
 
     ``vectors``: (n_questions, n_conditions, hidden_size), added to the residual stream at the last prompt token.
     Returns (changed, clean): booleans (n_conditions, len(layers), n_questions) and (n_questions,). The prompt runs once;
-    every (layer, condition) is a branch born at its layer.
+    every (layer, condition) is a branch born at its layer. Raises UserError for a layer the model does not have.
     """
-    layers, conditions = list(layers), vectors.shape[1]
+    for layer in layers:
+        engine.geometry.check_head(layer, 0)
+    asked, layers, conditions = list(layers), sorted(set(layers)), vectors.shape[1]
     changed = torch.zeros(conditions, len(layers), len(questions), dtype=torch.bool)
     clean = torch.zeros(len(questions), dtype=torch.bool)
     lengths = [len(q.continuations[0]) for q in questions]
@@ -33,7 +37,7 @@ def intervene(engine: PrefixEngine, questions: Sequence[Question], vectors: torc
             with_vector, without = _branches(engine, [questions[i] for i in chosen], vectors[chosen], layers)
             changed[:, :, chosen], clean[chosen] = with_vector, without
             progress(len(chosen))
-    return changed, clean
+    return changed[:, [layers.index(layer) for layer in asked]], clean
 
 
 def _branches(engine: PrefixEngine, questions: Sequence[Question], vectors: torch.Tensor, layers: Sequence[int]):
@@ -53,3 +57,32 @@ def random_vectors(like: torch.Tensor, count: int, generator: torch.Generator) -
     """(count, hidden_size) random directions, each with the norm of ``like``: the control for an intervention."""
     drawn = torch.randn(count, like.shape[-1], generator=generator)
     return drawn / drawn.norm(dim=-1, keepdim=True) * like.norm()
+
+
+def intervention_table(engine: PrefixEngine, tokenizer, task: pd.DataFrame, name: str, theta: torch.Tensor, template: Template,
+                       settings: Mapping, seed: int, token_budget: int, progress=lambda done: None) -> pd.DataFrame:
+    """Accuracy per layer on a set's test examples: set, layer, condition, base, accuracy, n.
+
+    From zero-shot prompts θ is added, from few-shot prompts it is removed, and from both a random vector of equal norm
+    (drawn anew for every example) is added. Rows with layer -1 are the bases without any intervention. ``settings``: the
+    section ``interventions`` of the configuration. Raises UserError for a layer the model does not have.
+    """
+    layers = list(range(engine.geometry.n_layers) if settings["layers"] is None else settings["layers"])
+    for layer in layers:
+        engine.geometry.check_head(layer, 0)
+    test, train = (task[task.split == split] for split in ("test", "train"))
+    test = test.iloc[: settings["examples"]]
+    pool, rng = list(zip(train.input, train.target, strict=True)), generator(seed, name, "interventions")
+    noise = random_vectors(theta, len(test), torch.Generator().manual_seed(int(rng.integers(2**31))))
+    rows = []
+    for base, shots, sign, condition in (("zero-shot", 0, 1, "add"), ("few-shot", settings["shots"], -1, "remove")):
+        texts = [template.render(row.instruction, draw_demonstrations(rng, pool, shots, row.input, name), row.input)
+                 for row in test.itertuples()]
+        pairs = encode_pairs(tokenizer, texts, [answer_text(y) for y in test.target])
+        vectors = torch.stack([sign * theta.expand(len(test), -1), noise], 1)
+        changed, clean = intervene(engine, [Question(c, [a]) for c, a in pairs], vectors, layers, token_budget, progress)
+        rows.append((-1, "none" if shots == 0 else "few-shot", base, float(clean.float().mean())))
+        for i, kind in enumerate((condition, "random")):
+            rows += [(layer, kind, base, float(a)) for layer, a in zip(layers, changed[i].float().mean(-1), strict=True)]
+    table = pd.DataFrame(rows, columns=["layer", "condition", "base", "accuracy"])
+    return table.assign(set=name, n=len(test))[["set", "layer", "condition", "base", "accuracy", "n"]]

@@ -1,0 +1,44 @@
+"""Anamnesis: instruction vectors, guided training and forgetting, from a model and a list of tasks to a report."""
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: Path(workflow.basedir) / "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/vectors.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all,
+    figures,
+    vectors,
+
+
+rule all:
+    default_target: True
+    input:
+        RESULTS / "report.html",
+        rules.tabulate_results.output,
+        figure_files(),
+
+
+rule figures:
+    input:
+        figure_files(),
+
+
+rule vectors:
+    input:
+        HEADS,
+        vector_files(),
+        expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),

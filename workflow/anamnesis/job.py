@@ -1,0 +1,92 @@
+"""What every job of the workflow has in common: threads, logging, one-line errors, and the record beside its result."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from anamnesis.artifacts import digest_file, provenance, write_json
+from anamnesis.errors import UserError
+
+RECORD = "record"  # the output that holds the provenance record
+CODE = "code"  # the param that holds the digest of the code: there for reruns, not for the script
+LARGEST_DIGESTED = 64 << 20  # bytes; larger inputs (model weights) have their digest in a record of their own
+
+
+def run_job(snakemake, main: Callable[..., dict | None]) -> None:
+    """Call ``main(**inputs, **params, **outputs)`` for a rule; what it returns goes into the record.
+
+    Exits with status 1 after one line for a UserError. The traceback of any error is in the job's log.
+    """
+    started = time.time()
+    _limit_threads(snakemake.threads)
+    log_file = Path(snakemake.log[0]) if snakemake.log else None
+    _log_to(log_file)
+    outputs = _named(snakemake.output)
+    record = outputs.pop(RECORD, None)
+    params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
+    inputs = _named(snakemake.input)
+    try:
+        facts = main(**inputs, **params, **outputs) or {}
+        if record:
+            write_json(record, provenance(started, rule=snakemake.rule, params=params, code=snakemake.params.get(CODE),
+                                          inputs=_digests(inputs), **facts))
+    except UserError as error:
+        logging.getLogger("anamnesis").error("%s", error)
+        logging.getLogger("anamnesis").debug("%s", traceback.format_exc())
+        sys.exit(1)
+    except Exception as error:
+        logging.getLogger("anamnesis").error("unexpected %s: %s (traceback in %s)", type(error).__name__,
+                                             " ".join(str(error).split())[:300], log_file)
+        logging.getLogger("anamnesis").debug("%s", traceback.format_exc())
+        sys.exit(1)
+
+
+def _limit_threads(threads: int) -> None:
+    """Before torch is imported: as many threads as the scheduler gave this job, and no hub access."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _log_to(file: Path | None) -> None:
+    """Everything to the job's log file; warnings and errors to the terminal too."""
+    root = logging.getLogger()
+    root.handlers.clear()
+    root.setLevel(logging.INFO)
+    logging.getLogger("anamnesis").setLevel(logging.DEBUG)
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)
+    console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root.addHandler(console)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(handler)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addFilter(lambda record: False)
+
+
+def _named(values) -> dict:
+    """Named inputs, params or outputs as plain Python: one path as str, several as a list."""
+    return {name: value if isinstance(value, str | int | float | bool | dict | tuple | None) else
+            list(value) if hasattr(value, "__iter__") else value for name, value in values.items()}
+
+
+def _digests(inputs: dict) -> dict[str, str]:
+    paths = [p for value in inputs.values() for p in ([value] if isinstance(value, str) else value)]
+    found = {}
+    for path in map(Path, paths):
+        for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
+            if file.is_file() and file.stat().st_size <= LARGEST_DIGESTED:
+                found[str(file)] = digest_file(file)
+    return found

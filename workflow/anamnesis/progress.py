@@ -1,0 +1,33 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then anywhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 30
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Yields a function to be called with the number of items just done."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=what, file=sys.stderr, dynamic_ncols=True) as bar:
+            yield lambda done: bar.update(done) and None
+        return
+    state = {"done": 0, "said": time.monotonic()}
+
+    def advance(done: int) -> None:
+        state["done"] += done
+        if time.monotonic() - state["said"] >= SECONDS_BETWEEN_LINES:
+            state["said"] = time.monotonic()
+            print(f"{what}: {state['done']} of {total}", file=sys.stderr, flush=True)
+
+    yield advance
+    log.info("%s: %d of %d", what, state["done"], total)

@@ -1,0 +1,56 @@
+"""The LoRA adapter of a stage: made, saved as plain PEFT, with a note that says how to load a chain of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from anamnesis.errors import UserError
+
+
+def add_adapter(model, settings: Mapping, seed: int):
+    """``model`` with a fresh LoRA adapter (rank, alpha, dropout, target_modules), initialised from ``seed``."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
+    missing = [name for name in settings["target_modules"] if name not in names]
+    if missing:
+        linear = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if getattr(m, "weight", None) is not None
+                         and m.weight.dim() == 2})
+        raise UserError(f"training.lora.target_modules names {', '.join(missing)}, which {type(model).__name__} does not have: "
+                        f"choose from {', '.join(linear)}")
+    config = LoraConfig(r=settings["rank"], lora_alpha=settings["alpha"], lora_dropout=settings["dropout"],
+                        target_modules=list(settings["target_modules"]), bias="none", task_type="CAUSAL_LM")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def save_adapter(model, folder: Path, base: str, earlier: Sequence[str]) -> None:
+    """Write the adapter (safetensors) and the README that states the base model and the load order."""
+    model.save_pretrained(folder, safe_serialization=True)
+    (Path(folder) / "README.md").write_text(load_note(base, [*earlier, "this adapter"]), encoding="utf-8")
+
+
+def load_note(base: str, order: Sequence[str]) -> str:
+    """Markdown: how to load this stage with PEFT alone."""
+    steps = "\n".join(f"{i}. {name}" for i, name in enumerate(order, 1))
+    return f"""# LoRA adapter of one stage
+
+Base model: `{base}`.
+
+Each adapter was trained on top of the base model with all earlier adapters merged into it. Load them in this order and merge
+each one before the next:
+
+{steps}
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained(base)
+for adapter in adapters_in_this_order:
+    model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+```
+"""

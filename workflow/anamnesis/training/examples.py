@@ -1,0 +1,65 @@
+"""Training examples as token ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from anamnesis.data.prompts import Template, answer_text, encode_pairs
+from anamnesis.errors import UserError
+from anamnesis.prefix.pack import Tree
+
+
+@dataclass(frozen=True)
+class Example:
+    """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token. Each has >= 1 token."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    @property
+    def trunk(self) -> tuple[int, ...]:
+        """The prompt without its last token: what every variant of the answer shares."""
+        return self.prompt[:-1]
+
+    @property
+    def branch(self) -> list[int]:
+        """The last prompt token and the answer without its last token; its rows predict the whole answer."""
+        return [self.prompt[-1], *self.answer[:-1]]
+
+    def tree(self, branches: int = 1) -> Tree:
+        """The trunk with ``branches`` copies of the branch."""
+        return Tree(self.trunk, [self.branch] * branches)
+
+
+def build_examples(task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int) -> tuple[list[Example], int]:
+    """The training split as examples, and how many prompts were cut at the left to ``max_input_tokens``.
+
+    The input is cut, never the instruction before it nor the answer slot after it. Raises UserError when there is nothing
+    to train on, or when an instruction alone fills the room.
+    """
+    rows = task[task.split == "train"]
+    if not len(rows):
+        raise UserError("the task has no training examples: raise data.train_examples or give the file a train split")
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise UserError("the tokenizer has no end-of-text token to train answers with: set eos_token in its configuration")
+    prompts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
+    answers = [answer_text(y) for y in rows.target]
+    examples, cut = [], 0
+    for row, (prompt, answer) in zip(rows.itertuples(), encode_pairs(tokenizer, prompts, answers), strict=True):
+        if len(prompt) > max_input_tokens:
+            prompt, cut = _shorten(prompt, row, tokenizer, template, max_input_tokens), cut + 1
+        examples.append(Example(tuple(prompt), (*answer, end)))
+    return examples, cut
+
+
+def _shorten(prompt: list[int], row, tokenizer, template: Template, room: int) -> list[int]:
+    """Drop tokens from the left of the input until the prompt fits."""
+    head = f"{row.instruction}{template.separator}{template.input_label}" if row.instruction else template.input_label
+    kept = tokenizer(head).input_ids
+    if len(kept) >= room:
+        raise UserError(f"training.max_input_tokens is {room} but the instruction of example {row.example_id} alone takes "
+                        f"{len(kept)} tokens: raise it")
+    return kept + prompt[len(prompt) - (room - len(kept)) :]

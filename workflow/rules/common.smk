@@ -1,0 +1,121 @@
+"""What all rules share: the checked configuration, paths, digests of code, and the lists the targets are made of."""
+
+import os
+import sys
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(workflow.basedir) / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+from anamnesis.config.checks import find_task_files
+from anamnesis.config.load import config_section, load_config
+from anamnesis.digest import code_digest
+from anamnesis.errors import UserError
+from snakemake.exceptions import WorkflowError
+
+try:
+    CONFIG = load_config(config)
+except UserError as error:
+    raise WorkflowError(f"configuration: {error}") from None
+
+SETTINGS = CONFIG.model_dump(mode="json")
+ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
+
+RESULTS = Path(CONFIG.results)
+SNAPSHOT = RESULTS / "models" / CONFIG.model.name
+TASKS = RESULTS / "tasks"
+MODEL = RESULTS / CONFIG.model.name
+VECTORS = MODEL / "vectors"
+HEADS = VECTORS / "heads.parquet"
+SUITE = MODEL / CONFIG.suite.name
+STAGE = SUITE / "{method}" / "order{order}" / "seed{seed}" / "stage{stage}"
+BASE = SUITE / "base" / "stage0"
+FIGURES = SUITE / "figures"
+LOGS = RESULTS / "logs"
+BENCHMARKS = RESULTS / "benchmarks"
+
+TRAIN_TASKS = list(CONFIG.suite.orders[0])
+ROLES = dict.fromkeys(TRAIN_TASKS, "train_task") | dict.fromkeys(CONFIG.suite.held_out, "held_out")
+RANK_TASKS = list(CONFIG.vectors.tasks or ROLES)
+VECTOR_TASKS = list(dict.fromkeys([*ROLES, *RANK_TASKS, *CONFIG.interventions.sets]))
+CHAINS = [
+    {"method": method, "order": order, "seed": seed}
+    for method in CONFIG.training.methods
+    for order in range(1, len(CONFIG.suite.orders) + 1)
+    for seed in CONFIG.training.seeds
+]
+FIGURE_NAMES = ["accuracy_curves", "head_effects", "summary"] + ["interventions"] * bool(CONFIG.interventions.sets)
+
+
+wildcard_constraints:
+    task="[^/]+",
+    method="|".join(CONFIG.training.methods),
+    order=r"\d+",
+    seed=r"\d+",
+    stage=r"\d+",
+
+
+scattergather:
+    sweep=CONFIG.sweep.shards,
+
+
+def script_digest(name):
+    """Digest of a script and of all library code it reaches: editing either makes the rule's results stale."""
+    return code_digest(Path(workflow.basedir) / "workflow" / "scripts" / f"{name}.py")
+
+
+def data_settings(wildcards):
+    """The part of the data section that one task depends on."""
+    section = dict(SETTINGS["data"])
+    section["tasks"] = {name: task for name, task in section["tasks"].items() if name == wildcards.task}
+    return section
+
+
+def data_file(wildcards):
+    """The file a task is read from, so that editing it makes the task stale; none for built-in tasks."""
+    own = CONFIG.data.tasks.get(wildcards.task)
+    found = own.path if own else find_task_files(CONFIG.data.root).get(wildcards.task)
+    return {"file": str(found)} if found else {}
+
+
+def trained_task(wildcards, stage=None):
+    """The task learnt in a stage (1, 2, ...) of an order."""
+    return CONFIG.suite.orders[int(wildcards.order) - 1][int(stage or wildcards.stage) - 1]
+
+
+def adapters_before(wildcards, upto):
+    """Adapters of the stages 1 to ``upto`` of a chain."""
+    return [str(STAGE / "adapter").format(**{**wildcards, "stage": stage}) for stage in range(1, upto + 1)]
+
+
+def stage_inputs(wildcards):
+    """What a training stage needs: its task, the adapters before it and, when guided, heads and mean activations."""
+    task = trained_task(wildcards)
+    inputs = {"task": TASKS / f"{task}.parquet"}
+    if earlier := adapters_before(wildcards, int(wildcards.stage) - 1):
+        inputs["earlier"] = earlier
+    if wildcards.method.endswith("-ivg"):
+        inputs["heads"] = HEADS
+        inputs["mean"] = VECTORS / task / "mean_activations.safetensors"
+        if CONFIG.guidance.vectors_from == "current":
+            inputs["prompt_table"] = VECTORS / task / "prompts.parquet"
+    return inputs
+
+
+def chain_evaluations(chain):
+    """Evaluations of the stages 0 to T of a chain; stage 0 is the same for all."""
+    stages = range(1, len(TRAIN_TASKS) + 1)
+    return [BASE / "evaluation.parquet", *(str(STAGE / "evaluation.parquet").format(**chain, stage=s) for s in stages)]
+
+
+def accuracy_files():
+    return [str(STAGE.parent / "accuracy.parquet").format(**chain) for chain in CHAINS]
+
+
+def vector_files():
+    return [VECTORS / task / "instruction_vector.safetensors" for task in VECTOR_TASKS]
+
+
+def figure_files():
+    return expand(FIGURES / "{name}.{kind}", name=FIGURE_NAMES, kind=["pdf", "png", "csv"])

@@ -1,0 +1,46 @@
+"""The model and the tasks."""
+
+
+rule prepare_model:
+    output:
+        snapshot=directory(SNAPSHOT),
+        record=RESULTS / "models" / f"{CONFIG.model.name}.json",
+    log:
+        LOGS / "prepare_model.log",
+    benchmark:
+        BENCHMARKS / "prepare_model.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        source=CONFIG.model.source,
+        sha256=CONFIG.model.sha256,
+        code=script_digest("prepare_model"),
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/prepare_model.py"
+
+
+rule prepare_task:
+    input:
+        unpack(data_file),
+    output:
+        output=TASKS / "{task}.parquet",
+        record=TASKS / "{task}.json",
+    log:
+        LOGS / "prepare_task" / "{task}.log",
+    benchmark:
+        BENCHMARKS / "prepare_task" / "{task}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        name="{task}",
+        data=data_settings,
+        seed=CONFIG.seed,
+        code=script_digest("prepare_task"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/prepare_task.py"

@@ -1,0 +1,105 @@
+"""Figures and the report: cheap rules that need no model and no GPU."""
+
+
+rule plot_accuracy_curves:
+    input:
+        frame=SUITE / "accuracy.parquet",
+    output:
+        pdf=report(
+            FIGURES / "accuracy_curves.pdf",
+            caption="../report/accuracy_curves.rst",
+            category="Forgetting",
+        ),
+        png=FIGURES / "accuracy_curves.png",
+        csv=FIGURES / "accuracy_curves.csv",
+    log:
+        LOGS / "plot_accuracy_curves.log",
+    benchmark:
+        BENCHMARKS / "plot_accuracy_curves.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        code=script_digest("plot_accuracy_curves"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/plot_accuracy_curves.py"
+
+
+rule plot_head_effects:
+    input:
+        frame=HEADS,
+    output:
+        pdf=report(
+            FIGURES / "head_effects.pdf",
+            caption="../report/head_effects.rst",
+            category="Vectors",
+        ),
+        png=FIGURES / "head_effects.png",
+        csv=FIGURES / "head_effects.csv",
+    log:
+        LOGS / "plot_head_effects.log",
+    benchmark:
+        BENCHMARKS / "plot_head_effects.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        code=script_digest("plot_head_effects"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/plot_head_effects.py"
+
+
+rule plot_interventions:
+    input:
+        frames=expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),
+    output:
+        pdf=report(
+            FIGURES / "interventions.pdf",
+            caption="../report/interventions.rst",
+            category="Vectors",
+        ),
+        png=FIGURES / "interventions.png",
+        csv=FIGURES / "interventions.csv",
+    log:
+        LOGS / "plot_interventions.log",
+    benchmark:
+        BENCHMARKS / "plot_interventions.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        code=script_digest("plot_interventions"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/plot_interventions.py"
+
+
+rule plot_summary:
+    input:
+        frame=SUITE / "measures.parquet",
+    output:
+        pdf=report(
+            FIGURES / "summary.pdf",
+            caption="../report/summary.rst",
+            category="Forgetting",
+        ),
+        png=FIGURES / "summary.png",
+        csv=FIGURES / "summary.csv",
+    log:
+        LOGS / "plot_summary.log",
+    benchmark:
+        BENCHMARKS / "plot_summary.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        code=script_digest("plot_summary"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/plot_summary.py"

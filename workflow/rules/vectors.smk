@@ -1,0 +1,145 @@
+"""Mean activations, causal effects, ranking of heads, instruction vectors and interventions."""
+
+
+rule average_activations:
+    input:
+        snapshot=SNAPSHOT,
+        task=TASKS / "{task}.parquet",
+    output:
+        prompt_table=VECTORS / "{task}" / "prompts.parquet",
+        mean=VECTORS / "{task}" / "mean_activations.safetensors",
+        record=VECTORS / "{task}" / "mean_activations.json",
+    log:
+        LOGS / "average_activations" / "{task}.log",
+    benchmark:
+        BENCHMARKS / "average_activations" / "{task}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        name="{task}",
+        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        vectors=config_section(
+            CONFIG,
+            "vectors.shots",
+            "vectors.activation_prompts",
+            "vectors.effect_prompts",
+            "vectors.include_instruction",
+        )["vectors"],
+        prompts=SETTINGS["prompts"],
+        seed=CONFIG.seed,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
+        code=script_digest("average_activations"),
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    script:
+        "../scripts/average_activations.py"
+
+
+rule sweep_heads:
+    input:
+        snapshot=SNAPSHOT,
+        prompt_table=VECTORS / "{task}" / "prompts.parquet",
+        mean=VECTORS / "{task}" / "mean_activations.safetensors",
+    output:
+        effects=temp(VECTORS / "{task}" / "shard{scatteritem}.parquet"),
+        record=VECTORS / "{task}" / "causal_effects-{scatteritem}.json",
+    log:
+        LOGS / "sweep_heads" / "{task}-{scatteritem}.log",
+    benchmark:
+        BENCHMARKS / "sweep_heads" / "{task}-{scatteritem}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        name="{task}",
+        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        target=CONFIG.vectors.target,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
+        shard=lambda wildcards: int(wildcards.scatteritem.split("-of-")[0]) - 1,
+        shards=CONFIG.sweep.shards,
+        code=script_digest("sweep_heads"),
+    resources:
+        mem_mb=6000,
+        runtime=240,
+    script:
+        "../scripts/sweep_heads.py"
+
+
+rule rank_heads:
+    input:
+        shards=[path for task in RANK_TASKS for path in gather.sweep(f"{VECTORS}/{task}/shard{{scatteritem}}.parquet")],
+    output:
+        effects=[VECTORS / task / "causal_effects.parquet" for task in RANK_TASKS],
+        heads=HEADS,
+        record=VECTORS / "heads.json",
+    log:
+        LOGS / "rank_heads.log",
+    benchmark:
+        BENCHMARKS / "rank_heads.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        tasks=RANK_TASKS,
+        vectors=config_section(CONFIG, "vectors.rank_by", "vectors.heads", "vectors.head_list")["vectors"],
+        code=script_digest("rank_heads"),
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    script:
+        "../scripts/rank_heads.py"
+
+
+rule build_vectors:
+    input:
+        snapshot=SNAPSHOT,
+        heads=HEADS,
+        means=[VECTORS / task / "mean_activations.safetensors" for task in VECTOR_TASKS],
+    output:
+        vectors=vector_files(),
+        record=VECTORS / "instruction_vectors.json",
+    log:
+        LOGS / "build_vectors.log",
+    benchmark:
+        BENCHMARKS / "build_vectors.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        tasks=VECTOR_TASKS,
+        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        code=script_digest("build_vectors"),
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    script:
+        "../scripts/build_vectors.py"
+
+
+rule intervene:
+    input:
+        snapshot=SNAPSHOT,
+        task=TASKS / "{task}.parquet",
+        vector=VECTORS / "{task}" / "instruction_vector.safetensors",
+    output:
+        output=VECTORS / "{task}" / "interventions.parquet",
+        record=VECTORS / "{task}" / "interventions.json",
+    log:
+        LOGS / "intervene" / "{task}.log",
+    benchmark:
+        BENCHMARKS / "intervene" / "{task}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        name="{task}",
+        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        interventions=config_section(
+            CONFIG, "interventions.layers", "interventions.examples", "interventions.shots"
+        )["interventions"],
+        prompts=SETTINGS["prompts"],
+        seed=CONFIG.seed,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
+        code=script_digest("intervene"),
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    script:
+        "../scripts/intervene.py"

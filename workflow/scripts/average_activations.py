@@ -1,0 +1,36 @@
+"""Write a task's in-context prompts and the mean activation of every head over those answered correctly (eq. 1)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anamnesis.artifacts import read_parquet, write_parquet, write_tensors
+
+
+def main(snapshot: str, task: str, name: str, model: Mapping[str, Any], vectors: Mapping[str, Any],
+         prompts: Mapping[str, str], seed: int, batch_tokens: int, prompt_table: str, mean: str) -> dict:
+    """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count)."""
+    import torch
+
+    from anamnesis.data.prompts import Template
+    from anamnesis.models.loading import load_model
+    from anamnesis.prefix.engine import PrefixEngine
+    from anamnesis.progress import progress
+    from anamnesis.vectors.activations import mean_head_activations
+    from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions
+
+    plan = PromptPlan(vectors["shots"], vectors["activation_prompts"], vectors["effect_prompts"], vectors["include_instruction"])
+    table = build_prompts(read_parquet(task), name, plan, Template(**prompts), seed)
+    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    questions = encode_questions(tokenizer, table[table.kind == CLEAN])
+    with progress(len(questions), f"activations {name}") as done:
+        found = mean_head_activations(PrefixEngine(language_model), questions, batch_tokens, done)
+    write_parquet(prompt_table, table)
+    header = {"task": name, "over": found.over, "correct": str(found.correct), "prompts": str(found.prompts)}
+    write_tensors(mean, {"mean": found.mean, "count": torch.tensor(found.count)}, header)
+    return {"averaged_over": found.over, "correct": found.correct, "prompts": found.prompts}
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)  # noqa: F821

@@ -1,0 +1,33 @@
+"""Write what adding, removing and randomising a set's instruction vector does, layer by layer (appendix E)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+
+
+def main(snapshot: str, task: str, vector: str, name: str, model: Mapping[str, Any], interventions: Mapping[str, Any],
+         prompts: Mapping[str, str], seed: int, batch_tokens: int, output: str) -> dict:
+    """Write ``output`` (parquet: set, layer, condition, base, accuracy, n)."""
+    from anamnesis.data.prompts import Template
+    from anamnesis.models.loading import load_model
+    from anamnesis.prefix.engine import PrefixEngine
+    from anamnesis.progress import progress
+    from anamnesis.vectors.interventions import intervention_table
+
+    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    rows = read_parquet(task)
+    count = min(interventions["examples"], int((rows.split == "test").sum()))
+    with progress(2 * count, f"interventions {name}") as done:
+        table = intervention_table(PrefixEngine(language_model), tokenizer, rows, name, read_tensors(vector)["theta"],
+                                   Template(**prompts), interventions, seed, batch_tokens, done)
+    write_parquet(output, table)
+    added = table[table.condition == "add"]
+    best = added.loc[added.accuracy.idxmax()]
+    return {"best_layer": int(best.layer), "best_accuracy": float(best.accuracy)}
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)  # noqa: F821

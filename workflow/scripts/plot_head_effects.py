@@ -1,0 +1,19 @@
+"""Mean causal effect of every head: PDF, PNG and the data shown as CSV."""
+
+from pathlib import Path
+
+from anamnesis.artifacts import read_parquet
+from anamnesis.figures.heads import head_effects
+from anamnesis.figures.style import save_figure
+
+
+def main(frame: str, pdf: str, png: str, csv: str) -> None:
+    """Write the figure made from the table ``frame``."""
+    data = read_parquet(frame)
+    save_figure(head_effects(data), data, Path(pdf).with_suffix(""))
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)  # noqa: F821

@@ -1,0 +1,32 @@
+"""Write one shard of a task's causal effects: every head of every layer on label-shuffled prompts (eq. 2)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+
+
+def main(snapshot: str, prompt_table: str, mean: str, name: str, model: Mapping[str, Any], target: str, batch_tokens: int,
+         shard: int, shards: int, effects: str) -> dict:
+    """Write ``effects`` (parquet; see ``vectors.effects.EFFECT_COLUMNS``)."""
+    from anamnesis.models.loading import load_model
+    from anamnesis.prefix.engine import PrefixEngine
+    from anamnesis.progress import progress
+    from anamnesis.vectors.effects import causal_effects
+    from anamnesis.vectors.icl import SHUFFLED, encode_questions
+
+    table = read_parquet(prompt_table, ["prompt_id", "kind", "text", "target"])
+    table = table[table.kind == SHUFFLED]
+    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    questions = encode_questions(tokenizer, table)
+    with progress(-(-len(questions) // shards), f"sweep {name} {shard + 1}/{shards}") as done:
+        frame = causal_effects(PrefixEngine(language_model), questions, list(table.prompt_id), read_tensors(mean)["mean"],
+                               batch_tokens, target, shard, shards, done)
+    write_parquet(effects, frame)
+    return {"prompts": int(frame.prompt_id.nunique()) if len(frame) else 0}
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)  # noqa: F821

@@ -1,0 +1,36 @@
+"""Write the accuracy matrix of every chain, all of them together, each chain's measures, and Table 1."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from anamnesis.artifacts import read_parquet, write_parquet, write_text
+from anamnesis.evaluation.forgetting import accuracy_frame
+from anamnesis.evaluation.summary import Chain, chain_measures, curves_frame, table1, to_csv, to_latex, to_markdown
+
+
+def main(evaluations: Sequence[str], chains: Sequence[Mapping], orders: Sequence[Sequence[str]], statistics: Mapping[str, Any],
+         accuracy: Sequence[str], curves: str, measures: str, table: str, markdown: str, latex: str) -> dict:
+    """``evaluations``: stages 0 to T of each chain, chain after chain. Writes all outputs; the table in three formats."""
+    accuracy = [accuracy] if isinstance(accuracy, str) else accuracy
+    stages = len(orders[0]) + 1
+    frames = []
+    for i, (chain, output) in enumerate(zip(chains, accuracy, strict=True)):
+        parts = [read_parquet(path) for path in evaluations[i * stages : (i + 1) * stages]]
+        tasks = [None, *orders[chain["order"] - 1]]
+        frame = accuracy_frame(list(zip(range(stages), tasks, parts, strict=True)))
+        write_parquet(output, frame)
+        frames.append(Chain(chain["method"], chain["order"], chain["seed"], frame))
+    per_chain = chain_measures(frames)
+    summary = table1(per_chain, statistics["bootstrap_resamples"], statistics["confidence"])
+    write_parquet(curves, curves_frame(frames))
+    write_parquet(measures, per_chain)
+    write_text(table, to_csv(summary))
+    write_text(markdown, to_markdown(summary))
+    write_text(latex, to_latex(summary))
+    return {"chains": len(chains)}
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)  # noqa: F821
