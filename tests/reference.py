@@ -1,4 +1,4 @@
-"""Slow, plain references: one full forward pass per branch, head, condition and choice, with hooks of their own.
+"""Slow, plain references: one forward pass per branch, head, condition and choice, with own hooks.
 
 Nothing here uses the prefix engine or its head geometry: modules are found by their names in the tiny models.
 """
@@ -98,7 +98,8 @@ def head_outputs(model: nn.Module, ids: Sequence[int]) -> torch.Tensor:
     """(layers, heads, head size): what enters the output projections at the last token."""
     seen: list[torch.Tensor] = []
     handles = [
-        p.register_forward_pre_hook(lambda module, args: seen.append(args[0][0, -1])) for p in projections(model)
+        p.register_forward_pre_hook(lambda module, args: seen.append(args[0][0, -1]))
+        for p in projections(model)
     ]
     try:
         logits(model, ids)
@@ -130,7 +131,9 @@ def hook_count(model: nn.Module) -> int:
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     own = sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
     registry = nn.modules.module
-    return own + sum(len(getattr(registry, f"_global{kind}")) for kind in kinds if hasattr(registry, f"_global{kind}"))
+    return own + sum(
+        len(getattr(registry, f"_global{kind}")) for kind in kinds if hasattr(registry, f"_global{kind}")
+    )
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:

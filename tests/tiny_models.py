@@ -1,7 +1,7 @@
 """Tiny random decoders and a tiny tokenizer, built in code: every architecture the engine is checked on.
 
-Weights are drawn large enough that each head, the window and the soft cap change the logits by far more than the
-tolerance of the tests.
+Weights are drawn large enough that each head, the window and the soft cap change the logits by far more than
+the tolerance of the tests.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ GPT2 = {
 }
 ALTERNATING = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
 
-# name -> model of random weights as transformers draws them; what is special about it stands at the end of the line
+# name -> model with transformers' own random weights; what is special about it stands at the end of the line
 BUILDERS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**GROUPED)),  # grouped-query attention
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**GROUPED, head_dim=20)),  # head_dim * heads != hidden size
@@ -108,7 +108,7 @@ def token_ids(seed: int, *lengths: int) -> list[list[int]]:
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer learnt from the few lines below: any text, some words of one token, most of several."""
+    """A byte-level BPE tokenizer learnt from the lines below. It reads any text; most words take several tokens."""
     learnt = Tokenizer(models.BPE())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     learnt.decoder = decoders.ByteLevel()
@@ -166,8 +166,10 @@ def write_gguf(path: Path, model: LlamaForCausalLM) -> Path:
 
 
 def _gguf_order(name: str, tensor: torch.Tensor, config) -> torch.Tensor:
-    """GGUF interleaves the two halves that rotary embeddings turn in each head of the query and key projections."""
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
+    """GGUF interleaves the halves that rotary embeddings turn in each head of queries and keys."""
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(
+        name.split(".")[-2]
+    )
     if heads is None:
         return tensor
     halves = tensor.reshape(heads, 2, -1, tensor.shape[1])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import reference
 import torch
-from tiny_models import ARCHITECTURES, WINDOWED, build, shared, token_ids
 
+import reference
 from anamnesis.prefix.engine import PrefixEngine, born_index
 from anamnesis.prefix.hooks import added_to_heads, added_to_residual, captured_heads
 from anamnesis.prefix.pack import Pack, Tree, common_prefix_length, pack_by_size
 from anamnesis.prefix.rows import Births
+from tiny_models import ARCHITECTURES, WINDOWED, build, shared, token_ids
 
 PREFIX, *TRUNKS = token_ids(1, 9, 11, 17, 5)
 FORKS = [token_ids(10 + i, 3, 1, 6) for i in range(len(TRUNKS))]
@@ -56,20 +56,24 @@ def test_kept_rows_come_in_the_order_asked_for(name):
 @pytest.mark.parametrize("name", WINDOWED)
 @torch.no_grad()
 def test_window_is_narrower_than_the_prompts(name):
-    """A token out of reach of every window changes nothing in a model of sliding layers only, and the tests see windows."""
+    """In a model of sliding layers only, a token beyond the reach of all windows changes nothing."""
     model = shared(name)
     ids = token_ids(3, 30)[0]
     assert model.config.sliding_window < len(TRUNKS[2]) + len(FORKS[2][0])
     changed = [ids[0] % 100 + 1, *ids[1:]]
     reach = 3 * (model.config.sliding_window - 1)
-    same = torch.allclose(reference.logits(model, ids)[reach + 1 :], reference.logits(model, changed)[reach + 1 :])
+    same = torch.allclose(
+        reference.logits(model, ids)[reach + 1 :], reference.logits(model, changed)[reach + 1 :]
+    )
     assert same == (name == "mistral")
 
 
 # ---------------------------------------------------------------- rows born in the middle of a pass
 
 BRANCHES = token_ids(20, 6, 6, 6, 6)
-SPROUTS = tuple(Tree(trunk, [b]) for trunk, b in zip([*TRUNKS, []], BRANCHES, strict=True))  # one has no trunk
+SPROUTS = tuple(
+    Tree(trunk, [b]) for trunk, b in zip([*TRUNKS, []], BRANCHES, strict=True)
+)  # one has no trunk
 
 
 @pytest.mark.parametrize(("with_prefix", "m"), [(False, 1), (True, 6)], ids=["bare", "prefix"])
@@ -98,7 +102,9 @@ def test_born_heads_equal_one_forward_per_head(name, with_prefix, m):
                 with reference.patched_head(engine.model, layer, head, len(ids) - m, values[layer, head]):
                     plain = reference.logits(engine.model, ids)[-m:]
                 reference.close(born[layer, head, t], plain)
-                assert (plain[0] - clean[0]).abs().max() > 1e-2  # the head matters, so agreement means something
+                assert (
+                    plain[0] - clean[0]
+                ).abs().max() > 1e-2  # the head matters, so agreement means something
 
 
 @pytest.mark.parametrize(("with_prefix", "m"), [(False, 1), (True, 6)], ids=["bare", "prefix"])
@@ -146,7 +152,10 @@ def test_rows_are_born_only_from_one_branch_of_one_length(trees):
 def test_rows_are_born_from_prompts_of_one_token(name):
     engine = engine_of(name)
     vector = torch.randn(48, generator=torch.Generator().manual_seed(4))
-    pack, births = Pack((Tree([], [[7]]), Tree([], [[9]]))), Births(1, [1], "residual", lambda layer, x: x + vector)
+    pack, births = (
+        Pack((Tree([], [[7]]), Tree([], [[9]]))),
+        Births(1, [1], "residual", lambda layer, x: x + vector),
+    )
     born = engine.run(pack, born_index(pack, births).flatten(), births)
     for row, token in zip(born, (7, 9), strict=True):
         with reference.shifted_residual(engine.model, 1, 0, vector):
@@ -200,7 +209,7 @@ def test_captured_heads_are_those_of_plain_passes(name):
 @torch.no_grad()
 def test_additions_to_heads_and_residual_reach_their_rows_only(name):
     engine, pack = engine_of(name), Pack(tuple(Tree(t) for t in TRUNKS[:2]))
-    layers, heads, size = reference.head_shape(engine.model)
+    _, heads, size = reference.head_shape(engine.model)
     addition = torch.zeros(heads, size)
     addition[2] = torch.randn(size, generator=torch.Generator().manual_seed(8))
     first, second = (pack.trunk_end(t) for t in range(2))
@@ -260,7 +269,7 @@ def test_hooks_go_when_their_block_fails():
         added_to_residual(engine.geometry, 0, torch.zeros(48), [0]),
     ]
     for block in blocks:
-        with pytest.raises(KeyError), block:
+        with pytest.raises(KeyError), block:  # noqa: PT012
             assert reference.hook_count(engine.model) > before
             raise KeyError
         assert reference.hook_count(engine.model) == before
@@ -274,7 +283,12 @@ def test_pack_lays_trees_out_one_after_another():
     assert pack.tokens.tolist() == [5, 6, 7, 8, 9, 4, 3]
     assert pack.positions.tolist() == [0, 1, 2, 2, 3, 0, 1]
     assert pack.starts == (0, 5)
-    assert [pack.trunk_end(0), pack.branch_start(0, 1), pack.trunk_end(1), pack.branch_start(1, 0)] == [1, 3, 5, 6]
+    assert [pack.trunk_end(0), pack.branch_start(0, 1), pack.trunk_end(1), pack.branch_start(1, 0)] == [
+        1,
+        3,
+        5,
+        6,
+    ]
 
 
 @pytest.mark.parametrize("budget", [1, 10, 17, 1000])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import reference
 import torch
-from tiny_models import ARCHITECTURES, END, shared, token_ids
 
+import reference
 from anamnesis.evaluation.generation import generate
 from anamnesis.prefix.engine import PrefixEngine
+from tiny_models import ARCHITECTURES, END, shared, token_ids
 
 NEW = 12
 
@@ -26,9 +26,13 @@ def prompts(shared_tokens: int) -> list[list[int]]:
 def by_transformers(model, prompt: list[int], count: int, stops: list[int]) -> list[int]:
     ids = torch.tensor([prompt])
     whole = model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, eos_token_id=stops or None,
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=stops,
         pad_token_id=END,
-    )  # fmt: skip
+    )
     return whole[0, len(prompt) :].tolist()
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import pytest
-import reference
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import ARCHITECTURES, COMMON, build, shared
 from torch import nn
-from transformers import GptOssConfig, GptOssForCausalLM, GPTNeoConfig, GPTNeoForCausalLM, Lfm2Config, Lfm2ForCausalLM
+from transformers import (
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+)
 from transformers.models.llama.modeling_llama import LlamaAttention
 
+import reference
 from anamnesis.errors import UserError
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import Pack, PrefixEngine, Tree
+from tiny_models import ARCHITECTURES, COMMON, build, shared
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -115,7 +122,9 @@ def without_projection() -> nn.Module:
 
 def of_two_shapes(follows: bool = True) -> nn.Module:
     model = build("llama")
-    config = type(model.config)(**{**model.config.to_dict(), "num_attention_heads": 2, "num_key_value_heads": 1})
+    config = type(model.config)(
+        **{**model.config.to_dict(), "num_attention_heads": 2, "num_key_value_heads": 1}
+    )
     config.head_dim = 12
     model.model.layers[1].self_attn = LlamaAttention(config, 1)
     if follows:
@@ -142,10 +151,15 @@ def with_sinks() -> nn.Module:
 def with_attention_of_its_own() -> nn.Module:
     return GPTNeoForCausalLM(
         GPTNeoConfig(
-            vocab_size=64, hidden_size=48, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
-            bos_token_id=0, eos_token_id=0,
+            vocab_size=64,
+            hidden_size=48,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            bos_token_id=0,
+            eos_token_id=0,
         )
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 def with_convolutions() -> nn.Module:
@@ -165,7 +179,10 @@ REFUSED = [
     (of_two_shapes, r"3 attention layers of \(heads, head size\) \[\(2, 12\), \(4, 12\)\]"),
     (outside_a_list, "is not inside a list of decoder layers"),
     (with_sinks, "GptOssAttention uses attention sinks"),
-    (with_attention_of_its_own, "GPTNeoForCausalLM calls no attention through transformers' attention interface"),
+    (
+        with_attention_of_its_own,
+        "GPTNeoForCausalLM calls no attention through transformers' attention interface",
+    ),
     (with_convolutions, "Lfm2ForCausalLM mixes tokens outside"),
     (with_a_parallel_convolution, "LlamaForCausalLM mixes tokens outside"),
     (with_a_foreign_layer, "LlamaForCausalLM mixes tokens outside"),

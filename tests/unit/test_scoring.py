@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
-import reference
 import torch
-from tiny_models import ARCHITECTURES, shared, token_ids
 
+import reference
 from anamnesis.evaluation import scoring
 from anamnesis.evaluation.scoring import Question, score_questions
 from anamnesis.prefix.engine import PrefixEngine
+from tiny_models import ARCHITECTURES, shared, token_ids
 
 
 def questions(name: str, shared_tokens: int = 8) -> list[Question]:
-    """Prompts of several lengths with answers of 1 to 5 tokens; one of each prompt's is what the model would say."""
+    """Prompts of several lengths with answers of 1 to 5 tokens, some of them what the model would say."""
     model = shared(name)
     start = token_ids(2, shared_tokens)[0]
     made = []
@@ -31,7 +31,9 @@ def check(engine: PrefixEngine, asked: list[Question], budget: int) -> None:
         expected = [reference.continuation(engine.model, question.context, c) for c in question.continuations]
         assert score.log_probability == pytest.approx([value for value, _ in expected], rel=1e-4, abs=1e-4)
         probabilities = torch.tensor(score.log_probability).exp()
-        assert probabilities.numpy() == pytest.approx(torch.tensor([v for v, _ in expected]).exp().numpy(), abs=1e-5)
+        assert probabilities.numpy() == pytest.approx(
+            torch.tensor([v for v, _ in expected]).exp().numpy(), abs=1e-5
+        )
         assert list(score.greedy) == [hit for _, hit in expected]
         assert any(score.greedy)
         assert not all(score.greedy)
@@ -49,7 +51,7 @@ def test_batches_of_any_size_give_the_same_scores(budget):
 
 
 def test_prompts_equal_to_the_last_token_and_beginnings_of_others():
-    """What all prompts share never swallows a whole prompt: something must be left to predict the answer from."""
+    """What all prompts share never swallows a whole prompt: its end must be left to predict from."""
     ids = token_ids(6, 12)[0]
     likely = reference.greedy(shared("llama"), ids, 2)
     answers = [likely, *token_ids(7, 3)]
@@ -57,7 +59,11 @@ def test_prompts_equal_to_the_last_token_and_beginnings_of_others():
     check(PrefixEngine(shared("llama")), [Question(ids, answers)] * 3, budget=100)
     shorter = ids[:5]
     answers_of_shorter = [reference.greedy(shared("llama"), shorter, 1), *token_ids(8, 2)]
-    check(PrefixEngine(shared("llama")), [Question(ids, answers), Question(shorter, answers_of_shorter)], budget=100)
+    check(
+        PrefixEngine(shared("llama")),
+        [Question(ids, answers), Question(shorter, answers_of_shorter)],
+        budget=100,
+    )
 
 
 def test_shared_tokens_run_once(monkeypatch):

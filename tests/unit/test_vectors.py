@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import reference
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import ARCHITECTURES, build, shared, token_ids
 
+import reference
 from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question
 from anamnesis.models.heads import find_heads
@@ -18,6 +17,7 @@ from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import EFFECT_COLUMNS, causal_effects, rank_heads
 from anamnesis.vectors.instruction import head_additions, instruction_vector
 from anamnesis.vectors.interventions import intervene, random_vectors
+from tiny_models import ARCHITECTURES, build, shared, token_ids
 
 PROMPTS = token_ids(1, 12, 7, 19, 1, 9, 15)
 IDS = ["b", "a", "f", "c", "e", "d"]  # not in the order of their names
@@ -92,10 +92,12 @@ def test_effects_equal_one_forward_per_head(name, target):
 
 def test_first_token_differs_from_full_only_for_longer_targets():
     engine, mean = PrefixEngine(shared("llama")), mean_of(shared("llama"))
-    full, first = (causal_effects(engine, asked(), IDS, mean, 10**6, target=t) for t in ("full", "first_token"))
+    full, first = (
+        causal_effects(engine, asked(), IDS, mean, 10**6, target=t) for t in ("full", "first_token")
+    )
     for prompt_id, question in zip(IDS, asked(), strict=True):
-        same = np.allclose(full[full.prompt_id == prompt_id].log_effect, first[first.prompt_id == prompt_id].log_effect,
-                           rtol=1e-4, atol=1e-5)  # fmt: skip
+        one, other = (frame[frame.prompt_id == prompt_id].log_effect for frame in (full, first))
+        same = np.allclose(one, other, rtol=1e-4, atol=1e-5)
         assert same == (len(question.continuations[0]) == 1)
 
 
@@ -129,7 +131,9 @@ def table(rows) -> pd.DataFrame:
 
 def effects_by_hand() -> dict[str, pd.DataFrame]:
     """Two tasks, two heads: task one has two prompts, task two three."""
-    one = table([("p0", 0, 0, 0.1, 1.0), ("p1", 0, 0, 0.3, 1.0), ("p0", 0, 1, 0.4, 0.5), ("p1", 0, 1, 0.4, 0.5)])
+    one = table(
+        [("p0", 0, 0, 0.1, 1.0), ("p1", 0, 0, 0.3, 1.0), ("p0", 0, 1, 0.4, 0.5), ("p1", 0, 1, 0.4, 0.5)]
+    )
     two = table(
         [(f"p{i}", 0, 0, e, 2.0) for i, e in enumerate([0.0, 0.3, 0.6])]
         + [(f"p{i}", 0, 1, 0.2, 0.1) for i in range(3)]
@@ -138,7 +142,7 @@ def effects_by_hand() -> dict[str, pd.DataFrame]:
 
 
 def test_ranking_by_hand():
-    """Head 0: task means 0.2, 0.3 -> 0.25; variances 0.02 over 2, 0.09 over 3 -> sqrt(0.01 + 0.03) / 2 = 0.1."""
+    """Head 0: means 0.2 and 0.3 -> 0.25; variances 0.02 / 2 and 0.09 / 3 -> sqrt(0.01 + 0.03) / 2 = 0.1."""
     ranked = rank_heads(effects_by_hand(), "probability", top=1)
     assert ranked.columns.tolist() == [
         "rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected",
@@ -168,7 +172,7 @@ def test_ties_are_ranked_by_place_and_single_prompts_have_no_spread():
 
 
 def test_more_heads_than_there_are():
-    with pytest.raises(UserError, match="vectors.heads is 3 but the model has 2 heads"):
+    with pytest.raises(UserError, match=r"vectors\.heads is 3 but the model has 2 heads"):
         rank_heads(effects_by_hand(), "probability", top=3)
 
 
@@ -204,7 +208,9 @@ def test_adapter_on_the_projection_is_part_of_the_vector_and_of_the_sweep():
     base = instruction_vector(find_heads(shared("llama")), mean, HEADS)
     assert (vector - base).norm() > 0.05 * base.norm()
     merged = model.merge_and_unload()
-    torch.testing.assert_close(vector, instruction_vector(find_heads(merged), mean, HEADS), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        vector, instruction_vector(find_heads(merged), mean, HEADS), rtol=1e-4, atol=1e-4
+    )
     expected = reference.causal_effects(merged, asked(), IDS, mean, "full")
     assert (effects.p_patched - np.exp(expected.log_patched)).abs().max() <= 1e-5
 
@@ -217,7 +223,9 @@ def test_additions_are_the_same_vector_before_the_projection():
         for head in range(geometry.n_heads):
             expected = mean[layer, head] if (layer, head) in HEADS else torch.zeros(geometry.head_dim)
             assert torch.equal(addition[head], expected)
-    mapped = sum(torch.einsum("hd,hdo->o", a, geometry.output_weight(layer)) for layer, a in additions.items())
+    mapped = sum(
+        torch.einsum("hd,hdo->o", a, geometry.output_weight(layer)) for layer, a in additions.items()
+    )
     torch.testing.assert_close(mapped, instruction_vector(geometry, mean, HEADS), rtol=1e-4, atol=1e-4)
 
 
@@ -232,7 +240,7 @@ def test_head_out_of_range_is_refused(make):
 
 
 def shifted_answers(model, vectors: torch.Tensor, layers: list[int]) -> list[Question]:
-    """Targets that the model gives only under an intervention, or only without, for hits and misses of both kinds."""
+    """Targets the model gives only under an intervention, or only without: hits and misses of both kinds."""
     questions = []
     for i, prompt in enumerate(PROMPTS):
         if i % 2:

@@ -54,11 +54,23 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
                     _sync(file)
                     file.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
             part.chmod(0o777 & ~_umask())
-            if path.exists():
-                shutil.rmtree(path)
-            os.replace(part, path)
+            _swap(part, path)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put the folder ``new`` in the place of ``path``, which comes back should that fail."""
+    old = new.with_suffix(".old")
+    if path.exists():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

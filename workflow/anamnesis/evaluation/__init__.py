@@ -1,1 +1,3 @@
-"""Evaluation of every stage: scoring and generation, metrics, measures of forgetting, and the summary table."""
+"""Evaluation of every stage: scoring and generation, metrics, measures of forgetting, and the summary
+table.
+"""

@@ -1,7 +1,7 @@
 """Measures of forgetting, computed from the accuracy matrix of one chain of fine-tuning stages.
 
-Notation used throughout: a chain trains tasks 1 … T one after the other; a[i, j] is the zero-shot score on set j after
-stage i, and stage 0 is the model before any training. Scores are fractions between 0 and 1.
+Notation used throughout: a chain trains tasks 1 … T one after the other; a[i, j] is the zero-shot score on
+set j after stage i, and stage 0 is the model before any training. Scores are fractions between 0 and 1.
 
 The frame all functions read is tidy, one row per stage, set, form and number of shots, with the columns of
 :data:`COLUMNS`. :func:`accuracy_frame` builds it from per-example evaluations.
@@ -25,12 +25,13 @@ def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) 
 
     Parameters
     ----------
-    evaluations : (stage, trained_task, rows) per stage; trained_task is None for stage 0. ``rows`` has one row per
-        example with at least ``set, role, form, shots, metric, score``.
+    evaluations : (stage, trained_task, rows) per stage; trained_task is None for stage 0. ``rows`` has one
+        row per example with at least ``set, role, form, shots, metric, score``.
 
     Returns
     -------
-    Frame with :data:`COLUMNS`; ``value`` is the mean score of ``n`` examples, sorted by stage, sets in order of appearance.
+    Frame with :data:`COLUMNS`; ``value`` is the mean score of ``n`` examples, sorted by stage, sets in order
+    of appearance.
 
     Raises
     ------
@@ -52,12 +53,16 @@ def _aggregate(stage: int, trained_task: str | None, rows: pd.DataFrame) -> pd.D
     if len(wrong):
         first = wrong.iloc[0]
         raise UserError(
-            f"evaluation of stage {stage}: score {first['score']} on set '{first['set']}' is not within 0 to 1; "
-            "evaluate that stage again"
+            f"evaluation of stage {stage}: score {first['score']} on set '{first['set']}' is not within 0 to "
+            "1; evaluate that stage again"
         )
-    grouped = rows.groupby(_KEYS, sort=False, observed=True)["score"].agg(value="mean", n="size").reset_index()
+    grouped = (
+        rows.groupby(_KEYS, sort=False, observed=True)["score"].agg(value="mean", n="size").reset_index()
+    )
     # object dtype, so that stage 0 (no task) concatenates with the others without a change of type
-    return grouped.assign(stage=int(stage), trained_task=pd.Series([trained_task] * len(grouped), dtype=object))
+    return grouped.assign(
+        stage=int(stage), trained_task=pd.Series([trained_task] * len(grouped), dtype=object)
+    )
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
@@ -65,19 +70,21 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> N
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise UserError(
-            f"{what} has no column '{missing[0]}' (columns: {', '.join(map(str, frame.columns))}); write it again"
+            f"{what} has no column '{missing[0]}' (columns: {', '.join(map(str, frame.columns))}); write it "
+            "again"
         )
 
 
 def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int = 0) -> pd.DataFrame:
     """The accuracy matrix a[i, j] of one chain: index ``stage``, one column per set, values in [0, 1].
 
-    Sets keep their order of appearance and are left out when they have no such form (a set without a knowledge form).
+    Sets keep their order of appearance and are left out when they have no such form (a set without a
+    knowledge form).
 
     Raises
     ------
-    UserError : unknown form, no such number of shots, a stage missing between 0 and T, a set not evaluated at every
-        stage, or two values for one cell.
+    UserError : unknown form, no such number of shots, a stage missing between 0 and T, a set not evaluated at
+        every stage, or two values for one cell.
     """
     require_columns(frame, COLUMNS, "accuracy table")
     if form not in set(frame["form"]):
@@ -85,12 +92,16 @@ def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int =
     chosen = frame[frame["form"] == form]
     if shots not in set(chosen["shots"]):
         allowed = ", ".join(str(s) for s in sorted(chosen["shots"].unique()))
-        raise UserError(f"no {form} form with {shots} shots in the accuracy table (evaluated shots: {allowed})")
+        raise UserError(
+            f"no {form} form with {shots} shots in the accuracy table (evaluated shots: {allowed})"
+        )
     chosen = chosen[chosen["shots"] == shots]
     double = chosen[chosen.duplicated(["stage", "set"])]
     if len(double):
         row = double.iloc[0]
-        raise UserError(f"two values for stage {row['stage']}, set '{row['set']}', {form}, {shots} shots: keep one metric")
+        raise UserError(
+            f"two values for stage {row['stage']}, set '{row['set']}', {form}, {shots} shots: keep one metric"
+        )
     matrix = chosen.pivot(index="stage", columns="set", values="value")
     matrix = matrix.reindex(index=_stages(frame), columns=list(chosen["set"].unique()))
     _require_complete(matrix)
@@ -103,7 +114,9 @@ def _stages(frame: pd.DataFrame) -> list[int]:
     missing = sorted(set(expected) - set(present))
     if missing or not present:
         names = ", ".join(map(str, present)) or "none"
-        raise UserError(f"stage {missing[0] if missing else 0} is missing from the accuracy table (stages: {names})")
+        raise UserError(
+            f"stage {missing[0] if missing else 0} is missing from the accuracy table (stages: {names})"
+        )
     return present
 
 
@@ -124,25 +137,35 @@ def training_tasks(frame: pd.DataFrame) -> list[str]:
     names = [str(name) for name in stages["trained_task"]]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
-        raise UserError(f"task '{repeated[0]}' is trained twice in one chain: forgetting is defined for distinct tasks")
+        raise UserError(
+            f"task '{repeated[0]}' is trained twice in one chain: forgetting is defined for distinct tasks"
+        )
     return names
 
 
 def sets_with_role(frame: pd.DataFrame, role: str) -> list[str]:
-    """Names of the sets with ``role`` ("train_task" or "held_out"), in order of appearance; UserError when there are none."""
+    """Names of the sets with ``role`` ("train_task" or "held_out"), in order of appearance; UserError when
+    there are none.
+    """
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     names = [str(name) for name in frame.loc[frame["role"] == role, "set"].unique()]
     if not names:
-        raise UserError(f"no set with role '{role}' in the accuracy table: add one to the suite in the configuration")
+        raise UserError(
+            f"no set with role '{role}' in the accuracy table: add one to the suite in the configuration"
+        )
     return names
 
 
 def few_shots(frame: pd.DataFrame) -> int:
-    """The number of demonstrations of the few-shot evaluation (the largest, if there are several); UserError if none."""
+    """The number of demonstrations of the few-shot evaluation (the largest, if there are several); UserError
+    if none.
+    """
     counts = frame.loc[(frame["form"] == "instruction") & (frame["shots"] > 0), "shots"]
     if counts.empty:
-        raise UserError("no few-shot evaluation in the accuracy table: set evaluation.shots above 0 and evaluate again")
+        raise UserError(
+            "no few-shot evaluation in the accuracy table: set evaluation.shots above 0 and evaluate again"
+        )
     return int(counts.max())
 
 
@@ -150,7 +173,9 @@ def _mean_at(frame: pd.DataFrame, role: str, shots: int, stage: int | None) -> f
     matrix = accuracy_matrix(frame, "instruction", shots)
     row = int(matrix.index.max()) if stage is None else stage
     if row not in matrix.index:
-        raise UserError(f"stage {row} is missing from the accuracy table (stages: {', '.join(map(str, matrix.index))})")
+        raise UserError(
+            f"stage {row} is missing from the accuracy table (stages: {', '.join(map(str, matrix.index))})"
+        )
     names = sets_with_role(frame, role)
     _require_sets(matrix, names, shots)
     return float(matrix.loc[row, names].mean())
@@ -160,7 +185,8 @@ def _require_sets(matrix: pd.DataFrame, names: Sequence[str], shots: int) -> Non
     absent = [name for name in names if name not in matrix.columns]
     if absent:
         raise UserError(
-            f"set '{absent[0]}' has no instruction form with {shots} shots (sets that have: {', '.join(matrix.columns)})"
+            f"set '{absent[0]}' has no instruction form with {shots} shots (sets that have: "
+            f"{', '.join(matrix.columns)})"
         )
 
 
@@ -168,7 +194,8 @@ def held_out_performance(frame: pd.DataFrame, stage: int | None = None) -> float
     """HP: mean zero-shot score over the held-out sets, after the last stage unless ``stage`` says otherwise.
 
     HP = (1/|H|) · Σ_{j in H} a[T, j], scores in the instruction form whatever the metric of the set.
-    Source: Jiang et al. 2024 (arXiv 2406.12227), section 4.2. Raises UserError as :func:`accuracy_matrix` does.
+    Source: Jiang et al. 2024 (arXiv 2406.12227), section 4.2. Raises UserError as :func:`accuracy_matrix`
+    does.
     """
     return _mean_at(frame, "held_out", 0, stage)
 
@@ -176,8 +203,8 @@ def held_out_performance(frame: pd.DataFrame, stage: int | None = None) -> float
 def in_context_performance(frame: pd.DataFrame, shots: int | None = None, stage: int | None = None) -> float:
     """IP: mean few-shot score over the held-out sets, after the last stage unless ``stage`` says otherwise.
 
-    IP = (1/|H|) · Σ_{j in H} â[T, j], â the score with ``shots`` demonstrations before the question (default: the
-    number the table was evaluated with). Source: Jiang et al. 2024 (arXiv 2406.12227), section 4.2.
+    IP = (1/|H|) · Σ_{j in H} â[T, j], â the score with ``shots`` demonstrations before the question (default:
+    the number the table was evaluated with). Source: Jiang et al. 2024 (arXiv 2406.12227), section 4.2.
     """
     return _mean_at(frame, "held_out", few_shots(frame) if shots is None else shots, stage)
 
@@ -197,17 +224,19 @@ def _learnt(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def forgetting(frame: pd.DataFrame) -> float:
-    """Mean drop from the best score a task ever had since it was trained to its score at the end; NaN when T < 2.
+    """Mean drop from the best score a task ever had since it was trained to its score at the end; NaN when T
+    < 2.
 
-    F = 1/(T-1) · Σ_{j<T} ( max_{j ≤ l < T} a[l, j] − a[T, j] ). Larger is worse. The maximum leaves the last stage
-    out, so F is negative when later training improved earlier tasks; libraries that include the last stage never go
-    below zero. Source: Chaudhry et al. 2018 (arXiv 1801.10112), section 3, restricted to stages l ≥ j as a task's
-    score before its own training is not something learnt.
+    F = 1/(T-1) · Σ_{j<T} ( max_{j ≤ l < T} a[l, j] − a[T, j] ). Larger is worse. The maximum leaves the last
+    stage out, so F is negative when later training improved earlier tasks; libraries that include the last
+    stage never go below zero. Source: Chaudhry et al. 2018 (arXiv 1801.10112), section 3, restricted to
+    stages l ≥ j as a task's score before its own training is not something learnt.
     """
     matrix, tasks = _learnt(frame)
     last = len(tasks)
     drops = [
-        matrix.loc[j : last - 1, name].max() - matrix.loc[last, name] for j, name in enumerate(tasks[:-1], start=1)
+        matrix.loc[j : last - 1, name].max() - matrix.loc[last, name]
+        for j, name in enumerate(tasks[:-1], start=1)
     ]
     return float(sum(drops) / len(drops)) if drops else float("nan")
 

@@ -1,6 +1,7 @@
 """Table 1: what each training method keeps, over orders and seeds, and what guidance changes, pair by pair.
 
-All values are fractions (scores between 0 and 1) in frames and CSV; the Markdown and LaTeX forms print per cent.
+All values are fractions (scores between 0 and 1) in frames and CSV; the Markdown and LaTeX forms print per
+cent.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Chain:
 
 
 def curves_frame(chains: Sequence[Chain]) -> pd.DataFrame:
-    """The accuracy frames of all chains below each other, with ``method, order, seed`` in front of their columns."""
+    """The accuracy frames of all chains below each other, with ``method, order, seed`` in front of their
+    columns.
+    """
     if not chains:
         raise UserError("no chain given: name at least one method, order and seed in the configuration")
     identified = [
@@ -53,9 +56,9 @@ def chain_measures(chains: Sequence[Chain], shots: int | None = None) -> pd.Data
 
     Returns
     -------
-    Frame ``method, order, seed, hp, ip, op, forgetting, bwt`` (fractions). Rows named "before training" come first:
-    stage 0, one row per distinct value (orders and seeds share one stage 0, so normally a single row), with missing
-    seed and without forgetting and BWT.
+    Frame ``method, order, seed, hp, ip, op, forgetting, bwt`` (fractions). Rows named "before training" come
+    first: stage 0, one row per distinct value (orders and seeds share one stage 0, so normally a single row),
+    with missing seed and without forgetting and BWT.
 
     Raises
     ------
@@ -66,9 +69,13 @@ def chain_measures(chains: Sequence[Chain], shots: int | None = None) -> pd.Data
     keys = [(c.method, c.order, c.seed) for c in chains]
     double = [k for k in keys if keys.count(k) > 1]
     if double:
-        raise UserError(f"chain method={double[0][0]} order={double[0][1]} seed={double[0][2]} is given twice")
+        raise UserError(
+            f"chain method={double[0][0]} order={double[0][1]} seed={double[0][2]} is given twice"
+        )
     trained = [_trained_row(c, shots) for c in chains]
-    return pd.DataFrame([*_baseline_rows(chains, shots), *trained]).astype({"order": "Int64", "seed": "Int64"})
+    return pd.DataFrame([*_baseline_rows(chains, shots), *trained]).astype(
+        {"order": "Int64", "seed": "Int64"}
+    )
 
 
 def _levels(frame: pd.DataFrame, shots: int | None, stage: int | None) -> dict[str, float]:
@@ -97,14 +104,23 @@ def _baseline_rows(chains: Sequence[Chain], shots: int | None) -> list[dict[str,
         # rounded, as the same scores averaged in another order of tasks differ in the last bit
         rows.setdefault(
             tuple(round(v, 12) for v in levels.values()),
-            {"method": BASELINE, "order": chain.order, "seed": None, **levels, "forgetting": math.nan, "bwt": math.nan},
+            {
+                "method": BASELINE,
+                "order": chain.order,
+                "seed": None,
+                **levels,
+                "forgetting": math.nan,
+                "bwt": math.nan,
+            },
         )
     if len(rows) == 1:
         return [{**row, "order": None} for row in rows.values()]
     return list(rows.values())
 
 
-def table1(measures: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def table1(
+    measures: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
     """Table 1 in tidy form, one row per method and measure, then one per pair of methods and measure.
 
     Parameters
@@ -115,8 +131,8 @@ def table1(measures: pd.DataFrame, resamples: int = 10_000, confidence: float = 
     Returns
     -------
     Frame with :data:`TABLE_COLUMNS`. ``kind`` is "level" (mean and s.d. over chains) or "difference" (mean of
-    twin − method over the (order, seed) that both have, with the interval ``low`` to ``high``). ``sd`` has ddof=1 and
-    is empty for n < 2; ``interval`` is "BCa", "percentile" or empty (fewer than two pairs).
+    twin − method over the (order, seed) that both have, with the interval ``low`` to ``high``). ``sd`` has
+    ddof=1 and is empty for n < 2; ``interval`` is "BCa", "percentile" or empty (fewer than two pairs).
     """
     methods = list(dict.fromkeys(measures["method"]))
     rows = [_level_row(measures, method, name) for method in methods for name in MEASURES]
@@ -124,12 +140,16 @@ def table1(measures: pd.DataFrame, resamples: int = 10_000, confidence: float = 
         twin = method + TWIN_SUFFIX
         if twin in methods:
             pairs = paired_differences(measures, method, twin)
-            rows += [_difference_row(pairs, method, twin, name, resamples, confidence, seed) for name in MEASURES]
+            rows += [
+                _difference_row(pairs, method, twin, name, resamples, confidence, seed) for name in MEASURES
+            ]
     return pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
 
 
 def paired_differences(measures: pd.DataFrame, method: str, twin: str) -> pd.DataFrame:
-    """Differences twin − method of all measures, index (order, seed), for the pairs that both methods have."""
+    """Differences twin − method of all measures, index (order, seed), for the pairs that both methods
+    have.
+    """
     keys = ["order", "seed"]
     plain = measures[measures["method"] == method].set_index(keys)[list(MEASURES)]
     guided = measures[measures["method"] == twin].set_index(keys)[list(MEASURES)]
@@ -156,23 +176,32 @@ def _difference_row(pairs, method, twin, name, resamples, confidence, seed) -> d
     values = pairs[name].dropna().to_numpy(dtype=float)
     low, high, how = bootstrap_interval(values, resamples, confidence, seed)
     found = {"low": low, "high": high, "confidence": confidence if how else math.nan, "interval": how}
-    return {"kind": "difference", "method": method, "twin": twin, "measure": name, **_moments(values), **found}
+    return {
+        "kind": "difference",
+        "method": method,
+        "twin": twin,
+        "measure": name,
+        **_moments(values),
+        **found,
+    }
 
 
 def bootstrap_interval(
     values: Sequence[float] | np.ndarray, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float, str]:
-    """Bootstrap interval of the mean of ``values``: (low, high, "BCa" or "percentile"), or (NaN, NaN, "") for n < 2.
+    """Bootstrap interval of the mean of ``values``: (low, high, "BCa" or "percentile"), or (NaN, NaN, "") for
+    n < 2.
 
-    Bias-corrected and accelerated (Efron 1987); where that is not defined (all values equal, every resample on one
-    side) the percentile interval. The same input and seed give the same interval.
+    Bias-corrected and accelerated (Efron 1987); where that is not defined (all values equal, every resample
+    on one side) the percentile interval. The same input and seed give the same interval.
     """
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:
         return math.nan, math.nan, ""
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy warns where BCa is degenerate; the fallback below handles it
+            # scipy warns where BCa is degenerate; the fallback handles it
+            warnings.simplefilter("ignore")
             result = stats.bootstrap(
                 (sample,), np.mean, n_resamples=resamples, confidence_level=confidence, method=method,
                 rng=np.random.default_rng(seed), vectorized=True,
@@ -187,17 +216,20 @@ HEADINGS = {"hp": "HP", "ip": "IP", "op": "OP", "forgetting": "Forgetting", "bwt
 
 
 def table_note(table: pd.DataFrame) -> str:
-    """The note below Table 1: what the columns are, what n counts, and how far the intervals can be trusted."""
+    """The note below Table 1: what the columns are, what n counts, and how far the intervals can be
+    trusted.
+    """
     note = (
-        "Per cent. HP and IP: held-out sets, zero-shot and few-shot; OP: training tasks, zero-shot; all after the last "
-        "stage. Higher is better, except for forgetting. Mean ± s.d. over chains (order × seed); n: number of chains. "
+        "Per cent. HP and IP: held-out sets, zero-shot and few-shot; OP: training tasks, zero-shot; all "
+        "after the last stage. Higher is better, except for forgetting. Mean ± s.d. over chains (order × "
+        "seed); n: number of chains. "
     )
     pairs = table[table["kind"] == "difference"]
     if pairs.empty:
         return note.strip()
     note += (
-        "Δ: paired difference over the (order, seed) that both methods have, in percentage points, with its bootstrap "
-        "interval; n: number of pairs. "
+        "Δ: paired difference over the (order, seed) that both methods have, in percentage points, with its "
+        "bootstrap interval; n: number of pairs. "
     )
     # by measure first: a chain of one task has no forgetting, which says nothing about the number of pairs
     least = int(pairs.groupby(["method", "twin"])["n"].max().min())
@@ -205,9 +237,9 @@ def table_note(table: pd.DataFrame) -> str:
         note += f"With n = {least} there is no interval, and nothing can be said about other seeds."
     elif least < MINIMUM_PAIRS:
         note += (
-            f"With n = {least} pairs the interval is weak evidence: it cannot reach beyond the {least} differences "
-            f"seen, so it is too narrow, and {least} pairs of one sign happen by chance with probability "
-            f"{2.0 ** (1 - least):.2g}."
+            f"With n = {least} pairs the interval is weak evidence: it cannot reach beyond the {least} "
+            f"differences seen, so it is too narrow, and {least} pairs of one sign happen by chance with "
+            f"probability {2.0 ** (1 - least):.2g}."
         )
     return note.strip()
 
@@ -253,9 +285,9 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": r"$-$", "Δ": r"$\Delta$", "–": "--",
-    "×": r"$\times$",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": r"$-$",
+    "×": r"$\times$", "Δ": r"$\Delta$", "–": "--",
 }  # fmt: skip
 
 
@@ -277,8 +309,8 @@ def to_latex(table: pd.DataFrame) -> str:
     if len(body) > levels:
         body.insert(levels, r"\midrule")
     lines = [
-        r"\begin{table}", r"\centering", r"\small", r"\begin{tabular}{l" + "r" * len(MEASURES) + "}", r"\toprule",
-        _latex_row(header), r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
+        r"\begin{table}", r"\centering", r"\small", r"\begin{tabular}{l" + "r" * len(MEASURES) + "}",
+        r"\toprule", _latex_row(header), r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
         r"\caption{" + latex_escape(table_note(table)) + "}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -25,12 +25,13 @@ _TITLES = {
 
 
 def summary_bars(frame: pd.DataFrame) -> Figure:
-    """One panel each for HP, IP and OP (per cent): a bar per method (mean), a point per chain, a whisker of ± one s.d.
+    """One panel each for HP, IP and OP (per cent): a bar per method (mean), a point per chain, a whisker of ±
+    one s.d.
 
     Parameters
     ----------
-    frame : ``method, hp, ip, op`` with one row per chain (``evaluation.summary.chain_measures``); rows of the untrained
-        model are drawn as a horizontal line.
+    frame : ``method, hp, ip, op`` with one row per chain (``evaluation.summary.chain_measures``); rows of the
+        untrained model are drawn as a horizontal line.
 
     Raises UserError for a missing column or when no method is there.
     """
@@ -61,12 +62,29 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, methods: Sequence[str], name: s
         spread = values.std(ddof=1) if len(values) > 1 else 0.0
         axes.bar(place, values.mean(), width=0.68, color=method_colour(method, methods), alpha=0.85, zorder=2)
         if len(values) > 1:
-            axes.errorbar(place, values.mean(), yerr=spread, fmt="none", ecolor=INK, elinewidth=1.0, capsize=2.5, zorder=4)
+            axes.errorbar(
+                place,
+                values.mean(),
+                yerr=spread,
+                fmt="none",
+                ecolor=INK,
+                elinewidth=1.0,
+                capsize=2.5,
+                zorder=4,
+            )
         offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
         axes.scatter(place + offsets, values, s=7, color="white", edgecolors=INK, linewidths=0.6, zorder=5)
-        axes.annotate(f"{values.mean():.1f}", (place, max(values.max(), values.mean() + spread)), xytext=(0, 3.5),
-                      textcoords="offset points", ha="center", va="bottom", fontsize=7 if len(methods) < 5 else 6,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}, zorder=6)  # fmt: skip
+        axes.annotate(
+            f"{values.mean():.1f}",
+            (place, max(values.max(), values.mean() + spread)),
+            xytext=(0, 3.5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=7 if len(methods) < 5 else 6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
+            zorder=6,
+        )
     _name_methods(axes, frame, methods)
 
 
@@ -74,8 +92,13 @@ def _name_methods(axes: Axes, frame: pd.DataFrame, methods: Sequence[str]) -> No
     counts = frame["method"].value_counts()
     slanted = len(methods) > 3
     labels = [f"{m} (n={counts[m]})" if slanted else f"{m}\n(n={counts[m]})" for m in methods]
-    axes.set_xticks(range(len(methods)), labels, rotation=40 if slanted else 0, ha="right" if slanted else "center",
-                    rotation_mode="anchor" if slanted else "default")  # fmt: skip
+    axes.set_xticks(
+        range(len(methods)),
+        labels,
+        rotation=40 if slanted else 0,
+        ha="right" if slanted else "center",
+        rotation_mode="anchor" if slanted else "default",
+    )
     axes.set_xlim(-0.6, len(methods) - 0.4)
     axes.tick_params(axis="x", length=0)
 
@@ -91,10 +114,20 @@ def _top(frame: pd.DataFrame, methods: Sequence[str]) -> float:
 def _key(frame: pd.DataFrame) -> list[Line2D]:
     handles = [
         Line2D([], [], color=MUTED, linewidth=6, label="bar: mean"),
-        Line2D([], [], color=INK, marker="o", markerfacecolor="white", markersize=4, linewidth=0,
-               label="point: one chain (order, seed)"),
+        Line2D(
+            [],
+            [],
+            color=INK,
+            marker="o",
+            markerfacecolor="white",
+            markersize=4,
+            linewidth=0,
+            label="point: one chain (order, seed)",
+        ),
         Line2D([], [], color=INK, marker="|", markersize=7, linewidth=0, label="whisker: ± 1 s.d."),
-    ]  # fmt: skip
+    ]
     if (frame["method"] == BASELINE).any():
-        handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 1.2)), linewidth=1.0, label="before training"))
+        handles.append(
+            Line2D([], [], color=INK, linestyle=(0, (1, 1.2)), linewidth=1.0, label="before training")
+        )
     return handles

@@ -31,23 +31,29 @@ class _Line:
     marker: str
 
 
-def accuracy_curves(frame: pd.DataFrame, order: int | None = None, methods: Sequence[str] | None = None) -> Figure:
+def accuracy_curves(
+    frame: pd.DataFrame, order: int | None = None, methods: Sequence[str] | None = None
+) -> Figure:
     """One small panel per set: accuracy (per cent) against stage, by method (colour) and form (line style).
 
     Parameters
     ----------
-    frame : ``method, order, seed`` and the columns of the accuracy table (``evaluation.summary.curves_frame``).
-    order : which task order to draw (default: all, below each other; tasks trained at different stages are not averaged).
+    frame : ``method, order, seed`` and the columns of the accuracy table
+        (``evaluation.summary.curves_frame``).
+    order : which task order to draw (default: all, below each other; tasks trained at different stages are
+        not averaged).
     methods : which methods, in this order (default: all, in order of appearance).
 
-    Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). Raises UserError for an empty frame, a
-    missing column, or an unknown order or method.
+    Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). Raises UserError for an empty
+    frame, a missing column, or an unknown order or method.
     """
     chosen = _choose(frame, order, methods)
     names = list(methods) if methods is not None else list(chosen["method"].unique())
     lines, sections, key = _lines(chosen), _sections(chosen), _key_text(chosen)
     with styled():
-        heights = [_HEADING + _ROW * math.ceil(part["set"].nunique() / _columns(part)) for _, part in sections]
+        heights = [
+            _HEADING + _ROW * math.ceil(part["set"].nunique() / _columns(part)) for _, part in sections
+        ]
         below = 0.58 + _NAME_LINE * len(key)
         figure = plt.figure(figsize=(WIDTH, sum(heights) + below), layout="constrained")
         parts = figure.subfigures(len(sections) + 1, 1, height_ratios=[*heights, below])
@@ -75,7 +81,9 @@ def _columns(data: pd.DataFrame) -> int:
 
 
 def _choose(frame: pd.DataFrame, order: int | None, methods: Sequence[str] | None) -> pd.DataFrame:
-    require_columns(frame, ["method", "order", "seed", "stage", "set", "role", "form", "shots", "value"], "curves table")
+    require_columns(
+        frame, ["method", "order", "seed", "stage", "set", "role", "form", "shots", "value"], "curves table"
+    )
     if frame.empty:
         raise UserError("the accuracy table is empty: there is nothing to draw")
     if order is not None and order not in set(frame["order"]):
@@ -101,18 +109,23 @@ def _lines(frame: pd.DataFrame) -> list[_Line]:
 
 
 def _key_text(frame: pd.DataFrame) -> list[str]:
-    """What the stage numbers on the axes stand for, order by order, and what the bands are; wrapped to the page."""
+    """What the stage numbers on the axes stand for, order by order, and what the bands are; wrapped to the
+    page.
+    """
     orders = sorted(int(o) for o in frame["order"].unique())
     lines = []
     for order in orders:
-        lines += _stage_names(frame[frame["order"] == order], "Stages" if len(orders) == 1 else f"Stages of order {order}")
+        lines += _stage_names(
+            frame[frame["order"] == order], "Stages" if len(orders) == 1 else f"Stages of order {order}"
+        )
     return [*lines, _seeds_note(frame)]
 
 
 def _stage_names(frame: pd.DataFrame, label: str) -> list[str]:
     stages = frame.drop_duplicates("stage").sort_values("stage")
     named = [
-        f"{row.stage}\u00a0" + ("before training" if row.stage == 0 else readable(row.trained_task)).replace(" ", "\u00a0")
+        f"{row.stage}\u00a0"
+        + ("before training" if row.stage == 0 else readable(row.trained_task)).replace(" ", "\u00a0")
         for row in stages.itertuples()
     ]
     # only plain spaces may break a line, so that a number stays with its name
@@ -121,8 +134,12 @@ def _stage_names(frame: pd.DataFrame, label: str) -> list[str]:
     )
 
 
-def _draw_section(part: SubFigure, title: str, data: pd.DataFrame, names: Sequence[str], lines: Sequence[_Line]) -> None:
-    sets = sorted(data["set"].unique(), key=lambda name: _trained_at(data, name))  # stable: held-out sets keep their order
+def _draw_section(
+    part: SubFigure, title: str, data: pd.DataFrame, names: Sequence[str], lines: Sequence[_Line]
+) -> None:
+    sets = sorted(
+        data["set"].unique(), key=lambda name: _trained_at(data, name)
+    )  # stable: held-out sets keep their order
     columns = _columns(data)
     part.suptitle(title, x=0.008, ha="left", fontweight="bold", fontsize=8.5)
     panels = part.subplots(math.ceil(len(sets) / columns), columns, sharey=True, squeeze=False)
@@ -143,45 +160,81 @@ def _trained_at(data: pd.DataFrame, name: str) -> float:
 
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Sequence[_Line]) -> None:
-    axes.set_title(readable(data["set"].iloc[0]), fontsize=7.5, pad=6)
+    trained = _trained_at(data, data["set"].iloc[0])
+    axes.set_title(readable(data["set"].iloc[0]), fontsize=7.5, pad=8.5 if math.isfinite(trained) else 6)
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 25, 50, 75, 100])
     stages = sorted(int(stage) for stage in data["stage"].unique())
     axes.set_xlim(stages[0] - 0.25, stages[-1] + 0.25)
     axes.set_xticks(stages[:: math.ceil(len(stages) / 10)])
-    trained = _trained_at(data, data["set"].iloc[0])
     if math.isfinite(trained):
         axes.axvline(trained, color=MUTED, linewidth=0.7, zorder=0.6)
-        axes.plot([trained], [1.015], marker="v", markersize=4, color=MUTED, transform=axes.get_xaxis_transform(),
-                  clip_on=False)  # fmt: skip
+        axes.plot(
+            [trained],
+            [1.015],
+            marker="v",
+            markersize=3.6,
+            color=MUTED,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
     for method in names:
         for line in lines:
-            part = data[(data["method"] == method) & (data["form"] == line.form) & (data["shots"] == line.shots)]
+            part = data[
+                (data["method"] == method) & (data["form"] == line.form) & (data["shots"] == line.shots)
+            ]
             if len(part):
                 _draw_line(axes, part, method_colour(method, names), line)
 
 
 def _draw_line(axes: Axes, data: pd.DataFrame, colour: str, line: _Line) -> None:
     values = data.groupby("stage")["value"].agg(["mean", "std"]) * 100
-    axes.plot(values.index, values["mean"], color=colour, linestyle=line.style, marker=line.marker, markersize=2.4,
-              linewidth=1.2, clip_on=False)  # fmt: skip
+    axes.plot(
+        values.index,
+        values["mean"],
+        color=colour,
+        linestyle=line.style,
+        marker=line.marker,
+        markersize=2.4,
+        linewidth=1.2,
+        clip_on=False,
+    )
     if values["std"].notna().any():
-        low, high = (values["mean"] - values["std"]).clip(0, 100), (values["mean"] + values["std"]).clip(0, 100)
+        low, high = (
+            (values["mean"] - values["std"]).clip(0, 100),
+            (values["mean"] + values["std"]).clip(0, 100),
+        )
         axes.fill_between(values.index, low, high, color=colour, alpha=0.10, linewidth=0)
 
 
-def _draw_key(part: SubFigure, frame, names: Sequence[str], lines: Sequence[_Line], key: Sequence[str]) -> None:
+def _draw_key(
+    part: SubFigure, frame, names: Sequence[str], lines: Sequence[_Line], key: Sequence[str]
+) -> None:
     height = 0.58 + _NAME_LINE * len(key)
     methods = [Line2D([], [], color=method_colour(m, names), linewidth=3, label=m) for m in names]
     forms = [
-        Line2D([], [], color=INK, linestyle=f.style, marker=f.marker, markersize=3, linewidth=1.2, label=f.label)
+        Line2D(
+            [], [], color=INK, linestyle=f.style, marker=f.marker, markersize=3, linewidth=1.2, label=f.label
+        )
         for f in lines
     ]
     if (frame["role"] == "train_task").any():
-        forms.append(Line2D([], [], color=MUTED, linewidth=0.7, marker="v", markersize=4, label="trained at this stage"))
+        forms.append(
+            Line2D(
+                [], [], color=MUTED, linewidth=0.7, marker="v", markersize=4, label="trained at this stage"
+            )
+        )
     for handles, drop, columns in ((methods, 0.06, 8), (forms, 0.26, 4)):
-        legend = part.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.055, 1 - drop / height), ncols=columns,
-                             handlelength=2.8, borderpad=0, borderaxespad=0, columnspacing=1.8)  # fmt: skip
+        legend = part.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(0.055, 1 - drop / height),
+            ncols=columns,
+            handlelength=2.8,
+            borderpad=0,
+            borderaxespad=0,
+            columnspacing=1.8,
+        )
         part.add_artist(legend)
     part.text(0.055, 1 - 0.50 / height, "\n".join(key), fontsize=7, color=MUTED, va="top", linespacing=1.3)
 

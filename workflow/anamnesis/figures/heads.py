@@ -17,18 +17,21 @@ _UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
 
 
 def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
-    """Heat map of the mean causal effect, layer by head, with the selected heads outlined and listed with their error.
+    """Heat map of the mean causal effect, layer by head, with the selected heads outlined and listed with
+    their error.
 
     Parameters
     ----------
-    frame : ``rank, layer, head, effect, standard_error, n_prompts, n_tasks, selected``, one row per head. Effect: change
-        of the probability of the right answer (eq. 2 of Jiang et al. 2024), mean over tasks.
+    frame : ``rank, layer, head, effect, standard_error, n_prompts, n_tasks, selected``, one row per head.
+        Effect: change of the probability of the right answer (eq. 2 of Jiang et al. 2024), mean over tasks.
     unit : "probability" or "log_probability", whichever ``effect`` was computed in.
 
-    The colour scale is symmetric about zero. Raises UserError for an empty frame, one that lacks a column, or an unknown
-    unit.
+    The colour scale is symmetric about zero. Raises UserError for an empty frame, one that lacks a column, or
+    an unknown unit.
     """
-    require_columns(frame, ["rank", "layer", "head", "effect", "standard_error", "selected"], "table of heads")
+    require_columns(
+        frame, ["rank", "layer", "head", "effect", "standard_error", "selected"], "table of heads"
+    )
     if frame.empty:
         raise UserError("the table of heads is empty: there is nothing to draw")
     if unit not in _UNITS:
@@ -50,11 +53,20 @@ def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
 def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFrame, label: str) -> None:
     limit = float(frame["effect"].abs().max()) or 1.0
     layers, heads = list(grid.columns), list(grid.index)
-    image = axes.imshow(grid.to_numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", origin="lower",
-                        interpolation="nearest")  # fmt: skip
+    image = axes.imshow(
+        grid.to_numpy(),
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+    )
     for row in frame[frame["selected"].astype(bool)].itertuples():
         corner = (layers.index(row.layer) - 0.5, heads.index(row.head) - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.0, clip_on=False, zorder=3))
+        axes.add_patch(
+            Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.0, clip_on=False, zorder=3)
+        )
     axes.grid(False)
     for axis, values in ((axes.xaxis, layers), (axes.yaxis, heads)):
         step = next(s for s in (1, 2, 5, 10, 20, 50) if len(values) <= 10 * s or s == 50)
@@ -72,8 +84,16 @@ def _draw_bars(axes: Axes, listed: pd.DataFrame, selected: int, label: str) -> N
     places = range(len(listed))
     colours = ["#b2182b" if effect >= 0 else "#2166ac" for effect in listed["effect"]]
     axes.barh(places, listed["effect"], color=colours, height=0.68, alpha=0.85)
-    axes.errorbar(listed["effect"], places, xerr=listed["standard_error"].fillna(0.0), fmt="none", ecolor=INK,
-                  elinewidth=0.8, capsize=1.6, capthick=0.8)  # fmt: skip
+    axes.errorbar(
+        listed["effect"],
+        places,
+        xerr=listed["standard_error"].fillna(0.0),
+        fmt="none",
+        ecolor=INK,
+        elinewidth=0.8,
+        capsize=1.6,
+        capthick=0.8,
+    )
     names = [f"{int(layer)}.{int(head)}" for layer, head in zip(listed["layer"], listed["head"], strict=True)]
     axes.set_yticks(list(places), names)
     axes.invert_yaxis()

@@ -1,4 +1,6 @@
-"""What adding or removing the instruction vector does to accuracy, layer by layer (after appendix E of the IV paper)."""
+"""What adding or removing the instruction vector does to accuracy, layer by layer (after appendix E of the
+IV paper).
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,12 @@ def interventions(frame: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    frame : ``set, layer, condition, base, accuracy, n``; condition is none, few-shot (both without a layer: -1), add,
-        remove or random; base says which prompt the vector is put into. Several rows for one layer are averaged.
+    frame : ``set, layer, condition, base, accuracy, n``; condition is none, few-shot (both without a layer:
+        -1), add, remove or random; base says which prompt the vector is put into. Several rows for one layer
+        are averaged.
 
-    Horizontal lines show the prompts without intervention. Raises UserError for an empty frame, a missing column or an
-    unknown condition.
+    Horizontal lines show the prompts without intervention. Raises UserError for an empty frame, a missing
+    column or an unknown condition.
     """
     require_columns(frame, ["set", "layer", "condition", "base", "accuracy", "n"], "table of interventions")
     if frame.empty:
@@ -77,11 +80,18 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, styles: Mapping[tuple[str, str],
 
 
 def _reference_style(condition: str) -> dict[str, object]:
-    return {"color": CONDITION_COLOURS[condition], "linewidth": 1.1, "linestyle": (0, (1, 1.2)), "zorder": 1.5}
+    return {
+        "color": CONDITION_COLOURS[condition],
+        "linewidth": 1.1,
+        "linestyle": (0, (1, 1.2)),
+        "zorder": 1.5,
+    }
 
 
 def _styles(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, object]]:
-    """How each (condition, base) is drawn; dashes mark the few-shot prompt where a condition was tried on both."""
+    """How each (condition, base) is drawn; dashes mark the few-shot prompt where a condition was tried on
+    both.
+    """
     curves = frame.loc[~frame["condition"].isin(_REFERENCES), ["condition", "base"]].drop_duplicates()
     curves = curves.sort_values("condition", key=lambda c: c.map({name: i for i, name in enumerate(_NAMES)}))
     tried = curves["condition"].value_counts()
@@ -90,16 +100,21 @@ def _styles(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, object]]:
             "color": CONDITION_COLOURS[row.condition],
             "linestyle": (0, (3.2, 1.4)) if tried[row.condition] > 1 and row.base == "few-shot" else "-",
             "marker": {"add": "o", "remove": "s"}.get(row.condition, ""),
-            "markersize": 2.4, "linewidth": 1.2, "zorder": 2.0 if row.condition == "random" else 2.5,
+            "markersize": 2.4,
+            "linewidth": 1.2,
+            "zorder": 2.0 if row.condition == "random" else 2.5,
         }
         for row in curves.itertuples()
-    }  # fmt: skip
+    }
 
 
 def _key(frame: pd.DataFrame, styles: Mapping[tuple[str, str], dict[str, object]]) -> list[Line2D]:
     handles = [
-        Line2D([], [], **style, label=_NAMES[condition].format(base)) for (condition, base), style in styles.items()
+        Line2D([], [], **style, label=_NAMES[condition].format(base))
+        for (condition, base), style in styles.items()
     ]
     labels = {"none": "zero-shot, no intervention", "few-shot": "few-shot, no intervention"}
     present = set(frame["condition"])
-    return handles + [Line2D([], [], **_reference_style(c), label=labels[c]) for c in _REFERENCES if c in present]
+    return handles + [
+        Line2D([], [], **_reference_style(c), label=labels[c]) for c in _REFERENCES if c in present
+    ]

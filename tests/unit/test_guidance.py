@@ -1,0 +1,209 @@
+"""IV-guided training against a plain reference with one full forward per variant: value and gradient."""
+
+import pytest
+import tiny_models
+import torch
+from torch.nn.functional import cross_entropy
+
+from anamnesis.models.heads import find_heads
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.training.adapters import add_adapter
+from anamnesis.training.divergence import divergence
+from anamnesis.training.examples import Example
+from anamnesis.training.guidance import GuidedAnswerLoss, KlSettings, strength
+from anamnesis.training.objectives import AnswerLoss
+
+TARGETS = {"gpt2": ["c_attn"], "neox": ["query_key_value"], "phi3": ["qkv_proj"]}
+LENGTHS = [(9, 3), (5, 2), (12, 1)]  # (prompt, answer) tokens
+
+
+def tuned(name: str):
+    """A tiny model with an adapter that is not the identity (both factors non-zero), without dropout."""
+    settings = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": TARGETS.get(name, ["q_proj", "v_proj"])}
+    model = add_adapter(tiny_models.build(name), settings, seed=1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # GPT-2 has dropout of its own
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.train()
+
+
+def batch() -> list[Example]:
+    examples = []
+    for seed, (prompt, answer) in enumerate(LENGTHS):
+        tokens = tiny_models.token_ids(seed, prompt + answer)[0]
+        examples.append(Example(tuple(tokens[:prompt]), tuple(tokens[prompt:])))
+    return examples
+
+
+def additions(model) -> dict[int, torch.Tensor]:
+    geometry = find_heads(model)
+    found = {}
+    for layer, heads in ((0, [1]), (2, [0, 3])):
+        found[layer] = torch.zeros(geometry.n_heads, geometry.head_dim)
+        found[layer][heads] = torch.randn(len(heads), geometry.head_dim, generator=torch.Generator().manual_seed(layer))
+    return found
+
+
+def plain_logits(model, example: Example, vectors=None, degree: float = 0.0) -> torch.Tensor:
+    """(tokens, vocabulary) logits of one ordinary forward, with ``degree`` x vectors added at the last prompt token."""
+    geometry, handles = find_heads(model), []
+    position = len(example.prompt) - 1
+
+    def hook_for(vector):
+        def hook(module, args):
+            changed = args[0].clone()
+            changed[0, position] = changed[0, position] + degree * vector.flatten()
+            return (changed,)
+
+        return hook
+
+    for layer, vector in (vectors or {}).items():
+        handles.append(geometry.projections[layer].register_forward_pre_hook(hook_for(vector)))
+    try:
+        tokens = torch.tensor([[*example.prompt, *example.answer[:-1]]])
+        return model(input_ids=tokens, use_cache=False).logits[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def plain_kl(student, teacher, kl: KlSettings) -> torch.Tensor:
+    """Per position (rows)."""
+    p, q = (x.double().div(kl.temperature).softmax(-1) for x in (student, teacher))
+    if kl.direction == "teacher_student":
+        p, q = q, p
+    return (p * (p.log() - q.log())).sum(-1)
+
+
+def plain_loss(model, examples, vectors, kl: KlSettings, s: float) -> torch.Tensor:
+    guided, answers, terms = [], [], []
+    for example in examples:
+        first = len(example.prompt) - 1
+        guided.append(plain_logits(model, example, vectors, s)[first:])
+        answers += example.answer
+        student = plain_logits(model, example)
+        if kl.teacher == "current":
+            teacher = plain_logits(model, example, vectors, 1.0).detach()
+        else:
+            with torch.no_grad(), model.disable_adapter():
+                teacher = plain_logits(model, example, vectors, 1.0)
+        span = {"all": slice(0 if kl.teacher == "previous" else first, None), "output": slice(first, None),
+                "last_prompt": slice(first, first + 1)}[kl.positions]
+        term = plain_kl(student[span], teacher[span], kl)
+        terms.append(term.mean() if kl.reduction == "mean" else term.sum())
+    scale = kl.temperature**2 if kl.temperature_squared else 1.0
+    loss = cross_entropy(torch.cat(guided), torch.tensor(answers))
+    return loss + kl.weight * scale * torch.stack(terms).mean()
+
+
+def gradients(model, loss: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.requires_grad]
+
+
+def assert_same(model, fast: torch.Tensor, plain: torch.Tensor) -> None:
+    torch.testing.assert_close(fast.double(), plain.double(), atol=1e-5, rtol=1e-5)
+    for ours, theirs in zip(gradients(model, fast), gradients(model, plain), strict=True):
+        assert ours.abs().max() > 0
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", tiny_models.ARCHITECTURES)
+def test_the_answer_loss_equals_separate_forwards(name):
+    model, examples = tuned(name), batch()
+    rows = [plain_logits(model, e)[len(e.prompt) - 1 :] for e in examples]
+    plain = cross_entropy(torch.cat(rows), torch.tensor([t for e in examples for t in e.answer]))
+    assert_same(model, AnswerLoss()(PrefixEngine(model), examples, 0.0).total, plain)
+
+
+@pytest.mark.parametrize("name", tiny_models.ARCHITECTURES)
+@pytest.mark.parametrize("teacher", ["previous", "current"])
+def test_the_guided_loss_equals_three_forwards_on_every_architecture(name, teacher):
+    model, kl = tuned(name), KlSettings(weight=0.5, teacher=teacher)
+    objective = GuidedAnswerLoss(additions(model), kl)
+    fast = objective(PrefixEngine(model), batch(), 0.3).total
+    assert_same(model, fast, plain_loss(model, batch(), objective.additions, kl, 0.7))
+
+
+@pytest.mark.parametrize("positions", ["all", "output", "last_prompt"])
+@pytest.mark.parametrize("direction", ["student_teacher", "teacher_student"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("teacher", ["previous", "current"])
+def test_every_form_of_the_divergence_equals_its_reference(positions, direction, reduction, teacher):
+    model = tuned("llama")
+    kl = KlSettings(0.3, teacher, positions, direction, 1.5, reduction == "mean", reduction)
+    objective = GuidedAnswerLoss(additions(model), kl)
+    fast = objective(PrefixEngine(model), batch(), 0.6).total
+    assert_same(model, fast, plain_loss(model, batch(), objective.additions, kl, 0.4))
+
+
+def test_without_intervention_the_guided_answer_is_the_plain_one():
+    """At strength 0 the pack holds one branch less, and the loss is still that of the reference."""
+    model, kl = tuned("llama"), KlSettings(weight=0.5)
+    objective = GuidedAnswerLoss(additions(model), kl, "plateau", 0.25)
+    fast = objective(PrefixEngine(model), batch(), 0.9).total
+    assert_same(model, fast, plain_loss(model, batch(), objective.additions, kl, 0.0))
+
+
+def test_weight_zero_leaves_the_intervened_cross_entropy():
+    model = tuned("llama")
+    objective = GuidedAnswerLoss(additions(model), KlSettings(weight=0.0))
+    loss = objective(PrefixEngine(model), batch(), 0.5)
+    rows = [plain_logits(model, e, objective.additions, 0.5)[len(e.prompt) - 1 :] for e in batch()]
+    plain = cross_entropy(torch.cat(rows), torch.tensor([t for e in batch() for t in e.answer]))
+    assert_same(model, loss.total, plain)
+    assert "kl" not in loss.parts
+
+
+def test_the_teacher_pass_leaves_the_model_in_training_mode_with_its_adapter():
+    model = tuned("llama")
+    objective = GuidedAnswerLoss(additions(model), KlSettings())
+    before = plain_logits(model, batch()[0])
+    objective(PrefixEngine(model), batch(), 0.5)
+    assert model.training
+    torch.testing.assert_close(plain_logits(model, batch()[0]), before)
+
+
+def test_the_linear_schedule_goes_from_one_to_zero():
+    assert [strength(u, "linear", 0.25) for u in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+
+
+def test_the_plateau_schedule_holds_then_steps_then_ends():
+    at = {u: strength(u, "plateau", 0.25) for u in (0.0, 0.24, 0.25, 0.251, 0.3, 0.5, 0.75, 0.76, 1.0)}
+    assert at[0.0] == at[0.24] == at[0.25] == 1.0
+    assert at[0.251] == pytest.approx(0.9)
+    assert at[0.3] == pytest.approx(0.9)  # u - r = 0.05: exactly one step
+    assert at[0.5] == pytest.approx(0.5)
+    assert at[0.75] == pytest.approx(0.0)
+    assert at[0.76] == at[1.0] == 0.0
+
+
+@pytest.mark.parametrize("student_first", [True, False])
+def test_divergence_has_the_gradient_of_autograd(student_first):
+    """More rows than one chunk, unequal weights, float64 reference."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (3 * torch.randn(71, 37, generator=generator) for _ in range(2))
+    weight = torch.rand(71, generator=generator)
+    ours = student.clone().requires_grad_()
+    value = divergence(ours, teacher, weight, 2.0, student_first)
+    (3 * value).backward()
+    theirs = student.double().clone().requires_grad_()
+    settings = KlSettings(temperature=2.0, direction="student_teacher" if student_first else "teacher_student")
+    expected = (weight.double() * plain_kl(theirs, teacher, settings)).sum()
+    (3 * expected).backward()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_a_model_has_no_divergence_from_itself():
+    logits = torch.randn(5, 11, requires_grad=True)
+    value = divergence(logits, logits.detach().clone(), torch.ones(5), 1.0, True)
+    value.backward()
+    assert value.item() == pytest.approx(0.0, abs=1e-6)
+    assert logits.grad.abs().max() < 1e-6

@@ -1,0 +1,8 @@
+"""The report of an experiment: one HTML file with tables, figures, what they show in numbers, and
+provenance.
+"""
+
+from anamnesis.report.builder import Picture, Section, Table, build_report
+from anamnesis.report.experiment import ExperimentResults, experiment_sections
+
+__all__ = ["ExperimentResults", "Picture", "Section", "Table", "build_report", "experiment_sections"]

@@ -1,0 +1,279 @@
+"""The sections of an experiment's report, put together from its frames; nothing is read from disk here but
+pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from anamnesis.evaluation.summary import HEADINGS, MEASURES, table_cells, table_note
+from anamnesis.report import sentences
+from anamnesis.report.builder import Picture, Section, Table
+
+_CAPTIONS = {
+    "summary": "Accuracy after the last stage: mean over chains, one point per chain, whiskers of one standard "
+    "deviation.",
+    "accuracy_curves": "Accuracy after each stage, set by set. Stage 0 is the model before training; the grey "
+    "mark shows the stage at which a set's own task was trained. Bands: one standard deviation over seeds.",
+    "head_effects": "Mean causal effect of every attention head (eq. 2 of arXiv 2406.12227): change of the "
+    "right answer's probability when the head's output on a prompt with shuffled labels is replaced by its "
+    "mean over intact prompts. Outlined: the heads the instruction vector is made of.",
+    "interventions": "Accuracy when the instruction vector is added to zero-shot prompts or removed from "
+    "few-shot prompts after one layer, beside a random vector of equal norm.",
+}
+# Parts of a record that are long and stand in the configuration or in the record itself.
+_NOT_SHOWN = ("params", "inputs", "config")
+_COST_COLUMNS = {"rule": "Rule", "seconds": "Seconds", "peak_memory_mib": "Peak memory (MiB)"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResults:
+    """Everything a report shows.
+
+    config : the checked configuration as plain values. table, curves, heads, interventions : frames as
+    written by the workflow (interventions None when none were run). figures : name -> PNG (summary,
+    accuracy_curves, head_effects, interventions); the PDF and CSV beside each are linked. records : name ->
+    provenance record. prompts : ``task, kind, text, target``, a few to show. reference : published Table 1.
+    links : label -> file, for the tables.
+    """
+
+    config: Mapping
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    heads: pd.DataFrame
+    figures: Mapping[str, str | Path]
+    interventions: pd.DataFrame | None = None
+    records: Mapping[str, Mapping] = field(default_factory=dict)
+    prompts: pd.DataFrame | None = None
+    reference: pd.DataFrame | None = None
+    links: Mapping[str, str | Path] = field(default_factory=dict)
+
+
+def experiment_sections(results: ExperimentResults) -> list[Section]:
+    """The report's sections in order: headline, what was run, forgetting, vectors, published numbers,
+    prompts, provenance.
+    """
+    parts = [
+        _headline(results),
+        _what_was_run(results.config),
+        _forgetting(results),
+        _vectors(results),
+        _published(results.reference),
+        _prompts(results.prompts),
+        _provenance(results),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def _headline(results: ExperimentResults) -> Section:
+    header, cells = table_cells(results.table)
+    rows = [[cell.replace(", ", ",\u00a0").replace(" ±", "\u00a0±") for cell in row] for row in cells]
+    said = [sentences.level_sentence(results.table, "ip")]
+    for measure in ("ip", "hp", "op", "forgetting"):
+        said += sentences.difference_sentences(results.table, measure)
+    return Section(
+        "Headline",
+        paragraphs=said,
+        tables=[Table(header, rows, table_note(results.table))],
+        links=results.links,
+    )
+
+
+def _what_was_run(config: Mapping) -> Section:
+    facts = [
+        (label, shown(_at(config, path))) for label, path in _FACTS.items() if _at(config, path) is not None
+    ]
+    orders = _at(config, "suite.orders") or []
+    facts[2:2] = [
+        (f"Training tasks, order {k}", " → ".join(map(str, order))) for k, order in enumerate(orders, start=1)
+    ]
+    everything = Table(["Key", "Value"], flatten(config), "The whole configuration", kind="text", folded=True)
+    return Section("What was run", tables=[Table(["Setting", "Value"], facts, kind="text"), everything])
+
+
+_FACTS = {
+    "Model": "model.name",
+    "Weights": "model.source",
+    "Held-out sets": "suite.held_out",
+    "Methods": "training.methods",
+    "Training seeds": "training.seeds",
+    "Training examples per task (at most)": "data.train_examples",
+    "Test examples per set (at most)": "data.test_examples",
+    "Epochs per task": "training.epochs",
+    "Learning rate": "training.learning_rate",
+    "Batch size": "training.batch_size",
+    "LoRA rank": "training.lora.rank",
+    "Heads in the vector": "vectors.heads",
+    "Weight of the KL term": "guidance.kl.weight",
+    "KL teacher": "guidance.kl.teacher",
+    "KL positions": "guidance.kl.positions",
+    "Demonstrations in few-shot prompts": "evaluation.shots",
+}
+
+
+def _at(config: Mapping, path: str) -> object:
+    value: object = config
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def shown(value: object) -> str:
+    """A configuration value as text: lists with commas, truth values as yes and no, a dash for null."""
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value) if value else "none"
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if value is None:
+        return "–"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def flatten(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+    """The leaves of a nested mapping as (dotted key, text), in the mapping's order."""
+    rows: list[tuple[str, str]] = []
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            rows += flatten(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", shown(value)))
+    return rows
+
+
+def _picture(results: ExperimentResults, name: str, alt: str, said: Sequence[str]) -> list[Picture]:
+    if name not in results.figures:
+        return []
+    png = Path(results.figures[name])
+    links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
+    return [Picture(png, alt, _CAPTIONS[name], said, links)]
+
+
+def _forgetting(results: ExperimentResults) -> Section:
+    said = [sentences.level_sentence(results.table, measure) for measure in ("hp", "op")]
+    curves = [*sentences.curves_sentences(results.curves), *sentences.forms_sentences(results.curves)]
+    return Section(
+        "What is forgotten",
+        pictures=[
+            *_picture(results, "summary", "Bars of HP, IP and OP per method", said),
+            *_picture(results, "accuracy_curves", "Accuracy against stage, one panel per set", curves),
+        ],
+    )
+
+
+def _vectors(results: ExperimentResults) -> Section:
+    unit = _at(results.config, "vectors.rank_by") or "probability"
+    pictures = _picture(
+        results,
+        "head_effects",
+        "Heat map of causal effects, layer by head",
+        sentences.heads_sentences(results.heads, str(unit)),
+    )
+    tables = []
+    if results.interventions is not None and len(results.interventions):
+        said = sentences.interventions_sentences(results.interventions)
+        pictures += _picture(
+            results, "interventions", "Accuracy against layer of intervention, one panel per set", said
+        )
+        tables.append(_interventions_table(results.interventions))
+    return Section("Instruction vectors", tables=tables, pictures=pictures)
+
+
+def _interventions_table(frame: pd.DataFrame) -> Table:
+    header = [
+        "Set",
+        "Zero-shot",
+        "+ vector (layer)",
+        "+ random, same layer",
+        "Few-shot",
+        "− vector (layer)",
+        "n",
+    ]
+    rows = [
+        [
+            row.set,
+            sentences.percent(row.none),
+            _with_layer(row.add, row.layer),
+            sentences.percent(row.random),
+            sentences.percent(row.few_shot),
+            _with_layer(row.remove, row.removal_layer),
+            row.n,
+        ]
+        for row in sentences.intervention_rows(frame).itertuples()
+    ]
+    caption = (
+        "Accuracy with the vector added after the layer where that helps most, and removed after the layer "
+        "where that harms most; layers chosen on the same examples."
+    )
+    return Table(header, rows, caption)
+
+
+def _with_layer(value: float, layer: object) -> str:
+    return "–" if pd.isna(value) or pd.isna(layer) else f"{sentences.percent(value)} ({layer})"
+
+
+def _published(reference: pd.DataFrame | None) -> Section | None:
+    if reference is None or reference.empty:
+        return None
+    rows = [
+        [
+            row.benchmark,
+            row.method + ("-ivg" if row.guided == "yes" else ""),
+            *map(_number, (row.hp, row.ip, row.op)),
+            "" if pd.isna(row.note) else row.note,
+        ]
+        for row in reference.itertuples()
+    ]
+    header = ["Benchmark", "Method", *(HEADINGS[m] for m in MEASURES[:3]), "Note"]
+    return Section(
+        "Published numbers",
+        paragraphs=[
+            "For orientation only: another model, other data and other scoring, so they are no target for "
+            "this run."
+        ],
+        tables=[Table(header, rows, str(reference["source"].iloc[0]), folded=True)],
+    )
+
+
+def _number(value: object) -> str:
+    return "–" if pd.isna(value) else f"{float(value):.2f}"
+
+
+def _prompts(prompts: pd.DataFrame | None) -> Section | None:
+    if prompts is None or prompts.empty:
+        return None
+    passages = [(f"{p.task}, {p.kind}; answer: {p.target}", str(p.text)) for p in prompts.itertuples()]
+    return Section("Prompts", paragraphs=["As the model sees them, one of each kind."], passages=passages)
+
+
+def _provenance(results: ExperimentResults) -> Section | None:
+    if not results.records:
+        return None
+    flat = {name: dict(flatten(_trimmed(record))) for name, record in results.records.items()}
+    keys = list(dict.fromkeys(key for record in flat.values() for key in record))
+    common = [
+        (key, next(iter(values)))
+        for key in keys
+        if key not in _COST_COLUMNS and len(values := {record.get(key, "") for record in flat.values()}) == 1
+    ]
+    costs = [[name, *(record.get(key, "–") for key in _COST_COLUMNS)] for name, record in flat.items()]
+    seconds = sum(float(record.get("seconds") or 0) for record in results.records.values())
+    return Section(
+        "Provenance",
+        paragraphs=[
+            f"{len(flat)} results, {seconds / 60:.1f} minutes of computing in all. The full record stands "
+            "beside each result, with its parameters and the digests of its inputs."
+        ],
+        tables=[
+            Table(["Same for all results", "Value"], common, kind="text"),
+            Table(["Result", *_COST_COLUMNS.values()], costs, "Every result and its cost", folded=True),
+        ],
+    )
+
+
+def _trimmed(record: Mapping) -> dict:
+    return {key: value for key, value in record.items() if key not in _NOT_SHOWN}

@@ -1,0 +1,100 @@
+"""Say where the results of a configuration are, and the headline numbers: ``python -m
+anamnesis.report.headline FILE ...``.
+
+Several configuration files are laid over each other as Snakemake does, later ones on top.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from anamnesis.config.load import load_config
+from anamnesis.errors import UserError
+from anamnesis.evaluation.summary import MINIMUM_PAIRS
+
+
+def headline(paths: Sequence[str | Path]) -> str:
+    """The text printed at the end of a run: paths of table, figures and report, then IP per method and its
+    difference.
+
+    Raises UserError for a bad configuration and when the run has not finished.
+    """
+    config = load_config(list(paths))
+    results = Path(config.results)
+    suite = results / config.model.name / config.suite.name
+    table = _read_table(suite / "table1.csv")
+    places = {
+        "table": f"{suite / 'table1.md'} (.csv, .tex)",
+        "figures": f"{suite / 'figures'}/ ({_figure_names(suite / 'figures')})",
+        "report": str(results / "report.html"),
+    }
+    width = max(map(len, places))
+    lines = [f"{name:<{width}}  {place}" for name, place in places.items()]
+    return "\n".join([*lines, "", *_rows(table)]) + "\n"
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, keep_default_na=True)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(
+            f"table {path} cannot be read ({error}): let the workflow finish, then try again"
+        ) from error
+    missing = {"kind", "method", "twin", "measure", "mean", "sd", "n", "low", "high"} - set(table.columns)
+    if missing:
+        raise UserError(f"table {path} has no column '{min(missing)}': delete it and run the workflow again")
+    return table
+
+
+def _figure_names(folder: Path) -> str:
+    names = sorted(path.stem for path in folder.glob("*.png"))
+    return ", ".join(names) if names else "none yet"
+
+
+def _rows(table: pd.DataFrame) -> list[str]:
+    """Aligned lines of the in-context accuracy on held-out sets (IP), the measure the method is meant for."""
+    ip = table[table["measure"] == "ip"]
+    cells = [_level(row) for row in ip[ip["kind"] == "level"].itertuples()]
+    cells += [_difference(row) for row in ip[ip["kind"] == "difference"].itertuples()]
+    width = max((len(name) for name, _ in cells), default=0)
+    title = "In-context accuracy on held-out sets after the last stage (IP, %)"
+    return [title, *(f"  {name:<{width}}  {value}" for name, value in cells)]
+
+
+def _level(row) -> tuple[str, str]:
+    spread = f" ± {100 * row.sd:4.1f}" if row.n > 1 else " " * 7
+    return row.method, f"{100 * row.mean:5.1f}{spread}  n={row.n}"
+
+
+def _difference(row) -> tuple[str, str]:
+    name = f"{row.twin} − {row.method}"
+    if row.n == 0:
+        return name, "no common order and seed"
+    interval = f"  [{100 * row.low:+.1f}, {100 * row.high:+.1f}]" if row.n > 1 else "  no interval"
+    return name, f"{100 * row.mean:+5.1f}{interval}  n={row.n} paired" + (
+        ": weak evidence" if row.n < MINIMUM_PAIRS else ""
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the headline of the configuration files named on the command line; 1 and one line of error if
+    there is none.
+    """
+    paths = list(sys.argv[1:] if arguments is None else arguments)
+    if not paths or paths[0] in ("-h", "--help"):
+        print("usage: python -m anamnesis.report.headline CONFIG [CONFIG ...]")
+        return 0 if paths else 2
+    try:
+        print(headline(paths), end="")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

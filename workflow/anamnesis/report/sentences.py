@@ -1,0 +1,212 @@
+"""What the frames say, in words: every number is taken from the frame, and so is every judgement.
+
+Nothing here assumes that guidance helps. A difference is called one only when its interval lies on one side
+of zero, and is called weak evidence when there are few pairs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from anamnesis.evaluation.forgetting import few_shots
+from anamnesis.evaluation.summary import BASELINE, MINIMUM_PAIRS
+
+MEASURE_NAMES = {
+    "hp": "zero-shot accuracy on held-out sets (HP)",
+    "ip": "in-context accuracy on held-out sets (IP)",
+    "op": "zero-shot accuracy on the training tasks (OP)",
+    "forgetting": "forgetting of the training tasks",
+    "bwt": "backward transfer",
+}
+_LESS_IS_BETTER = {"forgetting"}
+
+
+def percent(value: float) -> str:
+    """A fraction as per cent with one decimal: 0.469 -> "46.9 %" (a dash when it is not defined)."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}\u00a0%".replace("-", "−")
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points with its sign: 0.213 -> "+21.3 points"."""
+    return "–" if math.isnan(value) else f"{100 * value:+.1f}\u00a0points".replace("-", "−")
+
+
+def level_sentence(table: pd.DataFrame, measure: str) -> str:
+    """One sentence with the value of ``measure`` before training and for every method at the end."""
+    levels = table[(table["kind"] == "level") & (table["measure"] == measure) & (table["n"] > 0)]
+    before = levels.loc[levels["method"] == BASELINE, "mean"]
+    parts = [
+        f"{percent(row.mean)} with {row.method} (n\u00a0=\u00a0{row.n})"
+        for row in levels[levels["method"] != BASELINE].itertuples()
+    ]
+    name = MEASURE_NAMES[measure]
+    start = f"{name[0].upper()}{name[1:]}"
+    if not parts:
+        return f"{start}: not defined for this experiment."
+    first = f" was {percent(float(before.iloc[0]))} before training and is" if len(before) else " is"
+    return f"{start}{first} {_listed(parts)} after the last stage."
+
+
+def difference_sentences(table: pd.DataFrame, measure: str) -> list[str]:
+    """One sentence per guided method: its paired difference to the plain one, the interval, and what may be
+    said.
+    """
+    rows = table[(table["kind"] == "difference") & (table["measure"] == measure)]
+    return [_difference_sentence(row, measure) for row in rows.itertuples()]
+
+
+def _difference_sentence(row, measure: str) -> str:
+    start = f"{row.twin} against {row.method}, {MEASURE_NAMES[measure]}: "
+    if row.n == 0:
+        return start + "no order and seed that both have a value for, so nothing can be compared."
+    start += points(row.mean)
+    if row.n == 1:
+        return start + " (n\u00a0=\u00a01 pair, no interval): one pair says nothing about other seeds."
+    covered = f"{100 * row.confidence:g}\u00a0% interval {points(row.low)} to {points(row.high)}"
+    return start + f" ({covered}, n\u00a0=\u00a0{row.n} pairs): " + verdict(row.low, row.high, row.n, measure)
+
+
+def verdict(low: float, high: float, pairs: int, measure: str) -> str:
+    """What an interval of the paired difference (twin − plain) allows to be said, as the end of a
+    sentence.
+    """
+    if low <= 0 <= high:
+        return "the interval contains zero, so no difference is shown."
+    better = (low > 0) != (measure in _LESS_IS_BETTER)
+    words = "guidance did better" if better else "guidance did worse"
+    if pairs < MINIMUM_PAIRS:
+        return f"{words} in these runs, but with {pairs} pairs this is weak evidence."
+    return f"{words}; the interval excludes zero."
+
+
+def forms_sentences(curves: pd.DataFrame) -> list[str]:
+    """Per method: how instruction and knowledge accuracy moved from stage 0 to the last, on held-out sets
+    with both forms.
+
+    Zero-shot; empty when no held-out set has a knowledge form.
+    """
+    held = curves[(curves["role"] == "held_out") & (curves["shots"] == 0)]
+    names = set(held.loc[held["form"] == "knowledge", "set"]) & set(
+        held.loc[held["form"] == "instruction", "set"]
+    )
+    held = held[held["set"].isin(names)]
+    sentences = []
+    for method, part in held.groupby("method", sort=False):
+        first, last = part["stage"].min(), part["stage"].max()
+        mean = part.groupby(["form", "stage"])["value"].mean()
+        moved = {
+            form: f"{percent(mean[form, first])} to {percent(mean[form, last])}"
+            for form in ("instruction", "knowledge")
+        }
+        sentences.append(
+            f"{method}: on the {len(names)} held-out sets that have both forms, instruction accuracy went "
+            f"from {moved['instruction']} and knowledge accuracy from {moved['knowledge']} (zero-shot, mean "
+            "over sets and seeds)."
+        )
+    return sentences
+
+
+def curves_sentences(curves: pd.DataFrame) -> list[str]:
+    """Per method: the held-out set whose few-shot accuracy moved most from stage 0 to the last stage."""
+    shots = few_shots(curves)
+    part = curves[
+        (curves["role"] == "held_out") & (curves["form"] == "instruction") & (curves["shots"] == shots)
+    ]
+    sentences = []
+    for method, rows in part.groupby("method", sort=False):
+        mean = rows.groupby(["set", "stage"])["value"].mean().unstack("stage")
+        change = mean[mean.columns.max()] - mean[mean.columns.min()]
+        name = str(change.abs().idxmax())
+        worse = int((change < 0).sum())
+        sentences.append(
+            f"{method}: {shots}-shot accuracy is lower after the last stage than before training on {worse} "
+            f"of {len(change)} held-out sets; it moved most on {name} ({points(float(change[name]))})."
+        )
+    return sentences
+
+
+def heads_sentences(heads: pd.DataFrame, unit: str = "probability") -> list[str]:
+    """The strongest head with its error, and how much of the positive effect the selected heads hold."""
+    top = heads.sort_values("rank").iloc[0]
+    selected = heads[heads["selected"].astype(bool)]
+    what = "probability" if unit == "probability" else "log-probability"
+    sentences = [
+        f"The strongest head is head {int(top['head'])} of layer {int(top['layer'])}: patching it changes "
+        f"the {what} of the right answer by {top['effect']:+.3f} (s.e. {top['standard_error']:.3f}, "
+        f"{int(top['n_prompts'])} prompts, {int(top['n_tasks'])} tasks).".replace("-0", "−0")
+    ]
+    total = float(heads["effect"].clip(lower=0).sum())
+    if len(selected) and total > 0:
+        share = float(selected["effect"].clip(lower=0).sum()) / total
+        unsure = int((selected["effect"] < 2 * selected["standard_error"]).sum())
+        doubt = "all lie" if unsure == 0 else f"{len(selected) - unsure} of them lie"
+        sentences.append(
+            f"The {len(selected)} selected of {len(heads)} heads hold {percent(share)} of the sum of all "
+            f"positive effects; {doubt} at least two standard errors above zero."
+        )
+    return sentences
+
+
+def intervention_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per set: what adding and removing the vector does at the layer where it does most.
+
+    Returns a frame ``set, none, layer, add, random, few_shot, removal_layer, remove, n`` (fractions, NaN
+    where a condition was not run). ``random`` is at the layer of ``add``; ties go to the lowest layer. Adding
+    is judged on zero-shot prompts, removal on few-shot prompts.
+    """
+    rows = []
+    for name, data in frame.groupby("set", sort=False):
+        add, remove = _by_layer(data, "add", "zero-shot"), _by_layer(data, "remove", "few-shot")
+        random = _by_layer(data, "random", "zero-shot")
+        layer = int(add.idxmax()) if len(add) else None
+        rows.append(
+            {
+                "set": name,
+                "none": data.loc[data["condition"] == "none", "accuracy"].mean(),
+                "layer": layer,
+                "add": add.max() if len(add) else math.nan,
+                "random": random.get(layer, math.nan),
+                "few_shot": data.loc[data["condition"] == "few-shot", "accuracy"].mean(),
+                "removal_layer": int(remove.idxmin()) if len(remove) else None,
+                "remove": remove.min() if len(remove) else math.nan,
+                "n": int(data["n"].max()),
+            }
+        )
+    return pd.DataFrame(rows).astype({"layer": "Int64", "removal_layer": "Int64"})
+
+
+def _by_layer(data: pd.DataFrame, condition: str, base: str) -> pd.Series:
+    part = data[(data["condition"] == condition) & (data["base"] == base)]
+    return part.groupby("layer")["accuracy"].mean()
+
+
+def interventions_sentences(frame: pd.DataFrame, lift: float = 0.3) -> list[str]:
+    """On how many sets adding the vector lifts zero-shot accuracy by ``lift``, beside the random vector; and
+    the best.
+    """
+    rows = intervention_rows(frame)
+    gains = (rows["add"] - rows["none"]).dropna()
+    if gains.empty:
+        return ["No vector was added to a zero-shot prompt."]
+    count = int((gains >= lift - 1e-9).sum())  # as 0.5 - 0.2 falls short of 0.3 by a rounding error
+    best = rows.loc[gains.idxmax()]
+    sentences = [
+        f"Adding the vector after the best layer raises zero-shot accuracy by {100 * lift:g} points or more "
+        f"on {count} of {len(gains)} sets. The layer is chosen on the same examples, which favours the "
+        "vector somewhat.",
+        f"The largest change is on {best['set']}: {percent(best['none'])} without, {percent(best['add'])} "
+        f"with the vector after layer {best['layer']} (n\u00a0=\u00a0{best['n']}).",
+    ]
+    chance = (rows["random"] - rows["none"]).dropna()
+    if len(chance):
+        sentences.append(
+            "A random vector of equal norm at the same layers changes accuracy by "
+            f"{points(float(chance.min()))} to {points(float(chance.max()))}."
+        )
+    return sentences
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
