@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
@@ -77,6 +79,11 @@ BUILDERS = {
     "phi3": lambda: Phi3ForCausalLM(Phi3Config(**GROUPED)),  # fused projections
 }
 ARCHITECTURES = tuple(BUILDERS)
+LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12}
+# not in the list above, as its keys and values differ in width and its configuration has no one head size
+BUILDERS["deepseek"] = lambda: DeepseekV3ForCausalLM(
+    DeepseekV3Config(**COMMON, **LATENT, num_key_value_heads=4, first_k_dense_replace=3)
+)
 WINDOWED = ("gemma3", "gemma2", "mistral")
 
 
@@ -108,7 +115,7 @@ def token_ids(seed: int, *lengths: int) -> list[list[int]]:
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer learnt from the lines below. It reads any text; most words take several tokens."""
+    """A byte-level BPE tokenizer learnt below. It reads any text; most words take several tokens."""
     learnt = Tokenizer(models.BPE())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     learnt.decoder = decoders.ByteLevel()

@@ -162,6 +162,20 @@ def test_rows_are_born_from_prompts_of_one_token(name):
             reference.close(row, reference.logits(engine.model, [token])[0])
 
 
+@torch.no_grad()
+def test_values_of_another_width_than_keys():
+    engine = engine_of("deepseek")
+    assert (engine.geometry.n_heads, engine.geometry.head_dim) == (4, 12)
+    vector = torch.randn(48, generator=torch.Generator().manual_seed(4))
+    pack, before = prefixed(engine, SPROUTS, with_prefix=True)
+    births = Births(1, [1], "residual", lambda layer, x: x + vector)
+    born = engine.run(pack, born_index(pack, births)[0, 0, :, -1], births)
+    for row, tree in zip(born, SPROUTS, strict=True):
+        ids = [*before, *tree.trunk, *tree.branches[0]]
+        with reference.shifted_residual(engine.model, 1, len(ids) - 6, vector):
+            reference.close(row, reference.logits(engine.model, ids)[-1])
+
+
 @pytest.mark.parametrize("layers", [[2, 0], [1, 1]])
 def test_birth_layers_must_increase(layers):
     with pytest.raises(ValueError, match="must increase"):

@@ -1,10 +1,10 @@
 """IV-guided training against a plain reference with one full forward per variant: value and gradient."""
 
 import pytest
-import tiny_models
 import torch
 from torch.nn.functional import cross_entropy
 
+import tiny_models
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_adapter
@@ -19,7 +19,12 @@ LENGTHS = [(9, 3), (5, 2), (12, 1)]  # (prompt, answer) tokens
 
 def tuned(name: str):
     """A tiny model with an adapter that is not the identity (both factors non-zero), without dropout."""
-    settings = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": TARGETS.get(name, ["q_proj", "v_proj"])}
+    settings = {
+        "rank": 2,
+        "alpha": 4,
+        "dropout": 0.0,
+        "target_modules": TARGETS.get(name, ["q_proj", "v_proj"]),
+    }
     model = add_adapter(tiny_models.build(name), settings, seed=1)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -45,12 +50,16 @@ def additions(model) -> dict[int, torch.Tensor]:
     found = {}
     for layer, heads in ((0, [1]), (2, [0, 3])):
         found[layer] = torch.zeros(geometry.n_heads, geometry.head_dim)
-        found[layer][heads] = torch.randn(len(heads), geometry.head_dim, generator=torch.Generator().manual_seed(layer))
+        found[layer][heads] = torch.randn(
+            len(heads), geometry.head_dim, generator=torch.Generator().manual_seed(layer)
+        )
     return found
 
 
 def plain_logits(model, example: Example, vectors=None, degree: float = 0.0) -> torch.Tensor:
-    """(tokens, vocabulary) logits of one ordinary forward, with ``degree`` x vectors added at the last prompt token."""
+    """(tokens, vocabulary) logits of one ordinary forward, with ``degree`` x vectors added at the last prompt
+    token.
+    """
     geometry, handles = find_heads(model), []
     position = len(example.prompt) - 1
 
@@ -92,8 +101,11 @@ def plain_loss(model, examples, vectors, kl: KlSettings, s: float) -> torch.Tens
         else:
             with torch.no_grad(), model.disable_adapter():
                 teacher = plain_logits(model, example, vectors, 1.0)
-        span = {"all": slice(0 if kl.teacher == "previous" else first, None), "output": slice(first, None),
-                "last_prompt": slice(first, first + 1)}[kl.positions]
+        span = {
+            "all": slice(0 if kl.teacher == "previous" else first, None),
+            "output": slice(first, None),
+            "last_prompt": slice(first, first + 1),
+        }[kl.positions]
         term = plain_kl(student[span], teacher[span], kl)
         terms.append(term.mean() if kl.reduction == "mean" else term.sum())
     scale = kl.temperature**2 if kl.temperature_squared else 1.0
@@ -194,7 +206,9 @@ def test_divergence_has_the_gradient_of_autograd(student_first):
     value = divergence(ours, teacher, weight, 2.0, student_first)
     (3 * value).backward()
     theirs = student.double().clone().requires_grad_()
-    settings = KlSettings(temperature=2.0, direction="student_teacher" if student_first else "teacher_student")
+    settings = KlSettings(
+        temperature=2.0, direction="student_teacher" if student_first else "teacher_student"
+    )
     expected = (weight.double() * plain_kl(theirs, teacher, settings)).sum()
     (3 * expected).backward()
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)

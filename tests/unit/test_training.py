@@ -1,14 +1,16 @@
-"""Examples, adapters and the training loop: what is trained on, what is saved, and that a killed stage loses nothing."""
+"""Examples, adapters and the training loop: what is trained on, what is saved, and that a killed stage loses
+nothing.
+"""
 
 import json
 
 import pandas as pd
 import pytest
-import tiny_models
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+import tiny_models
 from anamnesis.data.prompts import Template
 from anamnesis.errors import UserError
 from anamnesis.models.loading import load_model, merge_adapters
@@ -19,9 +21,16 @@ from anamnesis.training.objectives import AnswerLoss
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.2, "target_modules": ["q_proj", "v_proj"]}
 SETTINGS = {
-    "epochs": 2, "batch_size": 2, "gradient_accumulation": 1, "learning_rate": 0.01, "optimizer": "adamw_torch",
-    "scheduler": "linear", "weight_decay": 0.01, "warmup_ratio": 0.0, "checkpoint_steps": 2,
-}  # fmt: skip
+    "epochs": 2,
+    "batch_size": 2,
+    "gradient_accumulation": 1,
+    "learning_rate": 0.01,
+    "optimizer": "adamw_torch",
+    "scheduler": "linear",
+    "weight_decay": 0.01,
+    "warmup_ratio": 0.0,
+    "checkpoint_steps": 2,
+}
 
 
 def task(n: int = 8) -> pd.DataFrame:
@@ -76,7 +85,9 @@ def test_unknown_target_modules_are_named_with_those_there_are():
 
 def train(tmp_path, name="run", objective=None, **changes):
     model = add_adapter(tiny_models.build("llama"), LORA, 3)
-    log = train_stage(model, examples(), objective or AnswerLoss(), {**SETTINGS, **changes}, 3, tmp_path / name)
+    log = train_stage(
+        model, examples(), objective or AnswerLoss(), {**SETTINGS, **changes}, 3, tmp_path / name
+    )
     return model, log
 
 
@@ -110,7 +121,9 @@ class DiesOnce:
 
 @pytest.mark.parametrize("step", [1, 3, 6])
 def test_a_killed_stage_continues_and_ends_with_the_same_bits(tmp_path, step):
-    """With dropout, so that the random state matters; the kill falls before, between and after checkpoints."""
+    """With dropout, so that the random state matters; the kill falls before, between and after
+    checkpoints.
+    """
     whole, whole_log = train(tmp_path, "whole")
     with pytest.raises(Killed):
         train(tmp_path, "killed", DiesOnce(step))
@@ -140,23 +153,33 @@ def test_seeds_differ_and_repeat(tmp_path):
     assert not other.loss.equals(first.loss)
 
 
-@pytest.mark.parametrize(("optimizer", "scheduler"), [("torch.optim.SGD", "cosine"),
-                                                      ("adafactor", "torch.optim.lr_scheduler.CosineAnnealingLR")])
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler"),
+    [("torch.optim.SGD", "cosine"), ("adafactor", "torch.optim.lr_scheduler.CosineAnnealingLR")],
+)
 def test_optimisers_and_schedulers_of_torch_and_transformers(tmp_path, optimizer, scheduler):
     _, log = train(tmp_path, optimizer=optimizer, scheduler=scheduler)
     assert log.learning_rate.iloc[-1] < log.learning_rate.iloc[0]
 
 
-@pytest.mark.parametrize(("key", "value", "near"), [("optimizer", "adamw_trch", "adamw_torch"), ("scheduler", "cosin", "cosine"),
-                                                    ("optimizer", "os.system", "torch.optim"),
-                                                    ("optimizer", "torch.optim.SGDD", "does not exist")])
+@pytest.mark.parametrize(
+    ("key", "value", "near"),
+    [
+        ("optimizer", "adamw_trch", "adamw_torch"),
+        ("scheduler", "cosin", "cosine"),
+        ("optimizer", "os.system", "torch.optim"),
+        ("optimizer", "torch.optim.SGDD", "does not exist"),
+    ],
+)
 def test_unknown_optimisers_and_schedulers_are_refused(tmp_path, key, value, near):
     with pytest.raises(UserError, match=near):
         train(tmp_path, **{key: value})
 
 
 def test_saved_adapters_load_with_peft_in_the_order_of_their_note(tmp_path):
-    """Two stages, each trained on the merged earlier ones: PEFT alone gives the logits of the trained model."""
+    """Two stages, each trained on the merged earlier ones: PEFT alone gives the logits of the trained
+    model.
+    """
     snapshot = tiny_models.save_snapshot(tmp_path / "model")
     adapters, tokens = [], torch.tensor(tiny_models.token_ids(7, 12))
     for stage in (1, 2):

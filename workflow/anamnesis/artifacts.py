@@ -1,4 +1,6 @@
-"""Files that are whole or not there: atomic writes, checked reads, the record beside each result, and digests."""
+"""Files that are whole or not there: atomic writes, checked reads, the record beside each result, and
+digests.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,27 @@ from pathlib import Path
 
 from anamnesis.errors import UserError
 
-PACKAGES = ("anamnesis", "torch", "transformers", "peft", "accelerate", "snakemake", "pandas", "pyarrow", "numpy", "scipy")
+PACKAGES = (
+    "anamnesis",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "snakemake",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "scipy",
+)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of ulimit -f, or of the file system
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that replaces it once the block has ended well, and vanishes otherwise."""
+    """A temporary file beside ``path`` that replaces it once the block has ended well, and vanishes
+    otherwise.
+    """
     path = Path(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,12 +98,31 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         # safetensors raises an exception of its own kind that only says it in words
-        if number in (errno.ENOSPC, errno.EDQUOT) or re.search("No space left|quota exceeded", str(error)):
-            raise UserError(f"no space left to write {path}: free some (or set `results` to another disk) and run again") from error
+        if number in _FULL or re.search("No space left|quota exceeded|File too large", str(error)):
+            raise UserError(
+                f"no space left to write {path}: free some (or set `results` to another disk) and run again"
+            ) from error
         if number in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise UserError(f"{path} cannot be written ({error.strerror}): make its folder writable, or set `results` to "
-                            "another one") from error
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): make its folder writable, or set `results` to "
+                "another one"
+            ) from error
         raise
+
+
+def check_writable(results: str | Path) -> None:
+    """Raise UserError unless the folder ``results``, or the part of its path that exists, can be written
+    to.
+    """
+    place = Path(results).absolute()
+    existing = next(path for path in (place, *place.parents) if os.path.exists(path))
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        reason = "is not writable" if existing.is_dir() else "is not a folder"
+        raise UserError(
+            f"results = '{results}': nothing can be written there ({existing} {reason}); change its "
+            f"permissions, or "
+            "set `results` to another folder"
+        )
 
 
 def _sync(file: Path) -> None:
@@ -122,7 +158,9 @@ def write_parquet(path: str | Path, frame) -> None:
 
 
 def read_parquet(path: str | Path, columns=None):
-    """The frame in a parquet file. Raises UserError when the file is missing, cut short or lacks ``columns``."""
+    """The frame in a parquet file. Raises UserError when the file is missing, cut short or lacks
+    ``columns``.
+    """
     import pandas as pd
 
     try:
@@ -131,8 +169,10 @@ def read_parquet(path: str | Path, columns=None):
         raise _unreadable(path, error) from error
     missing = [c for c in columns or [] if c not in frame.columns]
     if missing:
-        raise UserError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
-                        f"{', '.join(map(str, frame.columns))}")
+        raise UserError(
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
+            f"{', '.join(map(str, frame.columns))}"
+        )
     return frame
 
 
@@ -140,7 +180,9 @@ def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] 
     from safetensors.torch import save_file
 
     with atomic_path(path) as part:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=dict(header or {}))
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=dict(header or {})
+        )
 
 
 def read_tensors(path: str | Path) -> dict:
@@ -154,9 +196,13 @@ def read_tensors(path: str | Path) -> dict:
 
 def _unreadable(path, error: Exception) -> UserError:
     if not Path(path).exists():
-        return UserError(f"{path} does not exist: run the workflow again, or check the path in the configuration")
+        return UserError(
+            f"{path} does not exist: run the workflow again, or check the path in the configuration"
+        )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(f"{path} cannot be read ({reason}): it is damaged or incomplete; delete it and run again")
+    return UserError(
+        f"{path} cannot be read ({reason}): it is damaged or incomplete; delete it and run again"
+    )
 
 
 def digest_file(path: str | Path) -> str:
@@ -173,7 +219,8 @@ def digest_json(content) -> str:
 def provenance(started: float, **facts) -> dict:
     """The record that stands beside a result: what made it, from what, where, and at what cost.
 
-    ``started``: time.time() at the beginning of the job. Seconds and peak resident memory (MiB) are this process's.
+    ``started``: time.time() at the beginning of the job. Seconds and peak resident memory (MiB) are this
+    process's.
     """
     import resource
 

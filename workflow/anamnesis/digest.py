@@ -1,8 +1,9 @@
 """Digests of code, so that a result is made again when, and only when, the code that makes it has changed.
 
-Snakemake sees that a script has changed, but not that a module it imports has. Each rule therefore carries the digest of its
-script and of every module of this package that the script reaches, over the syntax tree: comments, formatting and docstrings
-do not count. Modules that cannot change a number (logging, file handling, progress) are left out.
+Snakemake sees that a script has changed, but not that a module it imports has. Each rule therefore carries
+the digest of its script and of every module of this package that the script reaches, over the syntax tree:
+comments, formatting and docstrings do not count. Modules that cannot change a number (logging, file handling,
+progress) are left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-NEUTRAL = {"anamnesis", "anamnesis.artifacts", "anamnesis.digest", "anamnesis.errors", "anamnesis.job", "anamnesis.progress"}
+NEUTRAL = {
+    "anamnesis",
+    "anamnesis.artifacts",
+    "anamnesis.digest",
+    "anamnesis.errors",
+    "anamnesis.job",
+    "anamnesis.progress",
+    "anamnesis.recovery",
+}
+DATA = {
+    "anamnesis.data.builtin": "data/tables",
+    "anamnesis.report.builder": "report/templates",
+}  # read by a module
 
 
 def code_digest(script: str | Path) -> str:
@@ -33,9 +46,10 @@ def _reached(script: Path) -> dict[str, Path]:
             continue
         reached[name] = file
         waiting += _imports(file)
-    tables = PACKAGE / "data" / "tables"
-    if "anamnesis.data.builtin" in reached:
-        reached |= {f"table {file.name}": file for file in tables.glob("*.csv")}
+    for name in DATA.keys() & reached.keys():
+        reached |= {
+            f"{name} {file.name}": file for file in PACKAGE.joinpath(DATA[name]).iterdir() if file.is_file()
+        }
     return reached
 
 
@@ -51,7 +65,9 @@ def _file_of(name: str) -> Path | None:
 
 @cache
 def _imports(file: Path) -> tuple[str, ...]:
-    """Modules a file imports, anywhere in it; ``from a import b`` counts as a and as a.b (if that is a module)."""
+    """Modules a file imports, anywhere in it; ``from a import b`` counts as a and as a.b (if that is a
+    module).
+    """
     names: list[str] = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -68,10 +84,18 @@ def _digest_source(file: Path) -> str:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body and _is_docstring(body[0]):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and body
+            and _is_docstring(body[0])
+        ):
             node.body = body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,4 +1,6 @@
-"""What every job of the workflow has in common: threads, logging, one-line errors, and the record beside its result."""
+"""What every job of the workflow has in common: threads, logging, one-line errors, and the record beside its
+result.
+"""
 
 from __future__ import annotations
 
@@ -12,39 +14,64 @@ from pathlib import Path
 
 from anamnesis.artifacts import digest_file, provenance, write_json
 from anamnesis.errors import UserError
+from anamnesis.recovery import end_with_scheduler, remove_leftovers
 
 RECORD = "record"  # the output that holds the provenance record
 CODE = "code"  # the param that holds the digest of the code: there for reruns, not for the script
+HOW_TO_RUN = (
+    "batch_tokens",
+    "checkpoint_steps",
+)  # resources given to the script: they change its memory, not its result
 LARGEST_DIGESTED = 64 << 20  # bytes; larger inputs (model weights) have their digest in a record of their own
 
 
 def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     """Call ``main(**inputs, **params, **outputs)`` for a rule; what it returns goes into the record.
 
-    Exits with status 1 after one line for a UserError. The traceback of any error is in the job's log.
+    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. Any error ends the job with status 1
+    after one line on the terminal; its traceback is in the job's log.
     """
     started = time.time()
+    end_with_scheduler()
+    remove_leftovers(snakemake.output)
     _limit_threads(snakemake.threads)
     log_file = Path(snakemake.log[0]) if snakemake.log else None
     _log_to(log_file)
     outputs = _named(snakemake.output)
     record = outputs.pop(RECORD, None)
     params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
+    params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
     inputs = _named(snakemake.input)
     try:
         facts = main(**inputs, **params, **outputs) or {}
         if record:
-            write_json(record, provenance(started, rule=snakemake.rule, params=params, code=snakemake.params.get(CODE),
-                                          inputs=_digests(inputs), **facts))
-    except UserError as error:
-        logging.getLogger("anamnesis").error("%s", error)
-        logging.getLogger("anamnesis").debug("%s", traceback.format_exc())
-        sys.exit(1)
+            write_json(
+                record,
+                provenance(
+                    started,
+                    rule=snakemake.rule,
+                    params=params,
+                    code=snakemake.params.get(CODE),
+                    inputs=_digests(inputs),
+                    **facts,
+                ),
+            )
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
-        logging.getLogger("anamnesis").error("unexpected %s: %s (traceback in %s)", type(error).__name__,
-                                             " ".join(str(error).split())[:300], log_file)
-        logging.getLogger("anamnesis").debug("%s", traceback.format_exc())
+        logger = logging.getLogger("anamnesis")
+        if isinstance(error, UserError):
+            logger.error("%s", error)
+        else:
+            logger.error(
+                "unexpected %s: %s (traceback in %s)", type(error).__name__, _one_line(error), log_file
+            )
+        logger.debug("%s", traceback.format_exc())
         sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _limit_threads(threads: int) -> None:
@@ -78,8 +105,14 @@ def _log_to(file: Path | None) -> None:
 
 def _named(values) -> dict:
     """Named inputs, params or outputs as plain Python: one path as str, several as a list."""
-    return {name: value if isinstance(value, str | int | float | bool | dict | tuple | None) else
-            list(value) if hasattr(value, "__iter__") else value for name, value in values.items()}
+    return {
+        name: value
+        if isinstance(value, str | int | float | bool | dict | tuple | None)
+        else list(value)
+        if hasattr(value, "__iter__")
+        else value
+        for name, value in values.items()
+    }
 
 
 def _digests(inputs: dict) -> dict[str, str]:

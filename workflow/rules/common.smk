@@ -8,14 +8,23 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(workflow.basedir) / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
+from anamnesis.artifacts import check_writable
 from anamnesis.config.checks import find_task_files
 from anamnesis.config.load import config_section, load_config
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
+from anamnesis.recovery import SCHEDULER, release_stale_locks
 from snakemake.exceptions import WorkflowError
+
+os.environ[SCHEDULER] = str(os.getpid())
+if workflow.is_main_process and release_stale_locks(Path(".snakemake")):
+    logger.info(
+        "An earlier run here was killed: its locks are removed, and what it had not finished is made again."
+    )
 
 try:
     CONFIG = load_config(config)
+    check_writable(CONFIG.results)
 except UserError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
@@ -45,7 +54,9 @@ CHAINS = [
     for order in range(1, len(CONFIG.suite.orders) + 1)
     for seed in CONFIG.training.seeds
 ]
-FIGURE_NAMES = ["accuracy_curves", "head_effects", "summary"] + ["interventions"] * bool(CONFIG.interventions.sets)
+FIGURE_NAMES = ["accuracy_curves", "head_effects", "summary"] + ["interventions"] * bool(
+    CONFIG.interventions.sets
+)
 
 
 wildcard_constraints:
@@ -69,6 +80,8 @@ def data_settings(wildcards):
     """The part of the data section that one task depends on."""
     section = dict(SETTINGS["data"])
     section["tasks"] = {name: task for name, task in section["tasks"].items() if name == wildcards.task}
+    if section["tasks"] or not data_file(wildcards):
+        section["root"] = None
     return section
 
 
@@ -106,7 +119,10 @@ def stage_inputs(wildcards):
 def chain_evaluations(chain):
     """Evaluations of the stages 0 to T of a chain; stage 0 is the same for all."""
     stages = range(1, len(TRAIN_TASKS) + 1)
-    return [BASE / "evaluation.parquet", *(str(STAGE / "evaluation.parquet").format(**chain, stage=s) for s in stages)]
+    return [
+        BASE / "evaluation.parquet",
+        *(str(STAGE / "evaluation.parquet").format(**chain, stage=s) for s in stages),
+    ]
 
 
 def accuracy_files():

@@ -11,13 +11,13 @@ rule prepare_model:
         BENCHMARKS / "prepare_model.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         source=CONFIG.model.source,
         sha256=CONFIG.model.sha256,
         code=script_digest("prepare_model"),
-    resources:
-        mem_mb=4000,
-        runtime=60,
     script:
         "../scripts/prepare_model.py"
 
@@ -34,13 +34,13 @@ rule prepare_task:
         BENCHMARKS / "prepare_task" / "{task}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
     params:
         name="{task}",
         data=data_settings,
         seed=CONFIG.seed,
         code=script_digest("prepare_task"),
-    resources:
-        mem_mb=1000,
-        runtime=10,
     script:
         "../scripts/prepare_task.py"

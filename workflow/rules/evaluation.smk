@@ -5,8 +5,14 @@ def evaluation_params():
     return {
         "roles": ROLES,
         "model": config_section(CONFIG, "model.dtype", "model.device")["model"],
-        "evaluation": SETTINGS["evaluation"],
-        "answer_lengths": {name: task.max_new_tokens for name, task in CONFIG.data.tasks.items() if task.max_new_tokens},
+        "evaluation": {
+            name: value for name, value in SETTINGS["evaluation"].items() if name != "batch_tokens"
+        },
+        "answer_lengths": {
+            name: task.max_new_tokens
+            for name, task in CONFIG.data.tasks.items()
+            if name in ROLES and task.max_new_tokens
+        },
         "prompts": SETTINGS["prompts"],
         "seed": CONFIG.seed,
         "code": script_digest("evaluate_stage"),
@@ -26,11 +32,12 @@ rule evaluate_base:
         BENCHMARKS / "evaluate_base.tsv"
     conda:
         ENVIRONMENT
-    params:
-        **evaluation_params(),
     resources:
         mem_mb=6000,
         runtime=240,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
+    params:
+        **evaluation_params(),
     script:
         "../scripts/evaluate_stage.py"
 
@@ -49,11 +56,12 @@ rule evaluate_stage:
         BENCHMARKS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     conda:
         ENVIRONMENT
-    params:
-        **evaluation_params(),
     resources:
         mem_mb=6000,
         runtime=240,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
+    params:
+        **evaluation_params(),
     script:
         "../scripts/evaluate_stage.py"
 
@@ -75,13 +83,13 @@ rule tabulate_results:
         BENCHMARKS / "tabulate_results.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=20,
     params:
         chains=CHAINS,
         orders=SETTINGS["suite"]["orders"],
         statistics=SETTINGS["statistics"],
         code=script_digest("tabulate_results"),
-    resources:
-        mem_mb=2000,
-        runtime=20,
     script:
         "../scripts/tabulate_results.py"

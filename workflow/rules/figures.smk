@@ -18,11 +18,11 @@ rule plot_accuracy_curves:
         BENCHMARKS / "plot_accuracy_curves.tsv"
     conda:
         ENVIRONMENT
-    params:
-        code=script_digest("plot_accuracy_curves"),
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=script_digest("plot_accuracy_curves"),
     script:
         "../scripts/plot_accuracy_curves.py"
 
@@ -44,11 +44,11 @@ rule plot_head_effects:
         BENCHMARKS / "plot_head_effects.tsv"
     conda:
         ENVIRONMENT
-    params:
-        code=script_digest("plot_head_effects"),
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=script_digest("plot_head_effects"),
     script:
         "../scripts/plot_head_effects.py"
 
@@ -70,11 +70,11 @@ rule plot_interventions:
         BENCHMARKS / "plot_interventions.tsv"
     conda:
         ENVIRONMENT
-    params:
-        code=script_digest("plot_interventions"),
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=script_digest("plot_interventions"),
     script:
         "../scripts/plot_interventions.py"
 
@@ -96,10 +96,10 @@ rule plot_summary:
         BENCHMARKS / "plot_summary.tsv"
     conda:
         ENVIRONMENT
-    params:
-        code=script_digest("plot_summary"),
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=script_digest("plot_summary"),
     script:
         "../scripts/plot_summary.py"

@@ -15,18 +15,22 @@ rule train_stage:
         BENCHMARKS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
+        checkpoint_steps=CONFIG.training.checkpoint_steps,
     params:
         method="{method}",
         seed=lambda wildcards: int(wildcards.seed),
         model=config_section(CONFIG, "model.name", "model.dtype", "model.device")["model"],
-        training={k: v for k, v in SETTINGS["training"].items() if k not in ("methods", "seeds", "checkpoint_steps")},
-        checkpoint_steps=CONFIG.training.checkpoint_steps,
+        training={
+            k: v
+            for k, v in SETTINGS["training"].items()
+            if k not in ("methods", "seeds", "checkpoint_steps")
+        },
         guidance=lambda wildcards: SETTINGS["guidance"] if wildcards.method.endswith("-ivg") else None,
         prompts=SETTINGS["prompts"],
-        batch_tokens=CONFIG.evaluation.batch_tokens,
         code=script_digest("train_stage"),
-    resources:
-        mem_mb=6000,
-        runtime=240,
     script:
         "../scripts/train_stage.py"

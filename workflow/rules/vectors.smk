@@ -15,6 +15,10 @@ rule average_activations:
         BENCHMARKS / "average_activations" / "{task}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=6000,
+        runtime=120,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
         model=config_section(CONFIG, "model.dtype", "model.device")["model"],
@@ -27,11 +31,7 @@ rule average_activations:
         )["vectors"],
         prompts=SETTINGS["prompts"],
         seed=CONFIG.seed,
-        batch_tokens=CONFIG.evaluation.batch_tokens,
         code=script_digest("average_activations"),
-    resources:
-        mem_mb=6000,
-        runtime=120,
     script:
         "../scripts/average_activations.py"
 
@@ -50,24 +50,28 @@ rule sweep_heads:
         BENCHMARKS / "sweep_heads" / "{task}-{scatteritem}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
         model=config_section(CONFIG, "model.dtype", "model.device")["model"],
         target=CONFIG.vectors.target,
-        batch_tokens=CONFIG.evaluation.batch_tokens,
         shard=lambda wildcards: int(wildcards.scatteritem.split("-of-")[0]) - 1,
         shards=CONFIG.sweep.shards,
         code=script_digest("sweep_heads"),
-    resources:
-        mem_mb=6000,
-        runtime=240,
     script:
         "../scripts/sweep_heads.py"
 
 
 rule rank_heads:
     input:
-        shards=[path for task in RANK_TASKS for path in gather.sweep(f"{VECTORS}/{task}/shard{{scatteritem}}.parquet")],
+        shards=[
+            path
+            for task in RANK_TASKS
+            for path in gather.sweep(f"{VECTORS}/{task}/shard{{scatteritem}}.parquet")
+        ],
     output:
         effects=[VECTORS / task / "causal_effects.parquet" for task in RANK_TASKS],
         heads=HEADS,
@@ -78,13 +82,13 @@ rule rank_heads:
         BENCHMARKS / "rank_heads.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
     params:
         tasks=RANK_TASKS,
         vectors=config_section(CONFIG, "vectors.rank_by", "vectors.heads", "vectors.head_list")["vectors"],
         code=script_digest("rank_heads"),
-    resources:
-        mem_mb=2000,
-        runtime=10,
     script:
         "../scripts/rank_heads.py"
 
@@ -103,13 +107,13 @@ rule build_vectors:
         BENCHMARKS / "build_vectors.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=20,
     params:
         tasks=VECTOR_TASKS,
         model=config_section(CONFIG, "model.dtype", "model.device")["model"],
         code=script_digest("build_vectors"),
-    resources:
-        mem_mb=4000,
-        runtime=20,
     script:
         "../scripts/build_vectors.py"
 
@@ -128,6 +132,10 @@ rule intervene:
         BENCHMARKS / "intervene" / "{task}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=6000,
+        runtime=120,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
         model=config_section(CONFIG, "model.dtype", "model.device")["model"],
@@ -136,10 +144,6 @@ rule intervene:
         )["interventions"],
         prompts=SETTINGS["prompts"],
         seed=CONFIG.seed,
-        batch_tokens=CONFIG.evaluation.batch_tokens,
         code=script_digest("intervene"),
-    resources:
-        mem_mb=6000,
-        runtime=120,
     script:
         "../scripts/intervene.py"

@@ -1,4 +1,6 @@
-"""Write a task's in-context prompts and the mean activation of every head over those answered correctly (eq. 1)."""
+"""Write a task's in-context prompts and the mean activation of every head over those answered correctly (eq.
+1).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +8,18 @@ from typing import Any
 from anamnesis.artifacts import read_parquet, write_parquet, write_tensors
 
 
-def main(snapshot: str, task: str, name: str, model: Mapping[str, Any], vectors: Mapping[str, Any],
-         prompts: Mapping[str, str], seed: int, batch_tokens: int, prompt_table: str, mean: str) -> dict:
+def main(
+    snapshot: str,
+    task: str,
+    name: str,
+    model: Mapping[str, Any],
+    vectors: Mapping[str, Any],
+    prompts: Mapping[str, str],
+    seed: int,
+    batch_tokens: int,
+    prompt_table: str,
+    mean: str,
+) -> dict:
     """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count)."""
     import torch
 
@@ -18,7 +30,12 @@ def main(snapshot: str, task: str, name: str, model: Mapping[str, Any], vectors:
     from anamnesis.vectors.activations import mean_head_activations
     from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions
 
-    plan = PromptPlan(vectors["shots"], vectors["activation_prompts"], vectors["effect_prompts"], vectors["include_instruction"])
+    plan = PromptPlan(
+        vectors["shots"],
+        vectors["activation_prompts"],
+        vectors["effect_prompts"],
+        vectors["include_instruction"],
+    )
     table = build_prompts(read_parquet(task), name, plan, Template(**prompts), seed)
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
     questions = encode_questions(tokenizer, table[table.kind == CLEAN])
@@ -33,4 +50,4 @@ def main(snapshot: str, task: str, name: str, model: Mapping[str, Any], vectors:
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

@@ -1,4 +1,6 @@
-"""Write the instruction vector of every task: the selected heads' mean outputs through their slices of W_O."""
+"""Write the instruction vector of every task: the selected heads' mean outputs through their slices of
+W_O.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,8 +8,14 @@ from typing import Any
 from anamnesis.artifacts import read_parquet, read_tensors, write_tensors
 
 
-def main(snapshot: str, heads: str, means: Sequence[str], tasks: Sequence[str], model: Mapping[str, Any],
-         vectors: Sequence[str]) -> dict:
+def main(
+    snapshot: str,
+    heads: str,
+    means: Sequence[str],
+    tasks: Sequence[str],
+    model: Mapping[str, Any],
+    vectors: Sequence[str],
+) -> dict:
     """Write ``vectors`` (safetensors: theta), one per task, in the order of ``means`` and ``tasks``."""
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
@@ -28,4 +36,4 @@ def main(snapshot: str, heads: str, means: Sequence[str], tasks: Sequence[str], 
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

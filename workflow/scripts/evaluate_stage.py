@@ -9,10 +9,22 @@ import pandas as pd
 from anamnesis.artifacts import read_parquet, write_parquet
 
 
-def main(snapshot: str, tasks: Sequence[str], roles: Mapping[str, str], model: Mapping[str, Any],
-         evaluation: Mapping[str, Any], answer_lengths: Mapping[str, int], prompts: Mapping[str, str], seed: int,
-         output: str, adapters: Sequence[str] = ()) -> dict:
-    """Write ``output`` (parquet, one row per example). ``tasks``: files named after the keys of ``roles``, in that order."""
+def main(
+    snapshot: str,
+    tasks: Sequence[str],
+    roles: Mapping[str, str],
+    model: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    answer_lengths: Mapping[str, int],
+    prompts: Mapping[str, str],
+    seed: int,
+    batch_tokens: int,
+    output: str,
+    adapters: Sequence[str] = (),
+) -> dict:
+    """Write ``output`` (parquet, one row per example). ``tasks``: files named after the keys of ``roles``, in
+    that order.
+    """
     from anamnesis.data.prompts import Template
     from anamnesis.evaluation.records import Evaluator
     from anamnesis.models.loading import load_model, merge_adapters
@@ -22,19 +34,36 @@ def main(snapshot: str, tasks: Sequence[str], roles: Mapping[str, str], model: M
     adapters = [adapters] if isinstance(adapters, str) else list(adapters)
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
     language_model = merge_adapters(language_model, [Path(a) for a in adapters])
-    evaluator = Evaluator(PrefixEngine(language_model), tokenizer, Template(**prompts), evaluation["shots"],
-                          evaluation["forms"], evaluation["batch_tokens"], seed)
+    evaluator = Evaluator(
+        PrefixEngine(language_model),
+        tokenizer,
+        Template(**prompts),
+        evaluation["shots"],
+        evaluation["forms"],
+        batch_tokens,
+        seed,
+    )
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
-    total = sum(2 * int((f.split == "test").sum()) * (1 + f.knowledge_prompt.notna().any()) for f in frames.values())
+    total = sum(
+        2 * int((f.split == "test").sum()) * (1 + f.knowledge_prompt.notna().any()) for f in frames.values()
+    )
     with progress(total, "evaluation") as done:
-        parts = [evaluator.evaluate(frame, name, roles[name], answer_lengths.get(name, evaluation["max_new_tokens"]), done)
-                 for name, frame in frames.items()]
+        parts = [
+            evaluator.evaluate(
+                frame, name, roles[name], answer_lengths.get(name, evaluation["max_new_tokens"]), done
+            )
+            for name, frame in frames.items()
+        ]
     table = pd.concat(parts, ignore_index=True)
     write_parquet(output, table)
-    return {"adapters": adapters, "rows": len(table), "scorer": "answer-only sum of log-probabilities; greedy exact match"}
+    return {
+        "adapters": adapters,
+        "rows": len(table),
+        "scorer": "answer-only sum of log-probabilities; greedy exact match",
+    }
 
 
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

@@ -1,4 +1,6 @@
-"""Write what adding, removing and randomising a set's instruction vector does, layer by layer (appendix E)."""
+"""Write what adding, removing and randomising a set's instruction vector does, layer by layer (appendix
+E).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +8,18 @@ from typing import Any
 from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
 
 
-def main(snapshot: str, task: str, vector: str, name: str, model: Mapping[str, Any], interventions: Mapping[str, Any],
-         prompts: Mapping[str, str], seed: int, batch_tokens: int, output: str) -> dict:
+def main(
+    snapshot: str,
+    task: str,
+    vector: str,
+    name: str,
+    model: Mapping[str, Any],
+    interventions: Mapping[str, Any],
+    prompts: Mapping[str, str],
+    seed: int,
+    batch_tokens: int,
+    output: str,
+) -> dict:
     """Write ``output`` (parquet: set, layer, condition, base, accuracy, n)."""
     from anamnesis.data.prompts import Template
     from anamnesis.models.loading import load_model
@@ -19,8 +31,18 @@ def main(snapshot: str, task: str, vector: str, name: str, model: Mapping[str, A
     rows = read_parquet(task)
     count = min(interventions["examples"], int((rows.split == "test").sum()))
     with progress(2 * count, f"interventions {name}") as done:
-        table = intervention_table(PrefixEngine(language_model), tokenizer, rows, name, read_tensors(vector)["theta"],
-                                   Template(**prompts), interventions, seed, batch_tokens, done)
+        table = intervention_table(
+            PrefixEngine(language_model),
+            tokenizer,
+            rows,
+            name,
+            read_tensors(vector)["theta"],
+            Template(**prompts),
+            interventions,
+            seed,
+            batch_tokens,
+            done,
+        )
     write_parquet(output, table)
     added = table[table.condition == "add"]
     best = added.loc[added.accuracy.idxmax()]
@@ -30,4 +52,4 @@ def main(snapshot: str, task: str, vector: str, name: str, model: Mapping[str, A
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

@@ -16,4 +16,4 @@ def main(frame: str, pdf: str, png: str, csv: str) -> None:
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

@@ -1,4 +1,6 @@
-"""Accuracy per layer when vectors are added, removed or random (paper App. E): PDF, PNG and the data shown as CSV."""
+"""Accuracy per layer when vectors are added, removed or random (paper App. E): PDF, PNG and the data shown as
+CSV.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,4 +22,4 @@ def main(frames: Sequence[str] | str, pdf: str, png: str, csv: str) -> None:
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

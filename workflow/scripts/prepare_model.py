@@ -13,4 +13,4 @@ def main(source: str, sha256: str | None, snapshot: str) -> dict:
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

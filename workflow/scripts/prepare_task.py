@@ -8,7 +8,9 @@ from anamnesis.data.sources import find_task, load_task
 
 
 def main(name: str, data: Mapping[str, Any], seed: int, output: str, file: str | None = None) -> dict:
-    """Write the task ``name`` to ``output``. ``data``: the section of the configuration; ``file``: the data file, if any."""
+    """Write the task ``name`` to ``output``. ``data``: the section of the configuration; ``file``: the data
+    file, if any.
+    """
     source = find_task(name, data)
     frame = load_task(name, data, seed)
     write_parquet(output, frame)
@@ -23,4 +25,4 @@ def main(name: str, data: Mapping[str, Any], seed: int, output: str, file: str |
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

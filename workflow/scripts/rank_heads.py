@@ -7,27 +7,54 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.artifacts import read_parquet, write_parquet
+from anamnesis.errors import UserError
 from anamnesis.vectors.effects import EFFECT_COLUMNS, rank_heads
 
 
-def main(shards: Sequence[str], tasks: Sequence[str], vectors: Mapping[str, Any], effects: Sequence[str], heads: str) -> dict:
-    """Write ``heads`` and, for each of ``tasks``, its ``causal_effects.parquet`` (the paths ``effects``, in that order)."""
+def main(
+    shards: Sequence[str],
+    tasks: Sequence[str],
+    vectors: Mapping[str, Any],
+    effects: Sequence[str],
+    heads: str,
+) -> dict:
+    """Write ``heads`` and, for each of ``tasks``, its ``causal_effects.parquet`` (the paths ``effects``, in
+    that order).
+    """
     shards = [shards] if isinstance(shards, str) else shards
     effects = [effects] if isinstance(effects, str) else effects
     ranked: dict[str, pd.DataFrame] = {}
     for task, output in zip(tasks, effects, strict=True):
-        parts = [read_parquet(path, EFFECT_COLUMNS) for path in shards if Path(path).parent == Path(output).parent]
+        parts = [
+            read_parquet(path, EFFECT_COLUMNS) for path in shards if Path(path).parent == Path(output).parent
+        ]
         whole = pd.concat([part for part in parts if len(part)], ignore_index=True)
         whole = whole.sort_values(EFFECT_COLUMNS[:3], ignore_index=True)
         write_parquet(output, whole)
         ranked[task] = whole
+    _check_heads(vectors["head_list"], ranked)
     table = rank_heads(ranked, vectors["rank_by"], vectors["heads"], vectors["head_list"])
     write_parquet(heads, table)
     best = table[table.selected].head(3)
-    return {"leading_heads": [[int(layer), int(head)] for layer, head in zip(best.layer, best["head"], strict=True)]}
+    return {
+        "leading_heads": [
+            [int(layer), int(head)] for layer, head in zip(best.layer, best["head"], strict=True)
+        ]
+    }
+
+
+def _check_heads(head_list: Sequence[Sequence[int]] | None, effects: Mapping[str, pd.DataFrame]) -> None:
+    frame = next(iter(effects.values()))
+    layers, heads = int(frame.layer.max()), int(frame["head"].max())
+    for layer, head in head_list or ():
+        if layer > layers or head > heads:
+            raise UserError(
+                f"vectors.head_list names [{layer}, {head}], which the model does not have: layers are 0 to "
+                f"{layers}, heads 0 to {heads}; give heads in that range, or null to rank all"
+            )
 
 
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

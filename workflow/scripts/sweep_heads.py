@@ -6,8 +6,18 @@ from typing import Any
 from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
 
 
-def main(snapshot: str, prompt_table: str, mean: str, name: str, model: Mapping[str, Any], target: str, batch_tokens: int,
-         shard: int, shards: int, effects: str) -> dict:
+def main(
+    snapshot: str,
+    prompt_table: str,
+    mean: str,
+    name: str,
+    model: Mapping[str, Any],
+    target: str,
+    batch_tokens: int,
+    shard: int,
+    shards: int,
+    effects: str,
+) -> dict:
     """Write ``effects`` (parquet; see ``vectors.effects.EFFECT_COLUMNS``)."""
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
@@ -20,8 +30,17 @@ def main(snapshot: str, prompt_table: str, mean: str, name: str, model: Mapping[
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
     questions = encode_questions(tokenizer, table)
     with progress(-(-len(questions) // shards), f"sweep {name} {shard + 1}/{shards}") as done:
-        frame = causal_effects(PrefixEngine(language_model), questions, list(table.prompt_id), read_tensors(mean)["mean"],
-                               batch_tokens, target, shard, shards, done)
+        frame = causal_effects(
+            PrefixEngine(language_model),
+            questions,
+            list(table.prompt_id),
+            read_tensors(mean)["mean"],
+            batch_tokens,
+            target,
+            shard,
+            shards,
+            done,
+        )
     write_parquet(effects, frame)
     return {"prompts": int(frame.prompt_id.nunique()) if len(frame) else 0}
 
@@ -29,4 +48,4 @@ def main(snapshot: str, prompt_table: str, mean: str, name: str, model: Mapping[
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

@@ -5,12 +5,32 @@ from typing import Any
 
 from anamnesis.artifacts import read_parquet, write_parquet, write_text
 from anamnesis.evaluation.forgetting import accuracy_frame
-from anamnesis.evaluation.summary import Chain, chain_measures, curves_frame, table1, to_csv, to_latex, to_markdown
+from anamnesis.evaluation.summary import (
+    Chain,
+    chain_measures,
+    curves_frame,
+    table1,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 
 
-def main(evaluations: Sequence[str], chains: Sequence[Mapping], orders: Sequence[Sequence[str]], statistics: Mapping[str, Any],
-         accuracy: Sequence[str], curves: str, measures: str, table: str, markdown: str, latex: str) -> dict:
-    """``evaluations``: stages 0 to T of each chain, chain after chain. Writes all outputs; the table in three formats."""
+def main(
+    evaluations: Sequence[str],
+    chains: Sequence[Mapping],
+    orders: Sequence[Sequence[str]],
+    statistics: Mapping[str, Any],
+    accuracy: Sequence[str],
+    curves: str,
+    measures: str,
+    table: str,
+    markdown: str,
+    latex: str,
+) -> dict:
+    """``evaluations``: stages 0 to T of each chain, chain after chain. Writes all outputs; the table in three
+    formats.
+    """
     accuracy = [accuracy] if isinstance(accuracy, str) else accuracy
     stages = len(orders[0]) + 1
     frames = []
@@ -33,4 +53,4 @@ def main(evaluations: Sequence[str], chains: Sequence[Mapping], orders: Sequence
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

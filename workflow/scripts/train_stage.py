@@ -8,10 +8,27 @@ from typing import Any
 from anamnesis.artifacts import atomic_directory, digest_file, digest_json, read_parquet, write_parquet
 
 
-def main(snapshot: str, task: str, method: str, seed: int, model: Mapping[str, Any], training: Mapping[str, Any],
-         prompts: Mapping[str, str], adapter: str, steps: str, checkpoint_steps: int, earlier: Sequence[str] = (), guidance: Mapping | None = None,
-         heads: str | None = None, mean: str | None = None, prompt_table: str | None = None, batch_tokens: int = 2048) -> dict:
-    """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every optimiser step)."""
+def main(
+    snapshot: str,
+    task: str,
+    method: str,
+    seed: int,
+    model: Mapping[str, Any],
+    training: Mapping[str, Any],
+    prompts: Mapping[str, str],
+    batch_tokens: int,
+    checkpoint_steps: int,
+    adapter: str,
+    steps: str,
+    earlier: Sequence[str] = (),
+    guidance: Mapping | None = None,
+    heads: str | None = None,
+    mean: str | None = None,
+    prompt_table: str | None = None,
+) -> dict:
+    """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
+    optimiser step).
+    """
     from anamnesis.data.prompts import Template
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.training.adapters import add_adapter, save_adapter
@@ -23,21 +40,41 @@ def main(snapshot: str, task: str, method: str, seed: int, model: Mapping[str, A
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
     language_model = merge_adapters(language_model, [Path(a) for a in earlier])
     objective = build_objective(guidance, language_model, tokenizer, heads, mean, prompt_table, batch_tokens)
-    examples, cut = build_examples(read_parquet(task), tokenizer, Template(**prompts), training["max_input_tokens"])
-    identity = digest_json([method, seed, dict(training), guidance, prompts, digest_file(task),
-                            [digest_file(Path(a) / "adapter_model.safetensors") for a in earlier]])[:16]
+    examples, cut = build_examples(
+        read_parquet(task), tokenizer, Template(**prompts), training["max_input_tokens"]
+    )
+    identity = digest_json(
+        [
+            method,
+            seed,
+            dict(training),
+            guidance,
+            prompts,
+            digest_file(task),
+            [digest_file(Path(a) / "adapter_model.safetensors") for a in earlier],
+        ]
+    )[:16]
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
     tuned = add_adapter(language_model, training["lora"], seed)
-    log = train_stage(tuned, examples, objective, {**training, "checkpoint_steps": checkpoint_steps}, seed, checkpoints)
+    log = train_stage(
+        tuned, examples, objective, {**training, "checkpoint_steps": checkpoint_steps}, seed, checkpoints
+    )
     with atomic_directory(adapter) as folder:
         save_adapter(tuned, folder, model["name"], earlier)
     write_parquet(steps, log)
     shutil.rmtree(checkpoints.parent, ignore_errors=True)
-    return {"method": method, "seed": seed, "load_order": [*earlier, adapter], "examples": len(examples),
-            "prompts_cut": cut, "steps": len(log), "final_loss": float(log.loss.iloc[-1])}
+    return {
+        "method": method,
+        "seed": seed,
+        "load_order": [*earlier, adapter],
+        "examples": len(examples),
+        "prompts_cut": cut,
+        "steps": len(log),
+        "final_loss": float(log.loss.iloc[-1]),
+    }
 
 
 if __name__ == "__main__":
     from anamnesis.job import run_job
 
-    run_job(snakemake, main)  # noqa: F821
+    run_job(snakemake, main)

@@ -21,7 +21,11 @@ class Template:
     def render(self, instruction: str | None, demonstrations: Iterable[tuple[str, str]], query: str) -> str:
         """A prompt that ends where the answer begins. Without instruction, its paragraph is left out."""
         shots = [f"{self.input_label} {x}\n{self.output_label} {y}" for x, y in demonstrations]
-        parts = ([instruction] if instruction else []) + shots + [f"{self.input_label} {query}\n{self.output_label}"]
+        parts = (
+            ([instruction] if instruction else [])
+            + shots
+            + [f"{self.input_label} {query}\n{self.output_label}"]
+        )
         return self.separator.join(parts)
 
 
@@ -31,25 +35,34 @@ def answer_text(answer: str) -> str:
 
 
 def generator(seed: int, *purpose: object) -> np.random.Generator:
-    """A random generator of its own for each (seed, purpose), so that no result depends on what else was drawn."""
+    """A random generator of its own for each (seed, purpose), so that no result depends on what else was
+    drawn.
+    """
     import zlib
 
     return np.random.default_rng([seed, *(zlib.crc32(str(p).encode()) for p in purpose)])
 
 
-def draw_demonstrations(rng: np.random.Generator, pool: Sequence[tuple[str, str]], shots: int, avoid: str, task: str) -> list:
+def draw_demonstrations(
+    rng: np.random.Generator, pool: Sequence[tuple[str, str]], shots: int, avoid: str, task: str
+) -> list:
     """``shots`` different pairs from ``pool``, none with the query ``avoid`` as its input.
 
     Raises UserError when the pool is too small.
     """
     order = [i for i in rng.permutation(len(pool)) if pool[i][0] != avoid][:shots]
     if len(order) < shots:
-        raise UserError(f"task '{task}' has {len(pool)} examples to draw demonstrations from but shots is {shots}: lower the "
-                        "number of shots or give the task more training examples")
+        raise UserError(
+            f"task '{task}' has {len(pool)} examples to draw demonstrations from but shots is {shots}: "
+            f"lower the "
+            "number of shots or give the task more training examples"
+        )
     return [pool[i] for i in order]
 
 
-def shuffle_labels(rng: np.random.Generator, demonstrations: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def shuffle_labels(
+    rng: np.random.Generator, demonstrations: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
     """The same demonstrations with their answers permuted, so that the task can no longer be read off them.
 
     With two or more different answers the result differs from the original order.
@@ -65,11 +78,13 @@ def shuffle_labels(rng: np.random.Generator, demonstrations: Sequence[tuple[str,
     return [(x, y) for (x, _), y in zip(demonstrations, permuted, strict=True)]
 
 
-def encode_pairs(tokenizer, contexts: Sequence[str], continuations: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+def encode_pairs(
+    tokenizer, contexts: Sequence[str], continuations: Sequence[str]
+) -> list[tuple[list[int], list[int]]]:
     """Token ids of each (context, continuation), split where the context ends.
 
-    The continuation's ids are those of the whole text beyond the context's length, so that the text is tokenised as
-    the model would meet it. Raises UserError when a continuation gets no token.
+    The continuation's ids are those of the whole text beyond the context's length, so that the text is
+    tokenised as the model would meet it. Raises UserError when a continuation gets no token.
     """
     if not contexts:
         return []
@@ -78,6 +93,8 @@ def encode_pairs(tokenizer, contexts: Sequence[str], continuations: Sequence[str
     pairs = []
     for head, whole, answer in zip(heads, wholes, continuations, strict=True):
         if len(whole) <= len(head):
-            raise UserError(f"the answer {answer!r} gets no token of its own after its prompt: check the task's targets")
+            raise UserError(
+                f"the answer {answer!r} gets no token of its own after its prompt: check the task's targets"
+            )
         pairs.append((whole[: len(head)], whole[len(head) :]))
     return pairs

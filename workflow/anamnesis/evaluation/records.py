@@ -13,8 +13,19 @@ from anamnesis.evaluation.generation import generate
 from anamnesis.evaluation.scoring import Question, score_questions
 from anamnesis.prefix.engine import PrefixEngine
 
-COLUMNS = ["set", "role", "form", "shots", "example_id", "prompt_sha256", "prediction", "target", "score", "metric",
-           "choice_logprobs"]
+COLUMNS = [
+    "set",
+    "role",
+    "form",
+    "shots",
+    "example_id",
+    "prompt_sha256",
+    "prediction",
+    "target",
+    "score",
+    "metric",
+    "choice_logprobs",
+]
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A model ready to be evaluated. ``shots``: demonstrations of the few-shot form; ``seed`` fixes which are shown."""
+    """A model ready to be evaluated. ``shots``: demonstrations of the few-shot form; ``seed`` fixes which are
+    shown.
+    """
 
     engine: PrefixEngine
     tokenizer: object
@@ -39,25 +52,38 @@ class Evaluator:
     batch_tokens: int
     seed: int
 
-    def evaluate(self, task: pd.DataFrame, name: str, role: str, max_new_tokens: int,
-                 progress: Callable[[int], None] = lambda done: None) -> pd.DataFrame:
+    def evaluate(
+        self,
+        task: pd.DataFrame,
+        name: str,
+        role: str,
+        max_new_tokens: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> pd.DataFrame:
         """All test examples of a task in every form, zero-shot and few-shot (columns: ``COLUMNS``).
 
-        Examples with choices are answered by rank classification (summed log-likelihood of " " + choice, answer only);
-        the others by greedy generation up to a line break, scored by exact match after stripping blanks.
+        Examples with choices are answered by rank classification (summed log-likelihood of " " + choice,
+        answer only); the others by greedy generation up to a line break, scored by exact match after
+        stripping blanks.
         """
         frames = []
         for form in self.forms:
             for shots in (0, self.shots):
                 items = build_items(task, name, form, shots, self.template, self.seed)
                 if items:
-                    answers = self._rank(items, progress) if items[0].choices else self._write(items, max_new_tokens, progress)
+                    answers = (
+                        self._rank(items, progress)
+                        if items[0].choices
+                        else self._write(items, max_new_tokens, progress)
+                    )
                     frames.append(answers.assign(set=name, role=role, form=form, shots=shots))
         return pd.concat(frames, ignore_index=True)[COLUMNS] if frames else pd.DataFrame(columns=COLUMNS)
 
     def _rank(self, items: Sequence[Item], progress) -> pd.DataFrame:
         contexts = [item.prompt for item in items for _ in item.choices]
-        pairs = iter(encode_pairs(self.tokenizer, contexts, [answer_text(c) for item in items for c in item.choices]))
+        pairs = iter(
+            encode_pairs(self.tokenizer, contexts, [answer_text(c) for item in items for c in item.choices])
+        )
         questions = []
         for item in items:
             encoded = [next(pairs) for _ in item.choices]
@@ -74,13 +100,21 @@ class Evaluator:
         stops = LineEnd(self.tokenizer)
         outputs = generate(self.engine, prompts, max_new_tokens, stops, self.batch_tokens, progress)
         texts = [stops.text(ids) for ids in outputs]
-        return pd.DataFrame([_row(item, text, "exact_match", None) for item, text in zip(items, texts, strict=True)])
+        return pd.DataFrame(
+            [_row(item, text, "exact_match", None) for item, text in zip(items, texts, strict=True)]
+        )
 
 
 def _row(item: Item, prediction: str, metric: str, log_probabilities: list[float] | None) -> dict:
-    return {"example_id": item.example_id, "prompt_sha256": hashlib.sha256(item.prompt.encode()).hexdigest(),
-            "prediction": prediction, "target": item.target, "score": float(prediction == item.target.strip()),
-            "metric": metric, "choice_logprobs": log_probabilities}
+    return {
+        "example_id": item.example_id,
+        "prompt_sha256": hashlib.sha256(item.prompt.encode()).hexdigest(),
+        "prediction": prediction,
+        "target": item.target,
+        "score": float(prediction == item.target.strip()),
+        "metric": metric,
+        "choice_logprobs": log_probabilities,
+    }
 
 
 class LineEnd:
@@ -101,11 +135,14 @@ class LineEnd:
         return self.tokenizer.decode(ids, skip_special_tokens=True).split("\n")[0].strip()
 
 
-def build_items(task: pd.DataFrame, name: str, form: str, shots: int, template: Template, seed: int) -> list[Item]:
-    """The test examples of a task in one form. Few-shot demonstrations are the same for all of a set's questions.
+def build_items(
+    task: pd.DataFrame, name: str, form: str, shots: int, template: Template, seed: int
+) -> list[Item]:
+    """The test examples of a task in one form. Few-shot demonstrations are the same for all of a set's
+    questions.
 
-    instruction: instruction, demonstrations, input. knowledge: statements only, as plain text; tasks without a knowledge
-    form give an empty list.
+    instruction: instruction, demonstrations, input. knowledge: statements only, as plain text; tasks without
+    a knowledge form give an empty list.
     """
     rows = task[task.split == "test"]
     if form == "knowledge":
@@ -117,17 +154,28 @@ def build_items(task: pd.DataFrame, name: str, form: str, shots: int, template: 
     if form == "knowledge":
         train = train[train.knowledge_prompt.notna()]
         pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
-        shown = "".join(f"{x}{answer_text(y)}{template.separator}" for x, y in draw_demonstrations(rng, pool, shots, "", name))
-        return [Item(r.example_id, shown + r.knowledge_prompt, _options(r.knowledge_choices), r.knowledge_target)
-                for r in rows.itertuples()]
+        shown = "".join(
+            f"{x}{answer_text(y)}{template.separator}"
+            for x, y in draw_demonstrations(rng, pool, shots, "", name)
+        )
+        return [
+            Item(r.example_id, shown + r.knowledge_prompt, _options(r.knowledge_choices), r.knowledge_target)
+            for r in rows.itertuples()
+        ]
     pool = list(zip(train.input, train.target, strict=True))
     shown = draw_demonstrations(rng, pool, shots, "", name)
-    return [Item(r.example_id, template.render(r.instruction, shown, r.input), _options(r.choices), r.target)
-            for r in rows.itertuples()]
+    return [
+        Item(r.example_id, template.render(r.instruction, shown, r.input), _options(r.choices), r.target)
+        for r in rows.itertuples()
+    ]
 
 
 def _options(choices) -> tuple[str, ...]:
-    return tuple(choices) if choices is not None and hasattr(choices, "__len__") and not isinstance(choices, str) else ()
+    return (
+        tuple(choices)
+        if choices is not None and hasattr(choices, "__len__") and not isinstance(choices, str)
+        else ()
+    )
 
 
 def answer_lengths(tasks: Mapping[str, Mapping], default: int) -> dict[str, int]:

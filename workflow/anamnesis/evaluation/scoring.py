@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.likelihood import token_log_probabilities
 from anamnesis.prefix.pack import Pack, Tree, common_prefix_length, pack_by_size
 
 
@@ -76,10 +77,7 @@ def score_batch(engine: PrefixEngine, questions: Sequence[Question], pack: Pack)
                 branch += 1
                 rows.extend(range(len(keep), len(keep) + len(continuation) - 1))
                 keep.extend(range(start, start + len(continuation) - 1))
-    logits = engine.run(pack, keep).float()
-    row, want = torch.tensor(rows), torch.tensor(wanted)
-    chosen = (logits[row.to(logits.device), want.to(logits.device)] - logits.logsumexp(-1)[row.to(logits.device)]).double().cpu()
-    hit = logits.argmax(-1).cpu()[row] == want
+    chosen, hit = token_log_probabilities(engine, pack, keep, torch.tensor(rows), torch.tensor(wanted))
     return _collect(questions, chosen, hit)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +13,7 @@ from matplotlib.lines import Line2D
 from anamnesis.errors import UserError
 from anamnesis.evaluation.forgetting import require_columns
 from anamnesis.evaluation.summary import BASELINE
-from anamnesis.figures.style import INK, MUTED, WIDTH, method_colour, styled
+from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
 
 _MOST_SIDE_BY_SIDE = 8
 _TITLES = {
@@ -41,7 +40,7 @@ def summary_bars(frame: pd.DataFrame) -> Figure:
         raise UserError("the table of measures has no trained method: there is nothing to draw")
     with styled():
         side_by_side = len(methods) <= _MOST_SIDE_BY_SIDE
-        figure = plt.figure(figsize=(WIDTH, 2.9 if side_by_side else 6.6), layout="constrained")
+        figure = new_figure(2.9 if side_by_side else 6.6)
         shape = (1, len(_TITLES)) if side_by_side else (len(_TITLES), 1)
         panels = figure.subplots(*shape, sharey=True)
         for axes, (name, title) in zip(panels, _TITLES.items(), strict=True):

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.forgetting import few_shots, require_columns
-from anamnesis.figures.style import INK, MUTED, WIDTH, method_colour, readable, styled
+from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
 
 _ROW, _HEADING, _NAME_LINE = 1.32, 0.50, 0.135  # heights in inches
+_TITLE_LETTERS = 24  # as many of the usual size fit above the narrowest panel
 _NAMES_WIDTH = 140  # characters of the small print on one line of the page
 _TITLES = {"train_task": "Training tasks", "held_out": "Held-out sets"}
 
@@ -55,7 +55,7 @@ def accuracy_curves(
             _HEADING + _ROW * math.ceil(part["set"].nunique() / _columns(part)) for _, part in sections
         ]
         below = 0.58 + _NAME_LINE * len(key)
-        figure = plt.figure(figsize=(WIDTH, sum(heights) + below), layout="constrained")
+        figure = new_figure(sum(heights) + below)
         parts = figure.subfigures(len(sections) + 1, 1, height_ratios=[*heights, below])
         for (title, data), part in zip(sections, parts, strict=False):
             _draw_section(part, title, data, names, lines)
@@ -161,7 +161,10 @@ def _trained_at(data: pd.DataFrame, name: str) -> float:
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Sequence[_Line]) -> None:
     trained = _trained_at(data, data["set"].iloc[0])
-    axes.set_title(readable(data["set"].iloc[0]), fontsize=7.5, pad=8.5 if math.isfinite(trained) else 6)
+    title = readable(data["set"].iloc[0])
+    # a long name gets smaller letters, so that it ends before the next panel's begins
+    size = max(5.0, min(7.5, 7.5 * _TITLE_LETTERS / len(title)))
+    axes.set_title(title, fontsize=size, pad=8.5 if math.isfinite(trained) else 6)
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 25, 50, 75, 100])
     stages = sorted(int(stage) for stage in data["stage"].unique())
@@ -225,7 +228,7 @@ def _draw_key(
             )
         )
     for handles, drop, columns in ((methods, 0.06, 8), (forms, 0.26, 4)):
-        legend = part.legend(
+        part.legend(
             handles=handles,
             loc="upper left",
             bbox_to_anchor=(0.055, 1 - drop / height),
@@ -235,7 +238,6 @@ def _draw_key(
             borderaxespad=0,
             columnspacing=1.8,
         )
-        part.add_artist(legend)
     part.text(0.055, 1 - 0.50 / height, "\n".join(key), fontsize=7, color=MUTED, va="top", linespacing=1.3)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.figures.style import INK, MUTED, WIDTH, styled
+from anamnesis.figures.style import INK, MUTED, new_figure, styled
 
 _MOST_BARS = 15
 _UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
@@ -40,7 +39,7 @@ def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     listed = frame[frame["selected"].astype(bool)].sort_values("rank").head(_MOST_BARS)
     with styled():
         height = min(4.6, max(2.7, 0.9 + 0.16 * max(len(grid), len(listed))))
-        figure = plt.figure(figsize=(WIDTH, height), layout="constrained")
+        figure = new_figure(height)
         if len(listed):
             left, right = figure.subplots(1, 2, width_ratios=[2.55, 1.0])
             _draw_bars(right, listed, int(frame["selected"].sum()), _UNITS[unit])

@@ -8,14 +8,13 @@ import math
 from collections.abc import Mapping
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.figures.style import CONDITION_COLOURS, WIDTH, readable, styled
+from anamnesis.figures.style import CONDITION_COLOURS, new_figure, readable, styled
 
 _REFERENCES = ("none", "few-shot")
 _NAMES = {
@@ -47,7 +46,7 @@ def interventions(frame: pd.DataFrame) -> Figure:
     columns = min(len(sets), 2 if len(sets) in (2, 4) else 3)
     rows = math.ceil(len(sets) / columns)
     with styled():
-        figure = plt.figure(figsize=(WIDTH, 1.75 * rows + 0.8), layout="constrained")
+        figure = new_figure(1.75 * rows + 0.8)
         styles = _styles(frame)
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
         for place, axes in enumerate(panels.flat):

@@ -1,7 +1,7 @@
 """The look of all figures, and the one way to save them.
 
-Importing this module selects the Agg canvas: figures are files here, never windows. Nothing in it needs
-torch, so figures can be drawn again from their CSV on any machine.
+Figures are files here, never windows, and are kept out of pyplot's list of open ones, so that many can be
+drawn in one process. Nothing here needs torch: figures can be drawn again from their CSV on any machine.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from anamnesis.artifacts import atomic_path
@@ -61,7 +58,14 @@ def styled() -> AbstractContextManager[None]:
     """A context in which matplotlib starts from its own defaults plus this project's settings, whatever the
     user has.
     """
-    return plt.style.context(["default", RC])
+    return style.context(["default", RC])
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the common width; ``height`` in inches. Call it within :func:`styled`."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def method_colour(method: str, methods: Iterable[str] = ()) -> str:
@@ -81,7 +85,7 @@ def readable(name: str) -> str:
 
 
 def save_figure(figure: Figure, frame: pd.DataFrame, stem: str | Path) -> tuple[Path, Path, Path]:
-    """Write ``<stem>.pdf``, ``<stem>.png`` and ``<stem>.csv`` (the data shown) and close the figure.
+    """Write ``<stem>.pdf``, ``<stem>.png`` and ``<stem>.csv`` (the data shown).
 
     Each file is written beside its place and renamed into it, so no reader sees half a file, and carries no
     date or version: the same figure gives the same bytes.
@@ -98,5 +102,4 @@ def save_figure(figure: Figure, frame: pd.DataFrame, stem: str | Path) -> tuple[
             figure.savefig(part, format="png", dpi=PNG_DPI, metadata={"Software": None})
     with atomic_path(csv) as part:
         frame.to_csv(part, index=False, lineterminator="\n")
-    plt.close(figure)
     return pdf, png, csv

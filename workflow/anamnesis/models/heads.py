@@ -1,4 +1,6 @@
-"""Where a decoder keeps its attention heads: found by watching one forward pass, never by the model's name."""
+"""Where a decoder keeps its attention heads: found by watching one forward pass, never by the model's
+name.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from anamnesis.prefix.pack import Pack, Tree
 class HeadGeometry:
     """The decoder layers of a model and their heads.
 
-    ``blocks[l]`` is the decoder layer, ``projections[l]`` the linear map that mixes the heads of layer l (``o_proj``
-    and its namesakes); its input is (…, n_heads · head_dim), one slice per head. ``fixed_length``: whether the model
-    insists that as many tokens leave its layers as entered them.
+    ``blocks[l]`` is the decoder layer, ``projections[l]`` the linear map that mixes the heads of layer l
+    (``o_proj`` and its namesakes); its input is (…, n_heads · head_dim), one slice per head.
+    ``fixed_length``: whether the model insists that as many tokens leave its layers as entered them.
     """
 
     n_layers: int
@@ -37,14 +39,20 @@ class HeadGeometry:
     def check_head(self, layer: int, head: int) -> None:
         """Raise a UserError unless (layer, head) exists."""
         if not 0 <= layer < self.n_layers:
-            raise UserError(f"layer {layer} does not exist: the model has {self.n_layers} layers (0-{self.n_layers - 1})")
+            raise UserError(
+                f"layer {layer} does not exist: the model has {self.n_layers} layers (0-{self.n_layers - 1})"
+            )
         if not 0 <= head < self.n_heads:
-            raise UserError(f"head {head} of layer {layer} does not exist: the model has {self.n_heads} heads a layer "
-                            f"(0-{self.n_heads - 1})")
+            raise UserError(
+                f"head {head} of layer {layer} does not exist: the model has {self.n_heads} heads a layer "
+                f"(0-{self.n_heads - 1})"
+            )
 
 
 def projection_weight(projection: nn.Module) -> torch.Tensor:
-    """(inputs, outputs) weight of a Linear, a transformers Conv1D, or a PEFT layer around either (with its increment)."""
+    """(inputs, outputs) weight of a Linear, a transformers Conv1D, or a PEFT layer around either (with its
+    increment).
+    """
     base = getattr(projection, "base_layer", projection)
     weight = base.weight.T if isinstance(base, nn.Linear) else base.weight
     if base is not projection and not projection.disable_adapters and not projection.merged:
@@ -57,33 +65,46 @@ def projection_weight(projection: nn.Module) -> torch.Tensor:
 def find_heads(model: nn.Module) -> HeadGeometry:
     """Locate decoder layers and output projections by running one token and watching what is called.
 
-    Raises UserError when a model does not use transformers' attention interface, when an attention layer is not
-    followed by a linear output projection, when layers differ in their number of heads, or when tokens meet anywhere
-    but in attention.
+    Raises UserError when a model does not use transformers' attention interface, when an attention layer is
+    not followed by a linear output projection, when layers differ in their number of heads, or when tokens
+    meet anywhere but in attention.
     """
     seen = _watch(model)
     if not seen:
-        raise UserError(f"{type(model).__name__} calls no attention through transformers' attention interface, which the prefix "
-                        "engine needs: use a model that does, such as Llama, Qwen, Gemma, Mistral, Phi, GPT-2 or GPT-NeoX")
+        raise UserError(
+            f"{type(model).__name__} calls no attention through transformers' attention interface, which "
+            f"the prefix "
+            "engine needs: use a model that does, such as Llama, Qwen, Gemma, Mistral, Phi, GPT-2 or GPT-NeoX"
+        )
     name_of = {module: name for name, module in model.named_modules()}
     for found in seen:
         if found.projection is None:
-            raise UserError(f"no output projection found in {type(model).__name__} at '{name_of[found.attention]}': its "
-                            f"attention output must go through a linear child of that module (o_proj, c_proj, dense, "
-                            "out_proj, ...): use a model of that form")
+            raise UserError(
+                f"no output projection found in {type(model).__name__} at '{name_of[found.attention]}': its "
+                f"attention output must go through a linear child of that module (o_proj, c_proj, dense, "
+                "out_proj, ...): use a model of that form"
+            )
     shapes = sorted({(f.n_heads, f.head_dim) for f in seen})
     if len(shapes) != 1:
-        raise UserError(f"{type(model).__name__} has {len(seen)} attention layers of (heads, head size) {shapes}: the "
-                        "prefix engine needs one shape in all layers: use a model of that form")
+        raise UserError(
+            f"{type(model).__name__} has {len(seen)} attention layers of (heads, head size) {shapes}: the "
+            "prefix engine needs one shape in all layers: use a model of that form"
+        )
     layers = [_decoder_layer(model, name_of[f.attention]) for f in seen]
     if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model):
-        raise UserError(f"{type(model).__name__} mixes tokens outside transformers' attention interface (convolutions, state-space "
-                        "layers, attention of its own), so that texts packed into one row disturb each other: use a model whose "
-                        "layers all are attention layers")
+        raise UserError(
+            f"{type(model).__name__} mixes tokens outside transformers' attention interface (convolutions, "
+            f"state-space "
+            "layers, attention of its own), so that texts packed into one row disturb each other: use a "
+            "model whose "
+            "layers all are attention layers"
+        )
     blocks = tuple(siblings[place] for siblings, place in layers)
     projections = tuple(f.projection for f in seen)
     (n_heads, head_dim), hidden = shapes[0], projection_weight(projections[0]).shape[1]
-    return HeadGeometry(len(blocks), n_heads, head_dim, hidden, blocks, projections, _fixed_length(model, blocks[-1]))
+    return HeadGeometry(
+        len(blocks), n_heads, head_dim, hidden, blocks, projections, _fixed_length(model, blocks[-1])
+    )
 
 
 def _keeps_trees_apart(model: nn.Module) -> bool:
@@ -122,7 +143,11 @@ def _run(model: nn.Module, *trees: Tree):
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        return model(input_ids=pack.tokens[None].to(device), position_ids=pack.positions[None].to(device), use_cache=False)
+        return model(
+            input_ids=pack.tokens[None].to(device),
+            position_ids=pack.positions[None].to(device),
+            use_cache=False,
+        )
     finally:
         for module in training:
             module.training = True
@@ -149,13 +174,19 @@ class _Probe(ForestLayout):
 
 
 def _watch(model: nn.Module) -> list[_Found]:
-    """One forward pass of one token; the projection is the first linear child of the attention module called after it."""
+    """One forward pass of one token; the projection is the first linear child of the attention module called
+    after it.
+    """
     probe, found = _Probe(next(model.parameters()).device), []
 
     def note(module: nn.Module, inputs: tuple) -> None:
         while len(found) < len(calls):
             found.append(_Found(calls[len(found)], *probe.shapes[len(found)]))
-        if not found or found[-1].projection is not None or not any(m is module for m in found[-1].attention.children()):
+        if (
+            not found
+            or found[-1].projection is not None
+            or not any(m is module for m in found[-1].attention.children())
+        ):
             return
         weight = getattr(getattr(module, "base_layer", module), "weight", None)
         width = found[-1].n_heads * found[-1].head_dim
@@ -178,5 +209,7 @@ def _decoder_layer(model: nn.Module, attention_name: str) -> tuple[nn.ModuleList
         siblings = model.get_submodule(".".join(parts[: end - 1]))
         if isinstance(siblings, nn.ModuleList):
             return siblings, int(parts[end - 1])
-    raise UserError(f"'{attention_name}' of {type(model).__name__} is not inside a list of decoder layers: use a model "
-                    "whose layers form a torch ModuleList")
+    raise UserError(
+        f"'{attention_name}' of {type(model).__name__} is not inside a list of decoder layers: use a model "
+        "whose layers form a torch ModuleList"
+    )

@@ -10,7 +10,9 @@ from anamnesis.errors import UserError
 
 
 def choose_device(name: str) -> str:
-    """'cuda' or 'cpu' for 'auto'; otherwise ``name`` itself. Raises UserError for CUDA on a machine without it."""
+    """'cuda' or 'cpu' for 'auto'; otherwise ``name`` itself. Raises UserError for CUDA on a machine without
+    it.
+    """
     import torch
 
     if name == "auto":
@@ -21,30 +23,38 @@ def choose_device(name: str) -> str:
 
 
 def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto"):
-    """(model in evaluation mode, tokenizer) from a snapshot folder. ``dtype``: float32, bfloat16, float16 or auto."""
+    """(model in evaluation mode, tokenizer) from a snapshot folder. ``dtype``: float32, bfloat16, float16 or
+    auto.
+    """
     import torch
     from transformers import AutoTokenizer
 
     snapshot = Path(snapshot)
     if not (snapshot / "config.json").exists():
-        raise UserError(f"{snapshot} is not a model snapshot (no config.json): run the rule prepare_model again")
+        raise UserError(
+            f"{snapshot} is not a model snapshot (no config.json): run the rule prepare_model again"
+        )
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
         model = read_weights(snapshot, dtype=kind, use_safetensors=True)
     except Exception as error:  # a cut file fails in safetensors, json or transformers: one remedy for all
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"the model snapshot {snapshot} cannot be read ({reason}): delete it and run again") from error
+        raise UserError(
+            f"the model snapshot {snapshot} cannot be read ({reason}): delete it and run again"
+        ) from error
     return model.to(choose_device(device)).eval(), tokenizer
 
 
 def read_weights(folder: Path, **options):
-    """The decoder in a folder, read without remote code. Raises ValueError when weights are missing: transformers alone
+    """The decoder in a folder, read without remote code. Raises ValueError when weights are missing:
+    transformers alone
     would draw them at random and go on."""
     from transformers import AutoModelForCausalLM
 
-    model, found = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
-                                                        output_loading_info=True, **options)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **options
+    )
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(f"{len(missing)} of its weights are missing, the first is {missing[0]}")
@@ -58,13 +68,20 @@ def merge_adapters(model, adapters: Sequence[Path]):
     for adapter in adapters:
         adapter = Path(adapter)
         if not (adapter / "adapter_config.json").exists():
-            raise UserError(f"{adapter} is not a PEFT adapter (no adapter_config.json): train its stage again")
+            raise UserError(
+                f"{adapter} is not a PEFT adapter (no adapter_config.json): train its stage again"
+            )
         try:
-            with warnings.catch_warnings():  # PEFT only warns of missing weights, and the stage would be lost unseen
+            with (
+                warnings.catch_warnings()
+            ):  # PEFT only warns of missing weights, and the stage would be lost unseen
                 warnings.filterwarnings("error", message="Found missing adapter keys")
                 model = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
         except Exception as error:  # cut file, other shapes, missing modules: the remedy is the same
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"the adapter {adapter} cannot be loaded on this model ({reason}): it is damaged or belongs to "
-                            "another model; delete its stage folder and run again") from error
+            raise UserError(
+                f"the adapter {adapter} cannot be loaded on this model ({reason}): it is damaged or belongs "
+                f"to "
+                "another model; delete its stage folder and run again"
+            ) from error
     return model.eval()

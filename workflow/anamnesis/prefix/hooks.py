@@ -1,4 +1,6 @@
-"""Reading and changing a model's inner states for the length of a ``with`` block. No hook writes into its input."""
+"""Reading and changing a model's inner states for the length of a ``with`` block. No hook writes into its
+input.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from anamnesis.models.heads import HeadGeometry
 
 @contextmanager
 def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
-    """Yields a list that fills with one (len(rows), n_heads, head_dim) tensor per layer: head outputs before W_O."""
+    """Yields a list that fills with one (len(rows), n_heads, head_dim) tensor per layer: head outputs before
+    W_O.
+    """
     captured: list[torch.Tensor] = []
     index = torch.as_tensor(rows)
 
@@ -27,8 +31,9 @@ def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list
 
 
 @contextmanager
-def added_to_heads(geometry: HeadGeometry, additions: Mapping[int, torch.Tensor], rows: torch.Tensor,
-                   degree: torch.Tensor) -> Iterator[None]:
+def added_to_heads(
+    geometry: HeadGeometry, additions: Mapping[int, torch.Tensor], rows: torch.Tensor, degree: torch.Tensor
+) -> Iterator[None]:
     """Add ``degree[i] * additions[layer]`` to all head outputs of token ``rows[i]`` in each layer named.
 
     ``additions[layer]``: (n_heads, head_dim), zero for heads left alone (paper 2406.12227, eq. 3).
@@ -42,6 +47,7 @@ def added_to_heads(geometry: HeadGeometry, additions: Mapping[int, torch.Tensor]
             at = rows.to(x.device)
             delta = degree.to(x.device, x.dtype)[:, None] * flat.to(x.device, x.dtype)
             return (x.index_add(1, at, delta[None]), *args[1:])
+
         return hook
 
     with ExitStack() as stack:
@@ -51,7 +57,9 @@ def added_to_heads(geometry: HeadGeometry, additions: Mapping[int, torch.Tensor]
 
 
 @contextmanager
-def added_to_residual(geometry: HeadGeometry, layer: int, vector: torch.Tensor, rows: Sequence[int]) -> Iterator[None]:
+def added_to_residual(
+    geometry: HeadGeometry, layer: int, vector: torch.Tensor, rows: Sequence[int]
+) -> Iterator[None]:
     """Add ``vector`` (hidden_size) to the residual stream after ``layer`` at the tokens ``rows``."""
     index = torch.as_tensor(rows)
 

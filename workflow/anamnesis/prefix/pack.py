@@ -1,8 +1,8 @@
 """Token trees laid out in one row.
 
-A :class:`Tree` is a prompt (the trunk) and what may follow it (the branches). A :class:`Pack` puts many trees one after
-another into a single row of tokens, so that no linear layer ever sees padding. Positions continue from trunk to branch:
-every root-to-leaf path has the positions it would have as a sequence of its own.
+A :class:`Tree` is a prompt (the trunk) and what may follow it (the branches). A :class:`Pack` puts many trees
+one after another into a single row of tokens, so that no linear layer ever sees padding. Positions continue
+from trunk to branch: every root-to-leaf path has the positions it would have as a sequence of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import torch
 
 @dataclass(frozen=True)
 class Tree:
-    """One trunk of tokens and the branches that continue it (each a list of token ids; none is a plain sequence)."""
+    """One trunk of tokens and the branches that continue it (each a list of token ids; none is a plain
+    sequence).
+    """
 
     trunk: Sequence[int]
     branches: Sequence[Sequence[int]] = ()
@@ -91,7 +93,8 @@ class Pack:
 
 
 def pack_by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Batches of indices whose sizes are alike and sum to at most ``budget`` tokens (a larger one goes alone).
+    """Batches of indices whose sizes are alike and sum to at most ``budget`` tokens (a larger one goes
+    alone).
 
     Longest first, so that the largest batch, the one that may not fit the memory, is tried first.
     """

@@ -1,9 +1,10 @@
 """Rows born in the middle of a forward pass.
 
-A causal-effect sweep asks, for every head of every layer: what would the last token have predicted, had this head's
-output been another? Nothing before that token changes, and below the layer nothing changes either. So at layer l the
-last token (or the last branch of a tree) is copied once per variant, the copies are changed, and only they continue
-upwards, reading the trunk's keys and values where they lie. See :class:`Births` for what may be asked.
+A causal-effect sweep asks, for every head of every layer: what would the last token have predicted, had this
+head's output been another? Nothing before that token changes, and below the layer nothing changes either. So
+at layer l the last token (or the last branch of a tree) is copied once per variant, the copies are changed,
+and only they continue upwards, reading the trunk's keys and values where they lie. See :class:`Births` for
+what may be asked.
 """
 
 from __future__ import annotations
@@ -57,12 +58,20 @@ class BranchingLayout(ForestLayout):
         self.births, self.m = births, lengths.pop()
         trunks = [len(tree.trunk) for tree in pack.trees]
         n = max(trunks)
-        index = torch.stack([start + torch.arange(n).clamp(max=max(t - 1, 0))
-                             for start, t in zip(pack.starts, trunks, strict=True)])
+        index = torch.stack(
+            [
+                start + torch.arange(n).clamp(max=max(t - 1, 0))
+                for start, t in zip(pack.starts, trunks, strict=True)
+            ]
+        )
         self.trunk_index = index.to(device)
         self.trunk_sees = (torch.arange(n) < torch.tensor(trunks)[:, None]).to(device)  # (T, n)
-        self.parents = torch.stack([torch.arange(pack.branch_start(t, 0), pack.branch_start(t, 0) + self.m)
-                                    for t in range(len(pack.trees))]).to(device)  # (T, m)
+        self.parents = torch.stack(
+            [
+                torch.arange(pack.branch_start(t, 0), pack.branch_start(t, 0) + self.m)
+                for t in range(len(pack.trees))
+            ]
+        ).to(device)  # (T, m)
         self.born = 0  # copies alive, per tree
         self._blocks: dict[int | None, tuple] = {}
 
@@ -97,7 +106,9 @@ class BranchingLayout(ForestLayout):
         trunk_sees, own_sees = self._visible(call.window)
         blocks = [Block(own_k, own_v, own_sees)]
         if self.trunk_index.shape[1]:  # prompts of one token have no trunk
-            blocks.insert(0, Block(*(x[:, self.trunk_index].transpose(0, 1) for x in (key, value)), trunk_sees))
+            blocks.insert(
+                0, Block(*(x[:, self.trunk_index].transpose(0, 1) for x in (key, value)), trunk_sees)
+            )
         if self.pack.prefix is not None:
             blocks.insert(0, self._prefix_block(call))
         out = attend_blocks(rows(query), blocks, call)  # (T, R, m, heads, d)
@@ -113,7 +124,10 @@ class BranchingLayout(ForestLayout):
                 trunk = trunk & (at[:, :, None] - self.positions[self.trunk_index][:, None, :] < window)
                 step = torch.arange(self.m, device=device)
                 own = own & (step[:, None] - step[None, :] < window)
-            self._blocks[window] = (None if trunk.all() else trunk[:, None], None if own.all() else own[None, None])
+            self._blocks[window] = (
+                None if trunk.all() else trunk[:, None],
+                None if own.all() else own[None, None],
+            )
         return self._blocks[window]
 
     def _prefix_block(self, call: Call) -> Block:
@@ -145,6 +159,7 @@ def births_hooked(geometry, branching: BranchingLayout):
             else:
                 kwargs["hidden_states"] = hidden
             return tuple(args), kwargs
+
         return hook
 
     def change_heads(layer: int):
@@ -154,6 +169,7 @@ def births_hooked(geometry, branching: BranchingLayout):
             heads = first.reshape(*first.shape[:2], geometry.n_heads, geometry.head_dim).transpose(0, 1)
             first.copy_(births.change(layer, heads).transpose(0, 1).reshape(first.shape))
             return (x, *args[1:])
+
         return hook
 
     def change_residual(layer: int):
@@ -162,6 +178,7 @@ def births_hooked(geometry, branching: BranchingLayout):
             first = branching.newest(hidden)[:, :, 0]
             first.copy_(births.change(layer, first.transpose(0, 1).clone()).transpose(0, 1))
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
         return hook
 
     born_at = set(births.layers)
@@ -169,7 +186,9 @@ def births_hooked(geometry, branching: BranchingLayout):
         for layer, block in enumerate(geometry.blocks):
             stack.callback(block.register_forward_pre_hook(enter(layer), with_kwargs=True).remove)
             if layer in born_at and births.where == "heads":
-                stack.callback(geometry.projections[layer].register_forward_pre_hook(change_heads(layer)).remove)
+                stack.callback(
+                    geometry.projections[layer].register_forward_pre_hook(change_heads(layer)).remove
+                )
             elif layer in born_at:
                 stack.callback(block.register_forward_hook(change_residual(layer)).remove)
         yield
@@ -179,8 +198,8 @@ def births_hooked(geometry, branching: BranchingLayout):
 def keep_rows(geometry, keep: torch.Tensor, static: int):
     """Send only the rows ``keep`` of the grown row on to the final norm and the output head.
 
-    Some models reshape the last hidden states to the length they were given; for those (``geometry.fixed_length``)
-    the kept rows are padded to a multiple of it.
+    Some models reshape the last hidden states to the length they were given; for those
+    (``geometry.fixed_length``) the kept rows are padded to a multiple of it.
     """
 
     def hook(module, args, output):

@@ -16,15 +16,17 @@ from anamnesis.report import sentences
 from anamnesis.report.builder import Picture, Section, Table
 
 _CAPTIONS = {
-    "summary": "Accuracy after the last stage: mean over chains, one point per chain, whiskers of one standard "
-    "deviation.",
-    "accuracy_curves": "Accuracy after each stage, set by set. Stage 0 is the model before training; the grey "
-    "mark shows the stage at which a set's own task was trained. Bands: one standard deviation over seeds.",
-    "head_effects": "Mean causal effect of every attention head (eq. 2 of arXiv 2406.12227): change of the "
-    "right answer's probability when the head's output on a prompt with shuffled labels is replaced by its "
-    "mean over intact prompts. Outlined: the heads the instruction vector is made of.",
-    "interventions": "Accuracy when the instruction vector is added to zero-shot prompts or removed from "
-    "few-shot prompts after one layer, beside a random vector of equal norm.",
+    "summary": "Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.",
+    "accuracy_curves": """\
+        Accuracy after each stage, set by set. Stage 0 is the model before training; the grey mark shows the
+        stage at which a set's own task was trained. Bands: one standard deviation over seeds.""",
+    "head_effects": """\
+        Mean causal effect of every attention head (eq. 2 of arXiv 2406.12227): change of the right answer's
+        probability when the head's output on a prompt with shuffled labels is replaced by its mean over
+        intact prompts. Outlined: the heads the instruction vector is made of.""",
+    "interventions": """\
+        Accuracy when the instruction vector is added to zero-shot prompts or removed from few-shot prompts
+        after one layer, beside a random vector of equal norm.""",
 }
 # Parts of a record that are long and stand in the configuration or in the record itself.
 _NOT_SHOWN = ("params", "inputs", "config")
@@ -150,7 +152,7 @@ def _picture(results: ExperimentResults, name: str, alt: str, said: Sequence[str
         return []
     png = Path(results.figures[name])
     links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
-    return [Picture(png, alt, _CAPTIONS[name], said, links)]
+    return [Picture(png, alt, " ".join(_CAPTIONS[name].split()), said, links)]
 
 
 def _forgetting(results: ExperimentResults) -> Section:

@@ -1,4 +1,6 @@
-"""The LoRA adapter of a stage: made, saved as plain PEFT, with a note that says how to load a chain of them."""
+"""The LoRA adapter of a stage: made, saved as plain PEFT, with a note that says how to load a chain of
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,35 @@ from anamnesis.errors import UserError
 
 
 def add_adapter(model, settings: Mapping, seed: int):
-    """``model`` with a fresh LoRA adapter (rank, alpha, dropout, target_modules), initialised from ``seed``."""
+    """``model`` with a fresh LoRA adapter (rank, alpha, dropout, target_modules), initialised from
+    ``seed``.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
     names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
     missing = [name for name in settings["target_modules"] if name not in names]
     if missing:
-        linear = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if getattr(m, "weight", None) is not None
-                         and m.weight.dim() == 2})
-        raise UserError(f"training.lora.target_modules names {', '.join(missing)}, which {type(model).__name__} does not have: "
-                        f"choose from {', '.join(linear)}")
-    config = LoraConfig(r=settings["rank"], lora_alpha=settings["alpha"], lora_dropout=settings["dropout"],
-                        target_modules=list(settings["target_modules"]), bias="none", task_type="CAUSAL_LM")
+        linear = sorted(
+            {
+                n.rsplit(".", 1)[-1]
+                for n, m in model.named_modules()
+                if getattr(m, "weight", None) is not None and m.weight.dim() == 2
+            }
+        )
+        raise UserError(
+            f"training.lora.target_modules names {', '.join(missing)}, which {type(model).__name__} does "
+            f"not have: "
+            f"choose from {', '.join(linear)}"
+        )
+    config = LoraConfig(
+        r=settings["rank"],
+        lora_alpha=settings["alpha"],
+        lora_dropout=settings["dropout"],
+        target_modules=list(settings["target_modules"]),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, config)
@@ -40,8 +58,8 @@ def load_note(base: str, order: Sequence[str]) -> str:
 
 Base model: `{base}`.
 
-Each adapter was trained on top of the base model with all earlier adapters merged into it. Load them in this order and merge
-each one before the next:
+Each adapter was trained on top of the base model with all earlier adapters merged into it. Load them in this
+order and merge each one before the next:
 
 {steps}
 

@@ -1,4 +1,6 @@
-"""KL divergence between two sets of logits, with its gradient worked out by hand to save passes over the vocabulary."""
+"""KL divergence between two sets of logits, with its gradient worked out by hand to save passes over the
+vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,16 @@ class _Divergence(torch.autograd.Function):
         return gradient * upstream, None, None, None, None
 
 
-def divergence(student: torch.Tensor, teacher: torch.Tensor, weight: torch.Tensor, temperature: float,
-               student_first: bool) -> torch.Tensor:
+def divergence(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    weight: torch.Tensor,
+    temperature: float,
+    student_first: bool,
+) -> torch.Tensor:
     """Σ_i weight_i · KL between rows of logits (n, vocabulary) at a temperature, as a scalar.
 
-    ``student_first``: KL(student ‖ teacher), else KL(teacher ‖ student). ``weight``: (n,). No gradient reaches the teacher.
+    ``student_first``: KL(student ‖ teacher), else KL(teacher ‖ student). ``weight``: (n,). No gradient
+    reaches the teacher.
     """
     return _Divergence.apply(student, teacher.detach(), weight, temperature, student_first)

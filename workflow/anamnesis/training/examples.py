@@ -13,7 +13,9 @@ from anamnesis.prefix.pack import Tree
 
 @dataclass(frozen=True)
 class Example:
-    """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token. Each has >= 1 token."""
+    """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token. Each has >= 1
+    token.
+    """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -33,22 +35,30 @@ class Example:
         return Tree(self.trunk, [self.branch] * branches)
 
 
-def build_examples(task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int) -> tuple[list[Example], int]:
+def build_examples(
+    task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int
+) -> tuple[list[Example], int]:
     """The training split as examples, and how many prompts were cut at the left to ``max_input_tokens``.
 
-    The input is cut, never the instruction before it nor the answer slot after it. Raises UserError when there is nothing
-    to train on, or when an instruction alone fills the room.
+    The input is cut, never the instruction before it nor the answer slot after it. Raises UserError when
+    there is nothing to train on, or when an instruction alone fills the room.
     """
     rows = task[task.split == "train"]
     if not len(rows):
-        raise UserError("the task has no training examples: raise data.train_examples or give the file a train split")
+        raise UserError(
+            "the task has no training examples: raise data.train_examples or give the file a train split"
+        )
     end = tokenizer.eos_token_id
     if end is None:
-        raise UserError("the tokenizer has no end-of-text token to train answers with: set eos_token in its configuration")
+        raise UserError(
+            "the tokenizer has no end-of-text token to train answers with: set eos_token in its configuration"
+        )
     prompts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
     answers = [answer_text(y) for y in rows.target]
     examples, cut = [], 0
-    for row, (prompt, answer) in zip(rows.itertuples(), encode_pairs(tokenizer, prompts, answers), strict=True):
+    for row, (prompt, answer) in zip(
+        rows.itertuples(), encode_pairs(tokenizer, prompts, answers), strict=True
+    ):
         if len(prompt) > max_input_tokens:
             prompt, cut = _shorten(prompt, row, tokenizer, template, max_input_tokens), cut + 1
         examples.append(Example(tuple(prompt), (*answer, end)))
@@ -57,9 +67,16 @@ def build_examples(task: pd.DataFrame, tokenizer, template: Template, max_input_
 
 def _shorten(prompt: list[int], row, tokenizer, template: Template, room: int) -> list[int]:
     """Drop tokens from the left of the input until the prompt fits."""
-    head = f"{row.instruction}{template.separator}{template.input_label}" if row.instruction else template.input_label
+    head = (
+        f"{row.instruction}{template.separator}{template.input_label}"
+        if row.instruction
+        else template.input_label
+    )
     kept = tokenizer(head).input_ids
     if len(kept) >= room:
-        raise UserError(f"training.max_input_tokens is {room} but the instruction of example {row.example_id} alone takes "
-                        f"{len(kept)} tokens: raise it")
+        raise UserError(
+            f"training.max_input_tokens is {room} but the instruction of example {row.example_id} alone "
+            f"takes "
+            f"{len(kept)} tokens: raise it"
+        )
     return kept + prompt[len(prompt) - (room - len(kept)) :]

@@ -1,7 +1,9 @@
-"""Instruction-vector guided training (arXiv 2406.12227, section 4): progressive intervention (eq. 3) and KL (eq. 4).
+"""Instruction-vector guided training (arXiv 2406.12227, section 4): progressive intervention (eq. 3) and KL
+(eq. 4).
 
-The guided, the plain and the teacher's answer of an example share the prompt up to its last token, so they are branches of one
-tree: the prompt is run once, with gradient. A teacher that is the model before the stage needs a forward of its own.
+The guided, the plain and the teacher's answer of an example share the prompt up to its last token, so they
+are branches of one tree: the prompt is run once, with gradient. A teacher that is the model before the stage
+needs a forward of its own.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ class KlSettings:
 def strength(progress: float, schedule: str, plateau: float) -> float:
     """The scale s of eq. 3 at a share of the stage's steps: from 1 to 0.
 
-    ``linear``: 1 − progress (the paper's text names only the end points). ``plateau``: 1 for a share ``plateau`` of the
-    steps, then down in steps of 0.1, then 0 for the same share (the authors' trainer).
+    ``linear``: 1 − progress (the paper's text names only the end points). ``plateau``: 1 for a share
+    ``plateau`` of the steps, then down in steps of 0.1, then 0 for the same share (the authors' trainer).
     """
     if schedule == "linear":
         return 1.0 - progress
@@ -59,10 +61,17 @@ def strength(progress: float, schedule: str, plateau: float) -> float:
 class GuidedAnswerLoss:
     """CE of the answers with s·h̄ added to the selected heads at the last prompt token, plus weight · KL.
 
-    ``additions``: {layer: (n_heads, head_dim)}, h̄ of the selected heads (see ``vectors.instruction.head_additions``).
+    ``additions``: {layer: (n_heads, head_dim)}, h̄ of the selected heads (see
+    ``vectors.instruction.head_additions``).
     """
 
-    def __init__(self, additions: Mapping[int, torch.Tensor], kl: KlSettings, schedule: str = "linear", plateau: float = 0.25):
+    def __init__(
+        self,
+        additions: Mapping[int, torch.Tensor],
+        kl: KlSettings,
+        schedule: str = "linear",
+        plateau: float = 0.25,
+    ):
         self.additions, self.kl, self.schedule, self.plateau = additions, kl, schedule, plateau
 
     def __call__(self, engine: PrefixEngine, examples: Sequence[Example], progress: float) -> Loss:
@@ -82,8 +91,13 @@ class GuidedAnswerLoss:
         if with_kl:
             if not own_teacher:
                 taught = self._previous(engine, examples)
-            term = divergence(plain, taught, weight.to(plain.device), self.kl.temperature,
-                              self.kl.direction == "student_teacher")
+            term = divergence(
+                plain,
+                taught,
+                weight.to(plain.device),
+                self.kl.temperature,
+                self.kl.direction == "student_teacher",
+            )
             term = term * (self.kl.temperature**2 if self.kl.temperature_squared else 1.0)
             loss, parts["kl"] = loss + self.kl.weight * term, term.item()
         return Loss(loss, parts)
@@ -133,21 +147,32 @@ def before_this_stage(model):
         model.train(training)
 
 
-def build_objective(guidance: Mapping | None, model, tokenizer, heads: str | None, mean: str | None, prompt_table: str | None,
-                    token_budget: int) -> Objective:
+def build_objective(
+    guidance: Mapping | None,
+    model,
+    tokenizer,
+    heads: str | None,
+    mean: str | None,
+    prompt_table: str | None,
+    token_budget: int,
+) -> Objective:
     """The plain answer loss, or the guided one when ``guidance`` (the section of the configuration) is given.
 
-    ``heads``: the ranking (parquet); ``mean``: the task's mean head activations of the initial model (safetensors);
-    ``prompt_table``: its in-context prompts, from which ``vectors_from: current`` takes the activations of ``model`` instead.
-    Raises UserError when more heads are asked for than are selected.
+    ``heads``: the ranking (parquet); ``mean``: the task's mean head activations of the initial model
+    (safetensors);
+    ``prompt_table``: its in-context prompts, from which ``vectors_from: current`` takes the activations of
+    ``model`` instead. Raises UserError when more heads are asked for than are selected.
     """
     if guidance is None:
         return AnswerLoss()
     geometry = find_heads(model)
     chosen = selected_heads(read_parquet(heads, ["layer", "head", "selected"]), guidance["heads"])
     if len(chosen) < guidance["heads"]:
-        raise UserError(f"guidance.heads is {guidance['heads']} but only {len(chosen)} heads are selected: lower it or raise "
-                        "vectors.heads")
+        raise UserError(
+            f"guidance.heads is {guidance['heads']} but only {len(chosen)} heads are selected: lower it or "
+            f"raise "
+            "vectors.heads"
+        )
     if guidance["vectors_from"] == "current":
         table = read_parquet(prompt_table, ["kind", "text", "target"])
         questions = encode_questions(tokenizer, table[table.kind == CLEAN])
@@ -155,4 +180,6 @@ def build_objective(guidance: Mapping | None, model, tokenizer, heads: str | Non
     else:
         activation = read_tensors(mean)["mean"]
     additions = head_additions(geometry, activation, chosen)
-    return GuidedAnswerLoss(additions, KlSettings(**guidance["kl"]), guidance["schedule"], guidance["plateau"])
+    return GuidedAnswerLoss(
+        additions, KlSettings(**guidance["kl"]), guidance["schedule"], guidance["plateau"]
+    )

@@ -25,13 +25,15 @@ log = logging.getLogger(__name__)
 COMPLETE = "complete.json"
 
 
-def train_stage(model, examples: Sequence[Example], objective: Objective, settings: Mapping, seed: int,
-                checkpoints: Path) -> pd.DataFrame:
-    """Train the adapter of ``model`` in place; returns the log, one row per optimiser step (loss parts, learning rate).
+def train_stage(
+    model, examples: Sequence[Example], objective: Objective, settings: Mapping, seed: int, checkpoints: Path
+) -> pd.DataFrame:
+    """Train the adapter of ``model`` in place; returns the log, one row per optimiser step (loss parts,
+    learning rate).
 
-    ``settings``: the section ``training`` of the configuration. ``checkpoints`` keeps optimiser, random states and position
-    every ``checkpoint_steps`` steps; a later call with the same arguments goes on from the newest whole one and ends with
-    the same weights, bit for bit on a CPU.
+    ``settings``: the section ``training`` of the configuration. ``checkpoints`` keeps optimiser, random
+    states and position every ``checkpoint_steps`` steps; a later call with the same arguments goes on from
+    the newest whole one and ends with the same weights, bit for bit on a CPU.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     trainer = StageTrainer(
@@ -58,7 +60,9 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 class MarkComplete(TrainerCallback):
-    """Writes a marker, and the log so far, as the last file of every checkpoint: what lacks it is not resumed from."""
+    """Writes a marker, and the log so far, as the last file of every checkpoint: what lacks it is not resumed
+    from.
+    """
 
     trainer: StageTrainer
 
@@ -88,7 +92,9 @@ class StageTrainer(Trainer):
         state = self.state
         loss = self.objective(self.engine, inputs["examples"], state.global_step / state.max_steps)
         rate = self.lr_scheduler.get_last_lr()[0] if self.lr_scheduler else self.args.learning_rate
-        self.steps.append({"step": state.global_step, "learning_rate": float(rate), "loss": loss.total.item(), **loss.parts})
+        self.steps.append(
+            {"step": state.global_step, "learning_rate": float(rate), "loss": loss.total.item(), **loss.parts}
+        )
         return loss.total
 
     def floating_point_ops(self, inputs) -> int:
@@ -99,7 +105,9 @@ class StageTrainer(Trainer):
             return super().create_scheduler(num_training_steps, optimizer)
         cls = _import(self.scheduler_name, "training.scheduler")
         known = inspect.signature(cls).parameters
-        spans = {name: num_training_steps for name in ("T_max", "total_iters", "total_steps") if name in known}
+        spans = {
+            name: num_training_steps for name in ("T_max", "total_iters", "total_steps") if name in known
+        }
         self.lr_scheduler = cls(optimizer or self.optimizer, **spans)
         return self.lr_scheduler
 
@@ -124,7 +132,8 @@ def _arguments(settings: Mapping, seed: int, folder: Path) -> TrainingArguments:
         data_seed=seed,
         save_strategy="steps",
         save_steps=settings["checkpoint_steps"],
-        save_total_limit=2,  # the newest may be half written when the machine stops: the one before it is whole
+        # the newest may be half written when the machine stops: the one before it is whole
+        save_total_limit=2,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=not sys.stderr.isatty(),
@@ -138,14 +147,22 @@ def _optimizer_class(settings: Mapping):
     name = settings["optimizer"]
     if "." not in name:
         return None
-    return _import(name, "training.optimizer"), {"lr": settings["learning_rate"], "weight_decay": settings["weight_decay"]}
+    return _import(name, "training.optimizer"), {
+        "lr": settings["learning_rate"],
+        "weight_decay": settings["weight_decay"],
+    }
 
 
 def _import(name: str, key: str):
-    """A class from torch.optim or transformers by its dotted name; nothing else is imported from a configuration."""
+    """A class from torch.optim or transformers by its dotted name; nothing else is imported from a
+    configuration.
+    """
     module, _, attribute = name.rpartition(".")
     if not module.startswith(("torch.optim", "transformers")):
-        raise UserError(f"{key} is '{name}': give a name that transformers knows, or a class of torch.optim or transformers")
+        raise UserError(
+            f"{key} is '{name}': give a name that transformers knows, or a class of torch.optim or "
+            f"transformers"
+        )
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

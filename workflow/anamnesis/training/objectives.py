@@ -29,7 +29,9 @@ class Objective(Protocol):
 
 
 class AnswerLoss:
-    """Mean cross-entropy over the answer tokens of a batch (the continual instruction tuning objective, section 2)."""
+    """Mean cross-entropy over the answer tokens of a batch (the continual instruction tuning objective,
+    section 2).
+    """
 
     def __call__(self, engine: PrefixEngine, examples: Sequence[Example], progress: float) -> Loss:
         pack = Pack(tuple(example.tree() for example in examples))

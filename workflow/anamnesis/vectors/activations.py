@@ -17,7 +17,8 @@ ENOUGH = 5  # with fewer correct answers than this, the mean is taken over all p
 
 @dataclass(frozen=True)
 class MeanActivations:
-    """``mean`` (n_layers, n_heads, head_dim) float32 over ``count`` prompts; ``correct`` of ``prompts`` were answered
+    """``mean`` (n_layers, n_heads, head_dim) float32 over ``count`` prompts; ``correct`` of ``prompts`` were
+    answered
     rightly, and ``over`` says which were averaged: "correct" or "all"."""
 
     mean: torch.Tensor
@@ -28,13 +29,17 @@ class MeanActivations:
 
 
 @torch.no_grad()
-def mean_head_activations(engine: PrefixEngine, questions: Sequence[Question], token_budget: int,
-                          progress: Callable[[int], None] = lambda done: None) -> MeanActivations:
+def mean_head_activations(
+    engine: PrefixEngine,
+    questions: Sequence[Question],
+    token_budget: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> MeanActivations:
     """Mean output of every head at the last prompt token, over the prompts the model answers correctly.
 
-    A prompt counts as correct when its first continuation (the target) is the likeliest of its choices, or, without
-    choices, what greedy decoding begins with. With fewer than ``ENOUGH`` correct prompts all are averaged: a mean of one
-    or two activations would be noise, and the caller is told through ``over``.
+    A prompt counts as correct when its first continuation (the target) is the likeliest of its choices, or,
+    without choices, what greedy decoding begins with. With fewer than ``ENOUGH`` correct prompts all are
+    averaged: a mean of one or two activations would be noise, and the caller is told through ``over``.
     """
     shape = (engine.geometry.n_layers, engine.geometry.n_heads, engine.geometry.head_dim)
     sums = {True: torch.zeros(shape, dtype=torch.float64), False: torch.zeros(shape, dtype=torch.float64)}
@@ -52,7 +57,9 @@ def mean_head_activations(engine: PrefixEngine, questions: Sequence[Question], t
         progress(len(batch))
     total = counts[True] + counts[False]
     if counts[True] >= min(ENOUGH, total):
-        return MeanActivations((sums[True] / counts[True]).float(), counts[True], counts[True], total, "correct")
+        return MeanActivations(
+            (sums[True] / counts[True]).float(), counts[True], counts[True], total, "correct"
+        )
     return MeanActivations(((sums[True] + sums[False]) / total).float(), total, counts[True], total, "all")
 
 

@@ -18,17 +18,27 @@ EFFECT_COLUMNS = ["prompt_id", "layer", "head", "p_clean", "p_patched", "effect"
 
 
 @torch.no_grad()
-def causal_effects(engine: PrefixEngine, questions: Sequence[Question], prompt_ids: Sequence[str], mean: torch.Tensor,
-                   token_budget: int, target: str = "full", shard: int = 0, shards: int = 1,
-                   progress: Callable[[int], None] = lambda done: None) -> pd.DataFrame:
-    """Effect of replacing each head's output at the last prompt token by its task mean, one row per prompt and head.
+def causal_effects(
+    engine: PrefixEngine,
+    questions: Sequence[Question],
+    prompt_ids: Sequence[str],
+    mean: torch.Tensor,
+    token_budget: int,
+    target: str = "full",
+    shard: int = 0,
+    shards: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> pd.DataFrame:
+    """Effect of replacing each head's output at the last prompt token by its task mean, one row per prompt
+    and head.
 
-    ``mean``: (n_layers, n_heads, head_dim). The effect is P(target | patched) − P(target | clean); ``log_effect`` is the
-    same difference of log-probabilities. P of a target of several tokens is the product over its tokens, every factor from
-    the patched run (``target="full"``), or the probability of its first token only (``target="first_token"``).
+    ``mean``: (n_layers, n_heads, head_dim). The effect is P(target | patched) − P(target | clean);
+    ``log_effect`` is the same difference of log-probabilities. P of a target of several tokens is the product
+    over its tokens, every factor from the patched run (``target="full"``), or the probability of its first
+    token only (``target="first_token"``).
 
-    ``shard`` of ``shards`` computes every ``shards``-th batch; batches are made from all prompts, so that shards put
-    together are the unsharded result bit for bit.
+    ``shard`` of ``shards`` computes every ``shards``-th batch; batches are made from all prompts, so that
+    shards put together are the unsharded result bit for bit.
     """
     batches = _batches(engine, questions, token_budget, target)
     frames = []
@@ -36,12 +46,16 @@ def causal_effects(engine: PrefixEngine, questions: Sequence[Question], prompt_i
         patched, clean = _sweep(engine, [questions[i] for i in batch], mean, target)
         frames += [_frame(prompt_ids[i], patched[:, :, k], clean[k]) for k, i in enumerate(batch)]
         progress(len(batch))
-    if not frames:  # more shards than batches: an empty frame of the same column types, so that joining changes none
+    if (
+        not frames
+    ):  # more shards than batches: an empty frame of the same column types, so that joining changes none
         return _frame("", torch.zeros(0, 0), torch.zeros(())).astype({"prompt_id": "str"})
     return pd.concat(frames, ignore_index=True).sort_values(EFFECT_COLUMNS[:3], ignore_index=True)
 
 
-def _batches(engine: PrefixEngine, questions: Sequence[Question], token_budget: int, target: str) -> list[list[int]]:
+def _batches(
+    engine: PrefixEngine, questions: Sequence[Question], token_budget: int, target: str
+) -> list[list[int]]:
     """Prompts whose targets have the same number of tokens, as many at once as the budget allows."""
     lengths = [1 if target == "first_token" else len(q.continuations[0]) for q in questions]
     copies = engine.geometry.n_layers * engine.geometry.n_heads
@@ -57,7 +71,9 @@ def _sweep(engine: PrefixEngine, questions: Sequence[Question], mean: torch.Tens
     """Log-probabilities of the targets: (n_layers, n_heads, prompts) patched and (prompts,) clean."""
     geometry = engine.geometry
     answers = [q.continuations[0][:1] if target == "first_token" else q.continuations[0] for q in questions]
-    trees = [Tree(q.context[:-1], [[q.context[-1], *a[:-1]]]) for q, a in zip(questions, answers, strict=True)]
+    trees = [
+        Tree(q.context[:-1], [[q.context[-1], *a[:-1]]]) for q, a in zip(questions, answers, strict=True)
+    ]
     pack, heads, mean = Pack(tuple(trees)), torch.arange(geometry.n_heads), mean.to(engine.device)
 
     def replace_own_head(layer: int, x: torch.Tensor) -> torch.Tensor:
@@ -80,36 +96,51 @@ def _sweep(engine: PrefixEngine, questions: Sequence[Question], mean: torch.Tens
 def _frame(prompt_id: str, patched: torch.Tensor, clean: torch.Tensor) -> pd.DataFrame:
     layers, heads = patched.shape
     p_clean, p_patched = float(clean.exp()), patched.exp().flatten().numpy()
-    return pd.DataFrame({
-        "prompt_id": prompt_id,
-        "layer": np.repeat(np.arange(layers), heads),
-        "head": np.tile(np.arange(heads), layers),
-        "p_clean": p_clean,
-        "p_patched": p_patched,
-        "effect": p_patched - p_clean,
-        "log_effect": (patched - clean).flatten().numpy(),
-    })
+    return pd.DataFrame(
+        {
+            "prompt_id": prompt_id,
+            "layer": np.repeat(np.arange(layers), heads),
+            "head": np.tile(np.arange(heads), layers),
+            "p_clean": p_clean,
+            "p_patched": p_patched,
+            "effect": p_patched - p_clean,
+            "log_effect": (patched - clean).flatten().numpy(),
+        }
+    )
 
 
-def rank_heads(effects: dict[str, pd.DataFrame], rank_by: str, top: int, fixed: Sequence[tuple[int, int]] | None = None):
-    """All heads ranked by their mean effect over tasks: rank, layer, head, effect, standard_error, n_prompts, n_tasks, selected.
+def rank_heads(
+    effects: dict[str, pd.DataFrame], rank_by: str, top: int, fixed: Sequence[tuple[int, int]] | None = None
+):
+    """All heads ranked by their mean effect over tasks: rank, layer, head, effect, standard_error, n_prompts,
+    n_tasks, selected.
 
-    ``rank_by``: "probability" or "log_probability". Each task counts the same. The standard error is that of the mean
-    over tasks, from the spread of prompts within each task: sqrt(Σ s_t² / n_t) / n_tasks. ``selected`` marks the ``top``
-    heads, or those of ``fixed`` when a list is given.
+    ``rank_by``: "probability" or "log_probability". Each task counts the same. The standard error is that of
+    the mean over tasks, from the spread of prompts within each task: sqrt(Σ s_t² / n_t) / n_tasks.
+    ``selected`` marks the ``top`` heads, or those of ``fixed`` when a list is given.
     """
     column = {"probability": "effect", "log_probability": "log_effect"}[rank_by]
     stacked = pd.concat([frame.assign(task=task) for task, frame in effects.items()], ignore_index=True)
     per_task = stacked.groupby(["layer", "head", "task"])[column].agg(["mean", "var", "count"]).reset_index()
     per_task["sampling"] = per_task["var"].fillna(0.0) / per_task["count"]
     grouped = per_task.groupby(["layer", "head"])
-    ranked = grouped.agg(effect=("mean", "mean"), sampling=("sampling", "sum"), n_prompts=("count", "sum"),
-                         n_tasks=("task", "nunique")).reset_index()
+    ranked = grouped.agg(
+        effect=("mean", "mean"),
+        sampling=("sampling", "sum"),
+        n_prompts=("count", "sum"),
+        n_tasks=("task", "nunique"),
+    ).reset_index()
     ranked["standard_error"] = np.sqrt(ranked.pop("sampling")) / ranked["n_tasks"]
     ranked = ranked.sort_values(["effect", "layer", "head"], ascending=[False, True, True], ignore_index=True)
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
     if top > len(ranked):
-        raise UserError(f"vectors.heads is {top} but the model has {len(ranked)} heads: give at most that many")
-    chosen = set(map(tuple, fixed)) if fixed else set(zip(ranked.layer[:top], ranked["head"][:top], strict=True))
-    ranked["selected"] = [(layer, head) in chosen for layer, head in zip(ranked.layer, ranked["head"], strict=True)]
+        raise UserError(
+            f"vectors.heads is {top} but the model has {len(ranked)} heads: give at most that many"
+        )
+    chosen = (
+        set(map(tuple, fixed)) if fixed else set(zip(ranked.layer[:top], ranked["head"][:top], strict=True))
+    )
+    ranked["selected"] = [
+        (layer, head) in chosen for layer, head in zip(ranked.layer, ranked["head"], strict=True)
+    ]
     return ranked[["rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected"]]

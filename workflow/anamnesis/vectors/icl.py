@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.data.prompts import Template, answer_text, draw_demonstrations, encode_pairs, generator, shuffle_labels
+from anamnesis.data.prompts import (
+    Template,
+    answer_text,
+    draw_demonstrations,
+    encode_pairs,
+    generator,
+    shuffle_labels,
+)
 from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question
 
@@ -16,7 +23,9 @@ CLEAN, SHUFFLED = "clean", "shuffled"
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """How many prompts of which kind: ``shots`` demonstrations each, with the task's instruction or without."""
+    """How many prompts of which kind: ``shots`` demonstrations each, with the task's instruction or
+    without.
+    """
 
     shots: int
     clean: int
@@ -24,15 +33,21 @@ class PromptPlan:
     include_instruction: bool = True
 
 
-def build_prompts(task: pd.DataFrame, name: str, plan: PromptPlan, template: Template, seed: int) -> pd.DataFrame:
-    """Prompts of a task, one row each: prompt_id, kind, text, target, choices, label, query_id, demonstration_ids.
+def build_prompts(
+    task: pd.DataFrame, name: str, plan: PromptPlan, template: Template, seed: int
+) -> pd.DataFrame:
+    """Prompts of a task, one row each: prompt_id, kind, text, target, choices, label, query_id,
+    demonstration_ids.
 
-    Queries come from the validation split and demonstrations from the training split, drawn anew for every prompt. When
-    there are fewer validation examples than prompts, queries are used again with other demonstrations.
+    Queries come from the validation split and demonstrations from the training split, drawn anew for every
+    prompt. When there are fewer validation examples than prompts, queries are used again with other
+    demonstrations.
     """
     train, queries = task[task.split == "train"], task[task.split == "validation"]
     if not len(queries):
-        raise UserError(f"task '{name}' has no validation examples to query: add some, or raise data.validation_examples")
+        raise UserError(
+            f"task '{name}' has no validation examples to query: add some, or raise data.validation_examples"
+        )
     pool = list(zip(train.input, train.target, strict=True))
     id_of = dict(zip(pool, train.example_id, strict=True))
     rows = []
@@ -43,17 +58,32 @@ def build_prompts(task: pd.DataFrame, name: str, plan: PromptPlan, template: Tem
             query = queries.iloc[i]
             shown = draw_demonstrations(rng, pool, plan.shots, query.input, name)
             demonstrations = shuffle_labels(rng, shown) if kind == SHUFFLED else shown
-            text = template.render(query.instruction if plan.include_instruction else None, demonstrations, query.input)
-            rows.append({"prompt_id": f"{kind}-{number:04d}", "kind": kind, "text": text, "target": query.target,
-                         "choices": query.choices, "label": query.label, "query_id": query.example_id,
-                         "demonstration_ids": [id_of[pair] for pair in shown]})
+            text = template.render(
+                query.instruction if plan.include_instruction else None, demonstrations, query.input
+            )
+            rows.append(
+                {
+                    "prompt_id": f"{kind}-{number:04d}",
+                    "kind": kind,
+                    "text": text,
+                    "target": query.target,
+                    "choices": query.choices,
+                    "label": query.label,
+                    "query_id": query.example_id,
+                    "demonstration_ids": [id_of[pair] for pair in shown],
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def encode_questions(tokenizer, prompts: pd.DataFrame) -> list[Question]:
-    """One question per prompt. Continuations: the target first, then the other choices (if the task has any)."""
-    answers = [[row.target, *(c for c in (row.choices if has_choices(row.choices) else []) if c != row.target)]
-               for row in prompts.itertuples()]
+    """One question per prompt. Continuations: the target first, then the other choices (if the task has
+    any).
+    """
+    answers = [
+        [row.target, *(c for c in (row.choices if has_choices(row.choices) else []) if c != row.target)]
+        for row in prompts.itertuples()
+    ]
     contexts = [text for text, options in zip(prompts.text, answers, strict=True) for _ in options]
     pairs = iter(encode_pairs(tokenizer, contexts, [answer_text(a) for options in answers for a in options]))
     questions = []
@@ -65,4 +95,9 @@ def encode_questions(tokenizer, prompts: pd.DataFrame) -> list[Question]:
 
 def has_choices(choices: Sequence[str] | None) -> bool:
     """Whether a ``choices`` cell (list, array or missing) holds options."""
-    return choices is not None and hasattr(choices, "__len__") and not isinstance(choices, str) and len(choices) > 0
+    return (
+        choices is not None
+        and hasattr(choices, "__len__")
+        and not isinstance(choices, str)
+        and len(choices) > 0
+    )

@@ -1,4 +1,6 @@
-"""Instruction vectors: the mean outputs of the selected heads, through their slices of the output projection."""
+"""Instruction vectors: the mean outputs of the selected heads, through their slices of the output
+projection.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,11 @@ import torch
 from anamnesis.models.heads import HeadGeometry
 
 
-def instruction_vector(geometry: HeadGeometry, mean: torch.Tensor, heads: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """θ_c = Σ over (layer, head) in S of W_O[:, head] h̄: (hidden_size,) float32. The projection's bias is not part of it.
+def instruction_vector(
+    geometry: HeadGeometry, mean: torch.Tensor, heads: Sequence[tuple[int, int]]
+) -> torch.Tensor:
+    """θ_c = Σ over (layer, head) in S of W_O[:, head] h̄: (hidden_size,) float32. The projection's bias is
+    not part of it.
 
     ``mean``: (n_layers, n_heads, head_dim). Raises UserError for a head the model does not have.
     """
@@ -22,8 +27,12 @@ def instruction_vector(geometry: HeadGeometry, mean: torch.Tensor, heads: Sequen
     return theta
 
 
-def head_additions(geometry: HeadGeometry, mean: torch.Tensor, heads: Sequence[tuple[int, int]]) -> dict[int, torch.Tensor]:
-    """The same vector before W_O: {layer: (n_heads, head_dim)} with h̄ at the selected heads and zeros elsewhere."""
+def head_additions(
+    geometry: HeadGeometry, mean: torch.Tensor, heads: Sequence[tuple[int, int]]
+) -> dict[int, torch.Tensor]:
+    """The same vector before W_O: {layer: (n_heads, head_dim)} with h̄ at the selected heads and zeros
+    elsewhere.
+    """
     additions: dict[int, torch.Tensor] = {}
     for layer, head in heads:
         geometry.check_head(layer, head)

@@ -15,13 +15,21 @@ from anamnesis.prefix.rows import Births
 
 
 @torch.no_grad()
-def intervene(engine: PrefixEngine, questions: Sequence[Question], vectors: torch.Tensor, layers: Sequence[int],
-              token_budget: int, progress: Callable[[int], None] = lambda done: None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whether the target is what greedy decoding begins with, with and without each vector added after each layer.
+def intervene(
+    engine: PrefixEngine,
+    questions: Sequence[Question],
+    vectors: torch.Tensor,
+    layers: Sequence[int],
+    token_budget: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether the target is what greedy decoding begins with, with and without each vector added after each
+    layer.
 
-    ``vectors``: (n_questions, n_conditions, hidden_size), added to the residual stream at the last prompt token.
-    Returns (changed, clean): booleans (n_conditions, len(layers), n_questions) and (n_questions,). The prompt runs once;
-    every (layer, condition) is a branch born at its layer. Raises UserError for a layer the model does not have.
+    ``vectors``: (n_questions, n_conditions, hidden_size), added to the residual stream at the last prompt
+    token. Returns (changed, clean): booleans (n_conditions, len(layers), n_questions) and (n_questions,). The
+    prompt runs once; every (layer, condition) is a branch born at its layer. Raises UserError for a layer the
+    model does not have.
     """
     for layer in layers:
         engine.geometry.check_head(layer, 0)
@@ -40,13 +48,21 @@ def intervene(engine: PrefixEngine, questions: Sequence[Question], vectors: torc
     return changed[:, [layers.index(layer) for layer in asked]], clean
 
 
-def _branches(engine: PrefixEngine, questions: Sequence[Question], vectors: torch.Tensor, layers: Sequence[int]):
+def _branches(
+    engine: PrefixEngine, questions: Sequence[Question], vectors: torch.Tensor, layers: Sequence[int]
+):
     answers = [q.continuations[0] for q in questions]
-    pack = Pack(tuple(Tree(q.context[:-1], [[q.context[-1], *a[:-1]]]) for q, a in zip(questions, answers, strict=True)))
+    pack = Pack(
+        tuple(
+            Tree(q.context[:-1], [[q.context[-1], *a[:-1]]]) for q, a in zip(questions, answers, strict=True)
+        )
+    )
     vectors = vectors.to(engine.device)
     births = Births(vectors.shape[1], layers, "residual", lambda layer, x: x + vectors.to(x.dtype))
     index = born_index(pack, births)  # (layer, condition, question, m)
-    clean = torch.stack([pack.branch_start(t, 0) + torch.arange(index.shape[-1]) for t in range(len(questions))])
+    clean = torch.stack(
+        [pack.branch_start(t, 0) + torch.arange(index.shape[-1]) for t in range(len(questions))]
+    )
     rows = torch.cat([index.flatten(0, 1), clean[None]])
     predicted = engine.run(pack, rows.flatten(), births).argmax(-1).cpu().view(rows.shape)
     hit = (predicted == torch.tensor(answers)).all(-1)  # (layer·condition + 1, question)
@@ -54,18 +70,32 @@ def _branches(engine: PrefixEngine, questions: Sequence[Question], vectors: torc
 
 
 def random_vectors(like: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """(count, hidden_size) random directions, each with the norm of ``like``: the control for an intervention."""
+    """(count, hidden_size) random directions, each with the norm of ``like``: the control for an
+    intervention.
+    """
     drawn = torch.randn(count, like.shape[-1], generator=generator)
     return drawn / drawn.norm(dim=-1, keepdim=True) * like.norm()
 
 
-def intervention_table(engine: PrefixEngine, tokenizer, task: pd.DataFrame, name: str, theta: torch.Tensor, template: Template,
-                       settings: Mapping, seed: int, token_budget: int, progress=lambda done: None) -> pd.DataFrame:
+def intervention_table(
+    engine: PrefixEngine,
+    tokenizer,
+    task: pd.DataFrame,
+    name: str,
+    theta: torch.Tensor,
+    template: Template,
+    settings: Mapping,
+    seed: int,
+    token_budget: int,
+    progress=lambda done: None,
+) -> pd.DataFrame:
     """Accuracy per layer on a set's test examples: set, layer, condition, base, accuracy, n.
 
-    From zero-shot prompts θ is added, from few-shot prompts it is removed, and from both a random vector of equal norm
-    (drawn anew for every example) is added. Rows with layer -1 are the bases without any intervention. ``settings``: the
-    section ``interventions`` of the configuration. Raises UserError for a layer the model does not have.
+    From zero-shot prompts θ is added, from few-shot prompts it is removed, and from both a random vector of
+    equal norm (drawn anew for every example) is added. Rows with layer -1 are the bases without any
+    intervention.
+    ``settings``: the section ``interventions`` of the configuration. Raises UserError for a layer the model
+    does not have.
     """
     layers = list(range(engine.geometry.n_layers) if settings["layers"] is None else settings["layers"])
     for layer in layers:
@@ -75,14 +105,26 @@ def intervention_table(engine: PrefixEngine, tokenizer, task: pd.DataFrame, name
     pool, rng = list(zip(train.input, train.target, strict=True)), generator(seed, name, "interventions")
     noise = random_vectors(theta, len(test), torch.Generator().manual_seed(int(rng.integers(2**31))))
     rows = []
-    for base, shots, sign, condition in (("zero-shot", 0, 1, "add"), ("few-shot", settings["shots"], -1, "remove")):
-        texts = [template.render(row.instruction, draw_demonstrations(rng, pool, shots, row.input, name), row.input)
-                 for row in test.itertuples()]
+    for base, shots, sign, condition in (
+        ("zero-shot", 0, 1, "add"),
+        ("few-shot", settings["shots"], -1, "remove"),
+    ):
+        texts = [
+            template.render(
+                row.instruction, draw_demonstrations(rng, pool, shots, row.input, name), row.input
+            )
+            for row in test.itertuples()
+        ]
         pairs = encode_pairs(tokenizer, texts, [answer_text(y) for y in test.target])
         vectors = torch.stack([sign * theta.expand(len(test), -1), noise], 1)
-        changed, clean = intervene(engine, [Question(c, [a]) for c, a in pairs], vectors, layers, token_budget, progress)
+        changed, clean = intervene(
+            engine, [Question(c, [a]) for c, a in pairs], vectors, layers, token_budget, progress
+        )
         rows.append((-1, "none" if shots == 0 else "few-shot", base, float(clean.float().mean())))
         for i, kind in enumerate((condition, "random")):
-            rows += [(layer, kind, base, float(a)) for layer, a in zip(layers, changed[i].float().mean(-1), strict=True)]
+            rows += [
+                (layer, kind, base, float(a))
+                for layer, a in zip(layers, changed[i].float().mean(-1), strict=True)
+            ]
     table = pd.DataFrame(rows, columns=["layer", "condition", "base", "accuracy"])
     return table.assign(set=name, n=len(test))[["set", "layer", "condition", "base", "accuracy", "n"]]

@@ -1,0 +1,178 @@
+"""The measures of forgetting against matrices worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from anamnesis.errors import UserError
+from anamnesis.evaluation.forgetting import (
+    COLUMNS,
+    accuracy_frame,
+    accuracy_matrix,
+    backward_transfer,
+    few_shots,
+    forgetting,
+    held_out_performance,
+    in_context_performance,
+    overall_performance,
+    training_tasks,
+)
+
+TASKS = ["a", "b", "c"]
+# Zero-shot scores: rows are stages 0 to 3, columns a, b, c (trained in this order).
+ZERO = [[0.1, 0.2, 0.0], [0.8, 0.3, 0.1], [0.9, 0.7, 0.2], [0.5, 0.6, 0.9]]
+HELD_ZERO = [[0.6, 0.4], [0.5, 0.4], [0.4, 0.2], [0.3, 0.1]]
+HELD_FEW = [[0.8, 0.6], [0.7, 0.5], [0.5, 0.5], [0.6, 0.2]]
+
+
+def row(stage, name, role, form, shots, value, metric="accuracy"):
+    trained = None if stage == 0 else TASKS[stage - 1]
+    return dict(zip(COLUMNS, [stage, trained, name, role, form, shots, metric, value, 10], strict=True))
+
+
+@pytest.fixture
+def frame():
+    rows = []
+    for stage in range(4):
+        rows += [
+            row(stage, t, "train_task", "instruction", 0, v) for t, v in zip(TASKS, ZERO[stage], strict=True)
+        ]
+        for shots, table in ((0, HELD_ZERO), (5, HELD_FEW)):
+            rows.append(row(stage, "x", "held_out", "instruction", shots, table[stage][0]))
+            rows.append(row(stage, "y", "held_out", "instruction", shots, table[stage][1], "exact_match"))
+        rows.append(row(stage, "x", "held_out", "knowledge", 0, 0.55))
+    return pd.DataFrame(rows)
+
+
+def test_levels_after_the_last_stage(frame):
+    assert held_out_performance(frame) == pytest.approx((0.3 + 0.1) / 2)
+    assert in_context_performance(frame) == pytest.approx((0.6 + 0.2) / 2)
+    assert overall_performance(frame) == pytest.approx((0.5 + 0.6 + 0.9) / 3)
+
+
+def test_levels_before_training(frame):
+    assert held_out_performance(frame, stage=0) == pytest.approx(0.5)
+    assert in_context_performance(frame, shots=5, stage=0) == pytest.approx(0.7)
+    assert overall_performance(frame, stage=0) == pytest.approx(0.1)
+
+
+def test_forgetting_takes_the_best_score_since_training_without_the_last_stage(frame):
+    # a: max(0.8, 0.9) - 0.5 = 0.4; b: 0.7 - 0.6 = 0.1; c is the last task and does not count
+    assert forgetting(frame) == pytest.approx((0.4 + 0.1) / 2)
+
+
+def test_backward_transfer_starts_from_the_stage_of_training(frame):
+    # a: 0.5 - 0.8 = -0.3; b: 0.6 - 0.7 = -0.1
+    assert backward_transfer(frame) == pytest.approx((-0.3 - 0.1) / 2)
+
+
+def test_forgetting_is_negative_when_later_training_helps(frame):
+    improved = frame.copy()
+    improved.loc[(improved["stage"] == 3) & improved["set"].isin(["a", "b"]), "value"] = 1.0
+    assert forgetting(improved) == pytest.approx(-((1 - 0.9) + (1 - 0.7)) / 2)
+    assert backward_transfer(improved) == pytest.approx(((1 - 0.8) + (1 - 0.7)) / 2)
+
+
+def test_a_score_before_its_own_training_is_not_forgotten(frame):
+    known = frame.copy()
+    known.loc[(known["stage"] < 2) & (known["set"] == "b"), "value"] = 1.0
+    assert forgetting(known) == pytest.approx(forgetting(frame))
+
+
+def test_one_task_has_no_forgetting(frame):
+    short = frame[frame["stage"] <= 1]
+    assert math.isnan(forgetting(short))
+    assert math.isnan(backward_transfer(short))
+
+
+def test_matrix_keeps_stages_and_order_of_sets(frame):
+    shuffled = pd.concat([frame[frame["stage"] == s] for s in (2, 0, 3, 1)])
+    matrix = accuracy_matrix(shuffled)
+    assert list(matrix.index) == [0, 1, 2, 3]
+    assert list(matrix.columns) == ["a", "b", "c", "x", "y"]
+    assert matrix.loc[2, "b"] == 0.7
+    assert list(accuracy_matrix(frame, "knowledge", 0).columns) == ["x"]
+    assert training_tasks(shuffled) == TASKS
+    assert few_shots(shuffled) == 5
+
+
+def test_missing_stage_is_named(frame):
+    with pytest.raises(UserError, match=r"stage 2 is missing .*stages: 0, 1, 3"):
+        forgetting(frame[frame["stage"] != 2])
+
+
+def test_missing_set_is_named(frame):
+    gap = frame[~((frame["stage"] == 1) & (frame["set"] == "y"))]
+    with pytest.raises(UserError, match=r"set 'y' was not evaluated at stage 1"):
+        held_out_performance(gap)
+
+
+def test_training_task_that_was_never_evaluated_is_named(frame):
+    with pytest.raises(UserError, match="set 'b' has no instruction form with 0 shots"):
+        forgetting(frame[frame["set"] != "b"])
+
+
+def test_unknown_stage_form_and_shots_are_refused(frame):
+    with pytest.raises(UserError, match="stage 7 is missing"):
+        overall_performance(frame, stage=7)
+    with pytest.raises(UserError, match="unknown form 'knowlege': did you mean 'knowledge'"):
+        accuracy_matrix(frame, "knowlege")
+    with pytest.raises(UserError, match=r"no instruction form with 3 shots .*evaluated shots: 0, 5"):
+        in_context_performance(frame, shots=3)
+
+
+def test_two_metrics_for_one_cell_are_refused(frame):
+    double = pd.concat([frame, pd.DataFrame([row(1, "x", "held_out", "instruction", 0, 0.2, "exact_match")])])
+    with pytest.raises(UserError, match="two values for stage 1, set 'x'"):
+        accuracy_matrix(double)
+
+
+def test_no_few_shot_or_held_out_is_said(frame):
+    with pytest.raises(UserError, match="no few-shot evaluation"):
+        in_context_performance(frame[frame["shots"] == 0])
+    with pytest.raises(UserError, match="no set with role 'held_out'"):
+        held_out_performance(frame[frame["role"] == "train_task"])
+
+
+def test_repeated_task_is_refused(frame):
+    again = frame.copy()
+    again.loc[again["stage"] == 3, "trained_task"] = "a"
+    with pytest.raises(UserError, match="task 'a' is trained twice"):
+        forgetting(again)
+
+
+def evaluation(scores, name="a", role="train_task", shots=0, metric="accuracy"):
+    return pd.DataFrame(
+        {"set": name, "role": role, "form": "instruction", "shots": shots, "metric": metric, "score": scores}
+    )
+
+
+def test_accuracy_frame_averages_examples():
+    first = pd.concat(
+        [evaluation([1.0, 0.0, 0.0, 0.0]), evaluation([1.0, 1.0], "x", "held_out", 5, "exact_match")]
+    )
+    frame = accuracy_frame([(1, "a", evaluation([1.0, 1.0, 1.0, 0.0])), (0, None, first)])
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame[["stage", "set", "shots", "metric", "value", "n"]].to_numpy().tolist() == [
+        [0, "a", 0, "accuracy", 0.25, 4],
+        [0, "x", 5, "exact_match", 1.0, 2],
+        [1, "a", 0, "accuracy", 0.75, 4],
+    ]
+    assert pd.isna(frame["trained_task"][0])
+    assert frame["trained_task"][2] == "a"
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "message"),
+    [
+        ([], "no evaluation given"),
+        ([(0, None, evaluation([1.0])), (0, None, evaluation([1.0]))], "stage 0 is given twice"),
+        ([(0, None, evaluation([1.0, math.nan]))], "score nan on set 'a' is not within 0 to 1"),
+        ([(2, "a", evaluation([1.5]))], "evaluation of stage 2: score 1.5"),
+        ([(0, None, evaluation([1.0]).drop(columns="metric"))], "has no column 'metric'"),
+    ],
+)
+def test_accuracy_frame_refuses_bad_input(evaluations, message):
+    with pytest.raises(UserError, match=message):
+        accuracy_frame(evaluations)

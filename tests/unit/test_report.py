@@ -1,0 +1,363 @@
+"""The report: self-contained, escaped, and its sentences follow the numbers whichever way they point."""
+
+import html.parser
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from anamnesis.errors import UserError
+from anamnesis.evaluation.forgetting import COLUMNS
+from anamnesis.evaluation.summary import (
+    BASELINE,
+    MEASURES,
+    Chain,
+    chain_measures,
+    curves_frame,
+    table1,
+    to_csv,
+)
+from anamnesis.figures import save_figure, summary_bars
+from anamnesis.report import (
+    ExperimentResults,
+    Picture,
+    Section,
+    Table,
+    build_report,
+    experiment_sections,
+    sentences,
+)
+from anamnesis.report.experiment import flatten, shown
+from anamnesis.report.headline import headline, main
+
+PLAIN, GUIDED = [0.20, 0.16], [0.34, 0.46]
+
+
+def chain(method, seed, ip_last):
+    rows = []
+    for stage in range(3):
+        trained = ["a", "b"][stage - 1] if stage else None
+        levels = {"a": [0.1, 0.8, 0.6], "b": [0.2, 0.2, 0.9], "x": [0.5, 0.4, 0.3]}
+        for name, values in levels.items():
+            role = "held_out" if name == "x" else "train_task"
+            rows.append((stage, trained, name, role, "instruction", 0, "accuracy", values[stage], 20))
+        rows.append(
+            (stage, trained, "x", "held_out", "instruction", 5, "accuracy", [0.7, 0.6, ip_last][stage], 20)
+        )
+        rows.append(
+            (stage, trained, "x", "held_out", "knowledge", 0, "accuracy", [0.5, 0.5, 0.52][stage], 20)
+        )
+    return Chain(method, 1, seed, pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+@pytest.fixture
+def chains():
+    return [
+        chain(method, seed, value)
+        for method, values in (("inclora", PLAIN), ("inclora-ivg", GUIDED))
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.fixture
+def heads():
+    rows = [
+        (1, 3, 2, 0.121, 0.012, 50, 4, True),
+        (2, 1, 0, 0.02, 0.015, 50, 4, True),
+        (3, 0, 1, -0.1, 0.01, 50, 4, False),
+    ]
+    names = ["rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected"]
+    return pd.DataFrame(rows, columns=names)
+
+
+@pytest.fixture
+def intervened():
+    rows = [("antonym", -1, "none", "zero-shot", 0.02, 50), ("antonym", -1, "few-shot", "few-shot", 0.6, 50)]
+    for layer, (add, remove, random) in enumerate([(0.1, 0.5, 0.02), (0.52, 0.1, 0.04), (0.3, 0.2, 0.5)]):
+        rows.append(("antonym", layer, "add", "zero-shot", add, 50))
+        rows.append(("antonym", layer, "remove", "few-shot", remove, 50))
+        rows.append(("antonym", layer, "random", "zero-shot", random, 50))
+    return pd.DataFrame(rows, columns=["set", "layer", "condition", "base", "accuracy", "n"])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A real figure, drawn once: drawing takes longer than all the rest."""
+    measures = chain_measures([chain("inclora", 0, 0.2), chain("inclora-ivg", 0, 0.3)])
+    return save_figure(summary_bars(measures), measures, tmp_path_factory.mktemp("drawn") / "summary")[1]
+
+
+@pytest.fixture
+def results(chains, heads, intervened, drawn, tmp_path):
+    measures = chain_measures(chains)
+    png = tmp_path / "out" / "figures" / "summary.png"
+    png.parent.mkdir(parents=True)
+    shutil.copy(drawn, png)
+    record = {
+        "rule": "train_stage",
+        "seconds": 30.0,
+        "versions": {"torch": "2.13.0"},
+        "params": {"secret": "long"},
+    }
+    return ExperimentResults(
+        config={
+            "model": {"name": "tiny <model>"},
+            "suite": {"orders": [["a", "b"]], "held_out": ["x"]},
+            "training": {"seeds": [0, 1], "epochs": 1},
+            "vectors": {"rank_by": "probability"},
+        },
+        table=table1(measures, resamples=200),
+        curves=curves_frame(chains),
+        heads=heads,
+        interventions=intervened,
+        figures={"summary": png},
+        records={"stage1": record, "stage2": {**record, "seconds": 60.0}},
+        prompts=pd.DataFrame([("x", "clean", "<script>alert(1)</script> & so on", " up")],
+                             columns=["task", "kind", "text", "target"]),
+        links={"CSV": tmp_path / "out" / "my table#1.csv"},
+    )  # fmt: skip
+
+
+class Page(html.parser.HTMLParser):
+    """Tags in order, addresses, text, and a check that every element is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.text = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def build(results, tmp_path):
+    path = build_report(
+        experiment_sections(results), tmp_path / "out" / "report.html", "A <run>", "two seeds"
+    )
+    return path, Page(path.read_text(encoding="utf-8"))
+
+
+def test_report_is_one_offline_file(results, tmp_path):
+    _, page = build(results, tmp_path)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    for address in page.addresses:
+        assert re.match(r"#[a-z-]+$|\./|data:image/png;base64,", address), address[:60]
+    assert page.tags.count("img") == 1
+
+
+def test_links_are_relative_to_the_report(results, tmp_path):
+    _, page = build(results, tmp_path)
+    files = [address for address in page.addresses if address.startswith("./")]
+    assert files == [
+        "./my%20table%231.csv",
+        "./figures/summary.pdf",
+        "./figures/summary.png",
+        "./figures/summary.csv",
+    ]
+
+
+def test_text_is_escaped_and_complete(results, tmp_path):
+    path, page = build(results, tmp_path)
+    raw = path.read_text(encoding="utf-8")
+    assert "<script>" not in raw
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; so on" in raw
+    text = " ".join(page.text)
+    assert "tiny <model>" in text
+    assert "a → b" in text
+    assert "secret" not in text
+    assert "1.5 minutes" in text
+    assert "40.0 ± 8.5 (n=2)" in text.replace("\u00a0", " ")
+
+
+def test_same_input_gives_the_same_bytes(results, tmp_path):
+    first = build(results, tmp_path)[0].read_bytes()
+    assert build(results, tmp_path)[0].read_bytes() == first
+
+
+def test_report_without_optional_parts(results, tmp_path):
+    bare = ExperimentResults(results.config, results.table, results.curves, results.heads, {})
+    titles = [section.title for section in experiment_sections(bare)]
+    assert titles == ["Headline", "What was run", "What is forgotten", "Instruction vectors"]
+    build(bare, tmp_path)
+
+
+def test_published_table_in_the_repository_is_shown(results, pytestconfig):
+    reference = pd.read_csv(pytestconfig.rootpath / "workflow" / "reference" / "paper_table1.csv")
+    assert reference["source"].notna().all()
+    assert set(reference["benchmark"]) == {"trace", "long", "func"}
+    bare = ExperimentResults(
+        results.config, results.table, results.curves, results.heads, {}, reference=reference
+    )
+    rows = experiment_sections(bare)[-1].tables[0].rows
+    assert ["func", "inclora-ivg", "54.36", "53.89", "69.48", ""] in [list(row) for row in rows]
+
+
+def test_bad_report_input_is_refused_and_leaves_nothing(tmp_path):
+    out = tmp_path / "report.html"
+    with pytest.raises(UserError, match="no section"):
+        build_report([], out, "t")
+    with pytest.raises(UserError, match="same title"):
+        build_report([Section("One"), Section("one")], out, "t")
+    with pytest.raises(UserError, match=r"missing\.png cannot be read"):
+        build_report([Section("One", pictures=[Picture(tmp_path / "missing.png", "", "")])], out, "t")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match="is not a PNG"):
+        build_report([Section("One", pictures=[Picture(tmp_path / "text.png", "", "")])], out, "t")
+    assert not out.exists()
+
+
+def test_tables_keep_their_rows(tmp_path):
+    path = build_report(
+        [Section("T", tables=[Table(["a", "b"], [["x", 1], ["y", 2]], "note")])], tmp_path / "r.html", "t"
+    )
+    assert Page(path.read_text()).tags.count("tr") == 3
+
+
+def difference(low, high, n, measure="ip"):
+    rows = [("difference", "m", "m-ivg", measure, (low + high) / 2, 0.1, n, low, high, 0.95, "BCa")]
+    names = ["kind", "method", "twin", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval"]
+    return sentences.difference_sentences(pd.DataFrame(rows, columns=names), measure)[0].replace(
+        "\u00a0", " "
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "measure", "said"),
+    [
+        (0.1, 0.2, 8, "ip", "guidance did better; the interval excludes zero."),
+        (-0.2, -0.1, 8, "ip", "guidance did worse; the interval excludes zero."),
+        (-0.1, 0.2, 8, "ip", "the interval contains zero, so no difference is shown."),
+        (0.1, 0.2, 8, "forgetting", "guidance did worse; the interval excludes zero."),
+        (-0.2, -0.1, 8, "forgetting", "guidance did better; the interval excludes zero."),
+        (0.1, 0.2, 2, "ip", "guidance did better in these runs, but with 2 pairs this is weak evidence."),
+        (-0.2, -0.1, 2, "op", "guidance did worse in these runs, but with 2 pairs this is weak evidence."),
+        (0.0, 0.0, 2, "ip", "the interval contains zero, so no difference is shown."),
+    ],
+)
+def test_verdict_follows_the_interval(low, high, n, measure, said):
+    assert difference(low, high, n, measure).endswith(said)
+
+
+def test_one_or_no_pair_is_said():
+    assert difference(0.1, 0.1, 1).endswith(
+        "(n = 1 pair, no interval): one pair says nothing about other seeds."
+    )
+    assert difference(0.1, 0.1, 0).endswith("nothing can be compared.")
+    assert "+15.0 points (95 % interval +10.0 points to +20.0 points, n = 8 pairs)" in difference(0.1, 0.2, 8)
+
+
+def test_level_sentence_fills_in_measured_numbers(results):
+    text = sentences.level_sentence(results.table, "ip").replace("\u00a0", " ")
+    assert text == (
+        "In-context accuracy on held-out sets (IP) was 70.0 % before training and is 18.0 % with inclora "
+        "(n = 2) and 40.0 % with inclora-ivg (n = 2) after the last stage."
+    )
+
+
+def test_curve_and_form_sentences(results):
+    moved, _ = (text.replace("\u00a0", " ") for text in sentences.curves_sentences(results.curves))
+    assert moved.startswith(
+        "inclora: 5-shot accuracy is lower after the last stage than before training on 1 of 1"
+    )
+    assert "x (−52.0 points)" in moved
+    forms = sentences.forms_sentences(results.curves)[0].replace("\u00a0", " ")
+    assert (
+        "instruction accuracy went from 50.0 % to 30.0 % and knowledge accuracy from 50.0 % to 52.0 %"
+        in forms
+    )
+    without = results.curves[results.curves["form"] != "knowledge"]
+    assert sentences.forms_sentences(without) == []
+
+
+def test_heads_sentences(heads):
+    strongest, share = (text.replace("\u00a0", " ") for text in sentences.heads_sentences(heads))
+    assert "head 2 of layer 3" in strongest
+    assert "+0.121 (s.e. 0.012, 50 prompts, 4 tasks)" in strongest
+    assert "2 selected of 3 heads hold 100.0 %" in share
+    assert "1 of them lie at least two standard errors above zero" in share
+
+
+def test_intervention_sentences_compare_at_the_same_layer(intervened):
+    row = sentences.intervention_rows(intervened).iloc[0]
+    assert (row["layer"], row["add"], row["random"], row["removal_layer"], row["remove"]) == (
+        1,
+        0.52,
+        0.04,
+        1,
+        0.1,
+    )
+    said = " ".join(sentences.interventions_sentences(intervened)).replace("\u00a0", " ")
+    assert "by 30 points or more on 1 of 1 sets" in said
+    assert "antonym: 2.0 % without, 52.0 % with the vector after layer 1 (n = 50)" in said
+    assert "+2.0 points to +2.0 points" in said
+
+
+def test_intervention_that_does_nothing_is_said(intervened):
+    flat = intervened.assign(accuracy=0.02)
+    assert "on 0 of 1 sets" in sentences.interventions_sentences(flat)[0]
+    only = intervened[intervened["condition"].isin(["none", "few-shot"])]
+    assert sentences.interventions_sentences(only) == ["No vector was added to a zero-shot prompt."]
+
+
+def test_values_of_the_configuration_are_shown_as_they_are():
+    assert [shown(v) for v in (0, 1, True, False, None, [0, 1], [], 0.001)] == [
+        "0", "1", "yes", "no", "–", "0, 1", "none", "0.001"]  # fmt: skip
+    assert flatten({"a": {"b": 1, "c": {}}, "d": "x"}) == [("a.b", "1"), ("a.c", "{}"), ("d", "x")]
+
+
+@pytest.fixture
+def finished(results, tmp_path, pytestconfig, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    change = tmp_path / "change.yaml"
+    change.write_text(yaml.safe_dump({"results": "elsewhere", "suite": {"name": "mine"}}))
+    suite = tmp_path / "elsewhere" / "smollm2-135m-instruct" / "mine"
+    (suite / "figures").mkdir(parents=True)
+    (suite / "figures" / "summary.png").write_bytes(b"")
+    (suite / "table1.csv").write_text(to_csv(results.table))
+    return [str(pytestconfig.rootpath / "config.yaml"), str(change)]
+
+
+def test_headline_says_where_and_what(finished):
+    lines = headline(finished).split("\n")
+    assert lines[0] == "table    elsewhere/smollm2-135m-instruct/mine/table1.md (.csv, .tex)"
+    assert lines[1] == "figures  elsewhere/smollm2-135m-instruct/mine/figures/ (summary)"
+    assert lines[2] == "report   elsewhere/report.html"
+    assert [" ".join(line.split()) for line in lines[5:] if line] == [
+        f"{BASELINE} 70.0 n=1",
+        "inclora 18.0 ± 2.8 n=2",
+        "inclora-ivg 40.0 ± 8.5 n=2",
+        "inclora-ivg − inclora +22.0 [+14.0, +30.0] n=2 paired: weak evidence",
+    ]
+
+
+def test_headline_columns_are_aligned(finished):
+    rows = [line for line in headline(finished).split("\n")[5:8] if line]
+    assert len({line.index(".") for line in rows}) == 1
+    assert len({line.index("n=") for line in rows}) == 1
+
+
+def test_headline_command(finished, capsys):
+    assert main(finished) == 0
+    assert "In-context accuracy on held-out sets" in capsys.readouterr().out
+    assert main([finished[0]]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "table1.csv cannot be read" in error
+    assert main([]) == 2
+
+
+def test_measures_all_have_words():
+    assert set(sentences.MEASURE_NAMES) == set(MEASURES)

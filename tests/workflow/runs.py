@@ -1,0 +1,150 @@
+"""Real Snakemake runs in a folder of their own: started, planned, killed and compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = ("Snakefile", "config.yaml", "envs", "profiles", "workflow")
+TRAINED = ("news_topic", "choose_last_of_5_spanish")
+HELD_OUT = "capital_choice"  # multiple choice, with both forms
+SWEPT = TRAINED[1]
+
+CONFIG = {
+    "model": {"name": "tiny", "sha256": None},
+    "data": {"train_examples": 12, "validation_examples": 6, "test_examples": 4},
+    "suite": {"name": "small", "orders": [list(TRAINED)], "held_out": [HELD_OUT]},
+    "vectors": {"tasks": [SWEPT], "shots": 2, "activation_prompts": 4, "effect_prompts": 4, "heads": 3},
+    "sweep": {"shards": 2},
+    "interventions": {"sets": [SWEPT], "layers": [0, 2], "examples": 3, "shots": 2},
+    "training": {"seeds": [0], "epochs": 8, "batch_size": 4, "checkpoint_steps": 2},
+    "guidance": {"heads": 3},
+    "evaluation": {"shots": 2, "max_new_tokens": 3},
+    "statistics": {"bootstrap_resamples": 50},
+}
+MODEL = Path("results/tiny")
+SUITE = MODEL / "small"
+TABLE = SUITE / "table1.md"
+HEADS = MODEL / "vectors/heads.parquet"
+
+
+def stage(method: str, number: int) -> Path:
+    """The folder of a stage of the only chain a method has."""
+    return SUITE / method / "order1/seed0" / f"stage{number}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A folder in which the workflow of ``root`` is run with ``config``."""
+
+    folder: Path
+    config: dict
+    root: Path = ROOT
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        file = self.folder / "experiment.yaml"
+        file.write_text(yaml.safe_dump(self.config))
+        options = ["--snakefile", self.root / "Snakefile", "--directory", self.folder, "--configfile", file]
+        return [sys.executable, "-m", "snakemake", *map(str, [*options, "--cores", "2", *arguments])]
+
+    def run(self, *arguments: str | Path, cwd: Path | None = None, **options) -> subprocess.CompletedProcess[str]:
+        """The finished run; both of its streams are in ``stdout``."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=cwd or self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+            **options,
+        )
+
+    def plan(self, *targets: str | Path) -> list[str]:
+        """The jobs a run would do: "rule" or "rule wildcards", sorted; local rules without work are left out."""
+        done = self.run("--dry-run", *targets)
+        assert done.returncode == 0, done.stdout
+        blocks = re.findall(r"^rule (\w+):\n((?:    .*\n)*)", done.stdout, flags=re.MULTILINE)
+        jobs = []
+        for rule, body in blocks:
+            wildcards = re.search(r"^    wildcards: (.*)$", body, flags=re.MULTILINE)
+            jobs.append(f"{rule} {wildcards[1]}" if wildcards else rule)
+        assert jobs or "Nothing to be done" in done.stdout, done.stdout
+        return sorted(jobs)
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen:
+        """The run in a process group of its own; what it says goes to ``run.log``."""
+        with (self.folder / "run.log").open("a") as log:
+            return subprocess.Popen(
+                self.command(*arguments),
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def copy(self, folder: Path) -> Experiment:
+        """The same experiment with all its results, times of change included, in another folder."""
+        shutil.copytree(self.folder, folder)
+        return replace(self, folder=folder)
+
+    def files(self) -> list[str]:
+        """All results, without logs and run times."""
+        found = (path.relative_to(self.folder) for path in self.folder.glob("results/**/*") if path.is_file())
+        return sorted(str(path) for path in found if path.parts[1] not in ("logs", "benchmarks"))
+
+    def with_config(self, changes: dict) -> Experiment:
+        return replace(self, config=merged(self.config, changes))
+
+
+def merged(config: dict, changes: dict) -> dict:
+    """``config`` with the keys of ``changes`` on top; lists are replaced whole."""
+    result = dict(config)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def copy_repository(folder: Path) -> Path:
+    """What the workflow consists of, to be edited."""
+    for name in REPOSITORY:
+        source = (ROOT / name).resolve()
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    """Look every few milliseconds; an error when the process ends first or the time is over."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.005)
+
+
+def kill_all(process: subprocess.Popen) -> None:
+    """``kill -9`` of Snakemake and of all its jobs at once."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    for child in family:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()

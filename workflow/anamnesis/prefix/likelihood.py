@@ -1,0 +1,103 @@
+"""Log-probabilities of wanted tokens, without ever holding the logits of the whole vocabulary.
+
+Where a model's logits are its output head's answer and nothing else (most models), the head is applied here,
+some thousand vocabulary entries at a time: the scores stay in the processor's cache, which makes the head
+about half again as fast on a CPU and saves rows x vocabulary numbers of memory everywhere. Models that do
+more with their logits (soft caps, scaling, adapters on the head) are noticed by comparing one row, and run as
+they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.pack import Pack
+from anamnesis.prefix.rows import Births
+
+CHUNK_SCORES = 2**20  # rows x vocabulary entries at a time: 4 MB of float32
+
+
+@torch.no_grad()
+def token_log_probabilities(
+    engine: PrefixEngine,
+    pack: Pack,
+    keep: Sequence[int],
+    rows: torch.Tensor,
+    wanted: torch.Tensor,
+    births: Births | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(log P, greedy) of each token ``wanted[i]`` as predicted by the kept row ``keep[rows[i]]`` of
+    ``engine.run``.
+
+    ``rows``, ``wanted``: (n,) integers. Returns float64 log-probabilities in nats and booleans (whether no
+    other token is likelier), both (n,) on the CPU. Vocabulary scores are summed in float32 whatever the
+    model's dtype.
+    """
+    head = engine.model.get_output_embeddings()
+    rows, wanted = rows.to(engine.device), wanted.to(engine.device)
+    with head_input(head) as seen:
+        first = engine.run(pack, keep, births)
+    if len(seen) == 1 and _is_plain(head, seen[0][:1], first[:1]):
+        chosen, peak, total = _by_chunks(head, seen[0][: len(keep)], rows, wanted)
+    else:
+        logits = engine.run(pack, keep, births).float()
+        chosen, peak, total = logits[rows, wanted], logits.amax(-1), logits.logsumexp(-1)
+    return (chosen - total[rows]).double().cpu(), (chosen >= peak[rows]).cpu()
+
+
+@contextmanager
+def head_input(head: nn.Module | None) -> Iterator[list[torch.Tensor]]:
+    """Yields a list that fills with what enters the output head, (tokens, hidden_size); the head gets its
+    first row only.
+    """
+    seen: list[torch.Tensor] = []
+
+    def hook(module, args):
+        seen.append(args[0].flatten(0, -2))
+        return (args[0][..., :1, :], *args[1:])
+
+    handle = None if head is None else head.register_forward_pre_hook(hook)
+    try:
+        yield seen
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _is_plain(head: nn.Module, row: torch.Tensor, logits: torch.Tensor) -> bool:
+    """Whether the model's ``logits`` (1, vocabulary) are weight and bias applied to ``row`` (1,
+    hidden_size).
+    """
+    weight = getattr(head, "weight", None)
+    if weight is None or tuple(weight.shape) != (logits.shape[-1], row.shape[-1]):
+        return False
+    expected = nn.functional.linear(row, weight, getattr(head, "bias", None)).float()
+    step = torch.finfo(row.dtype).eps * max(float(expected.abs().max()), 1e-6)
+    return float((expected - logits.float()).abs().max()) <= 16 * step
+
+
+def _by_chunks(head: nn.Module, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor):
+    """(scores of the wanted tokens (n,), largest score of each row, log of the summed exponentials of each
+    row).
+    """
+    vocabulary, bias = head.weight.shape[0], getattr(head, "bias", None)
+    width = max(256, CHUNK_SCORES // max(len(hidden), 1))
+    order = wanted.argsort()
+    edges = torch.arange(0, vocabulary + width, width)
+    cuts = torch.searchsorted(wanted[order].cpu(), edges).tolist()
+    chosen = torch.empty(len(wanted), dtype=torch.float32, device=hidden.device)
+    peaks, totals = [], []
+    for k, start in enumerate(edges[:-1].tolist()):
+        part = slice(start, start + width)
+        scores = nn.functional.linear(hidden, head.weight[part], None if bias is None else bias[part]).float()
+        here = order[cuts[k] : cuts[k + 1]]
+        chosen[here] = scores[rows[here], wanted[here] - start]
+        peak = scores.amax(-1)
+        totals.append(scores.sub_(peak[:, None]).exp_().sum(-1).log_().add_(peak))
+        peaks.append(peak)
+    return chosen, torch.stack(peaks).amax(0), torch.stack(totals).logsumexp(0)

@@ -1,0 +1,101 @@
+"""Instruction vectors of a model that is already in memory, without the workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from anamnesis.data.prompts import Template
+from anamnesis.errors import UserError
+from anamnesis.evaluation.generation import generate
+from anamnesis.evaluation.records import LineEnd
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.hooks import added_to_residual
+from anamnesis.vectors.activations import MeanActivations, mean_head_activations
+from anamnesis.vectors.effects import causal_effects, rank_heads
+from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
+from anamnesis.vectors.instruction import instruction_vector, selected_heads
+
+
+@dataclass(frozen=True)
+class VectorStudy:
+    """What was found for one task. ``heads``: the ranking of all heads (frame, see ``effects.rank_heads``);
+    ``vector``:
+    θ (hidden_size,); ``activations``: the means behind it."""
+
+    engine: PrefixEngine
+    tokenizer: object
+    template: Template
+    instruction: str | None
+    heads: pd.DataFrame
+    vector: torch.Tensor
+    activations: MeanActivations
+
+    def generate(
+        self, query: str, layer: int | None = None, scale: float = 1.0, max_new_tokens: int = 12
+    ) -> str:
+        """The zero-shot answer to ``query``; with ``layer``, after adding scale · θ to the residual stream
+        behind it.
+
+        The vector is added at the last prompt token only. Raises UserError for a layer the model does not
+        have.
+        """
+        prompt = self.tokenizer(self.template.render(self.instruction, [], query)).input_ids
+        stop = LineEnd(self.tokenizer)
+        change = None
+        if layer is not None:
+            self.engine.geometry.check_head(layer, 0)
+
+            def change(rows):
+                return added_to_residual(self.engine.geometry, layer, scale * self.vector, rows)
+
+        (ids,) = generate(self.engine, [prompt], max_new_tokens, stop, len(prompt) + 1, change_prompt=change)
+        return stop.text(ids)
+
+
+def study_pairs(
+    model,
+    tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    instruction: str | None = None,
+    shots: int = 5,
+    heads: int = 10,
+    activation_prompts: int = 50,
+    effect_prompts: int = 15,
+    rank_by: str = "probability",
+    template: Template | None = None,
+    token_budget: int = 2048,
+    seed: int = 0,
+) -> VectorStudy:
+    """Heads, causal effects and the instruction vector of a task given as (input, answer) pairs.
+
+    ``model``: any decoder of transformers, on any device; it is left as it was. Half of the pairs are
+    demonstrations, half queries. Raises UserError when there are too few pairs for ``shots``.
+    """
+    if len(pairs) < 2 * shots:
+        raise UserError(f"{len(pairs)} pairs are too few for {shots} shots: give at least {2 * shots}")
+    half = len(pairs) // 2
+    splits = ["train"] * half + ["validation"] * (len(pairs) - half)
+    task = pd.DataFrame({"split": splits, "input": [x for x, _ in pairs], "target": [y for _, y in pairs]})
+    task["example_id"] = task.index.astype(str)
+    task = task.assign(instruction=instruction or "", choices=None, label=None)
+    template, training = template or Template(), model.training
+    engine = PrefixEngine(model.eval())
+    plan = PromptPlan(shots, activation_prompts, effect_prompts, instruction is not None)
+    prompts = build_prompts(task, "pairs", plan, template, seed)
+    clean, shuffled = (prompts[prompts.kind == kind] for kind in (CLEAN, SHUFFLED))
+    activations = mean_head_activations(engine, encode_questions(tokenizer, clean), token_budget)
+    effects = causal_effects(
+        engine,
+        encode_questions(tokenizer, shuffled),
+        list(shuffled.prompt_id),
+        activations.mean,
+        token_budget,
+    )
+    ranking = rank_heads({"pairs": effects}, rank_by, heads)
+    vector = instruction_vector(engine.geometry, activations.mean, selected_heads(ranking))
+    model.train(training)
+    return VectorStudy(engine, tokenizer, template, instruction, ranking, vector, activations)
