@@ -135,3 +135,20 @@ def vector_files():
 
 def figure_files():
     return expand(FIGURES / "{name}.{kind}", name=FIGURE_NAMES, kind=["pdf", "png", "csv"])
+
+
+def record_files():
+    """The provenance records that the report shows: one per kind of work, and every stage of training and evaluation."""
+    stages = range(1, len(TRAIN_TASKS) + 1)
+    return [
+        RESULTS / "models" / f"{CONFIG.model.name}.json",
+        VECTORS / "heads.json",
+        BASE / "evaluation.json",
+        *(
+            str(STAGE / f"{kind}.json").format(**c, stage=s)
+            for c in CHAINS
+            for s in stages
+            for kind in ("training", "evaluation")
+        ),
+        SUITE / "table1.json",
+    ]

@@ -103,3 +103,32 @@ rule plot_summary:
         code=script_digest("plot_summary"),
     script:
         "../scripts/plot_summary.py"
+
+
+rule write_report:
+    input:
+        table=SUITE / "table1.csv",
+        curves=SUITE / "accuracy.parquet",
+        heads=HEADS,
+        interventions=expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),
+        pictures=expand(FIGURES / "{name}.png", name=FIGURE_NAMES),
+        prompts=VECTORS / CONFIG.suite.held_out[0] / "prompts.parquet",
+        reference=Path(workflow.basedir) / "workflow" / "reference" / "paper_table1.csv",
+        records=record_files(),
+    output:
+        report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
+    log:
+        LOGS / "write_report.log",
+    benchmark:
+        BENCHMARKS / "write_report.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=SETTINGS,
+        figures={name: str(FIGURES / f"{name}.png") for name in FIGURE_NAMES},
+        code=script_digest("write_report"),
+    script:
+        "../scripts/write_report.py"

@@ -125,7 +125,7 @@ class Data(Section):
         ge=1,
         description="At most so many validation examples a task (>= 1). Paper: 200 for the vectors.",
     )
-    test_examples: Integer = Field(60, ge=1, description="At most so many test examples a task (>= 1).")
+    test_examples: Integer = Field(50, ge=1, description="At most so many test examples a task (>= 1).")
     tasks: dict[Name, UserTask] = Field(
         default_factory=dict,
         description="Your own tasks: name -> {path, instruction, knowledge, max_new_tokens}.",
@@ -166,13 +166,13 @@ class Vectors(Section):
     )
     shots: Integer = Field(5, ge=1, description="Demonstrations per prompt (>= 1). Paper: N = 10.")
     activation_prompts: Integer = Field(
-        100,
+        50,
         ge=1,
         description="Prompts per task for the mean activation of eq. 1, of which those answered correctly "
         "count (>= 1). Paper: 200. Cost: about one forward pass each.",
     )
     effect_prompts: Integer = Field(
-        25,
+        16,
         ge=1,
         description="Label-shuffled prompts per task for the causal effect of eq. 2 (>= 1). "
         "Cost: two to three forward passes each.",

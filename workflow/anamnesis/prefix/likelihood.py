@@ -19,7 +19,7 @@ from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.pack import Pack
 from anamnesis.prefix.rows import Births
 
-CHUNK_SCORES = 2**20  # rows x vocabulary entries at a time: 4 MB of float32
+CHUNK_SCORES = 2**19  # rows x vocabulary entries at a time: 2 MB of float32, what a core's own cache holds
 
 
 @torch.no_grad()

@@ -1,0 +1,94 @@
+"""Runs that are killed: the same command again continues, and ends with the same numbers."""
+
+from __future__ import annotations
+
+import shutil
+
+import pandas as pd
+import psutil
+from runs import HEADS, MODEL, SUITE, SWEPT, TABLE, kill_all, stage, wait_until
+
+METHOD = "inclora-ivg"
+SWEEP_LOG = f"results/logs/sweep_heads/{SWEPT}-1-of-2.log"
+SAME_TABLES = [
+    HEADS,
+    MODEL / f"vectors/{SWEPT}/causal_effects.parquet",
+    SUITE / "accuracy.parquet",
+    SUITE / "measures.parquet",
+    *(stage(METHOD, i) / name for i in (1, 2) for name in ("training.parquet", "evaluation.parquet")),
+]
+SAME_BYTES = [
+    TABLE,
+    SUITE / "table1.csv",
+    *(stage(METHOD, i) / "adapter/adapter_model.safetensors" for i in (1, 2)),
+]
+
+
+def forget_sweep_and_chain(experiment) -> None:
+    """Remove what the sweep and one chain of stages made, and the summary."""
+    for folder in (SUITE / METHOD, MODEL / f"vectors/{SWEPT}/causal_effects.parquet"):
+        path = experiment.folder / folder
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for file in (HEADS, TABLE, SUITE / "table1.csv", SUITE / "accuracy.parquet", SUITE / "measures.parquet"):
+        (experiment.folder / file).unlink()
+    (experiment.folder / SWEEP_LOG).unlink()
+
+
+def test_killed_again_and_again_ends_with_the_same_numbers(whole, tmp_path):
+    run = whole.copy(tmp_path / "killed")
+    forget_sweep_and_chain(run)
+    first, log = run.folder / stage(METHOD, 1), run.folder / "run.log"
+
+    # in the sweep, with all jobs; before that, a second run beside a living one is refused
+    process = run.start(TABLE)
+    wait_until((run.folder / SWEEP_LOG).exists, process)
+    process.send_signal(psutil.signal.SIGSTOP)
+    beside = run.run(TABLE)
+    assert beside.returncode != 0
+    assert "cannot be locked" in beside.stdout
+    kill_all(process)
+
+    # in training, Snakemake alone: the job must not go on beside the one of the next run
+    process = run.start(TABLE)
+    wait_until(lambda: any(first.glob(".checkpoints/*/checkpoint-*/complete.json")), process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not (first / "adapter").exists(), "training was over before the run was killed"
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+
+    # as soon as a job's result is there, before Snakemake has taken note of it
+    process = run.start(TABLE)
+    wait_until((first / "evaluation.parquet").exists, process)
+    kill_all(process)
+
+    process = run.start(TABLE)
+    assert process.wait(timeout=200) == 0, log.read_text()
+    assert log.read_text().count("An earlier run here was killed") == 3
+    for file in SAME_TABLES:
+        found, expected = (pd.read_parquet(e.folder / file) for e in (run, whole))
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    for file in SAME_BYTES:
+        assert (run.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
+    assert run.files() == whole.files()
+    assert "Nothing to be done" in run.run(TABLE).stdout
+
+
+def test_training_continues_from_its_checkpoint(whole, tmp_path):
+    run = whole.copy(tmp_path / "killed")
+    first = run.folder / stage(METHOD, 1)
+    shutil.rmtree(first)
+    target = stage(METHOD, 1) / "training.parquet"
+    process = run.start(target)
+    wait_until(lambda: any(first.glob(".checkpoints/*/checkpoint-*/complete.json")), process)
+    kill_all(process)
+    assert not (first / "adapter").exists()
+    # more frequent or rarer checkpoints are no other training
+    again = run.with_config({"training": {"checkpoint_steps": 7}, "evaluation": {"batch_tokens": 1024}})
+    done = again.run(target)
+    assert done.returncode == 0, done.stdout
+    assert "continuing from checkpoint-" in next(run.folder.glob(f"results/logs/train_stage/{METHOD}*1.log")).read_text()
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(run.folder / target), pd.read_parquet(whole.folder / target), check_exact=True
+    )
+    assert not (first / ".checkpoints").exists()

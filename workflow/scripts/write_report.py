@@ -1,0 +1,55 @@
+"""Write the HTML report: what was run, the headline table, every figure with what it says in numbers, provenance."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from anamnesis.artifacts import read_json, read_parquet
+from anamnesis.report.builder import build_report
+from anamnesis.report.experiment import ExperimentResults, experiment_sections
+
+PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
+
+
+def main(
+    config: Mapping,
+    table: str,
+    curves: str,
+    heads: str,
+    figures: Mapping[str, str],
+    records: Sequence[str],
+    prompts: str,
+    reference: str,
+    report: str,
+    interventions: Sequence[str] = (),
+    pictures: Sequence[str] = (),
+) -> None:
+    """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``."""
+    sets = [interventions] if isinstance(interventions, str) else list(interventions)
+    shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
+    results = ExperimentResults(
+        config=config,
+        table=pd.read_csv(table),
+        curves=read_parquet(curves),
+        heads=read_parquet(heads),
+        figures=figures,
+        interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
+        records={_record_name(path): read_json(path) for path in records},
+        prompts=shown.assign(task=Path(prompts).parent.name),
+        reference=pd.read_csv(reference),
+        links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
+    )
+    title = f"{config['suite']['name']} · {config['model']['name']}"
+    build_report(experiment_sections(results), report, f"Anamnesis: {title}")
+
+
+def _record_name(path: str) -> str:
+    """The path below the results of the model, without its ending: readable and unique."""
+    return "/".join(Path(path).with_suffix("").parts[-5:])
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)
