@@ -14,9 +14,10 @@ from anamnesis.evaluation.scoring import Question
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.vectors.activations import mean_head_activations
-from anamnesis.vectors.effects import EFFECT_COLUMNS, causal_effects, rank_heads
+from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.instruction import head_additions, instruction_vector
 from anamnesis.vectors.interventions import intervene, random_vectors
+from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
 from tiny_models import ARCHITECTURES, build, shared, token_ids
 
 PROMPTS = token_ids(1, 12, 7, 19, 1, 9, 15)

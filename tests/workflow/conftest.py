@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from runs import CONFIG, Experiment, copy_repository, merged
+
 import tiny_models
-from runs import CONFIG, Experiment, merged
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,8 @@ def fresh(tmp_path, snapshot):
 def whole(tmp_path_factory, snapshot):
     """The experiment after one run without interruption, started from elsewhere. Nobody may change it."""
     folder = tmp_path_factory.mktemp("whole")
-    experiment = Experiment(folder, merged(CONFIG, {"model": {"source": f"path:{snapshot}"}}))
+    config = merged(CONFIG, {"model": {"source": f"path:{snapshot}"}})
+    experiment = Experiment(folder, config, copy_repository(tmp_path_factory.mktemp("repository")))
     done = experiment.run(cwd=tmp_path_factory.mktemp("elsewhere"))
     assert done.returncode == 0, done.stdout
     (folder / "first_run.txt").write_text(done.stdout)

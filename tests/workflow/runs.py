@@ -29,13 +29,14 @@ CONFIG = {
     "vectors": {"tasks": [SWEPT], "shots": 2, "activation_prompts": 4, "effect_prompts": 4, "heads": 3},
     "sweep": {"shards": 2},
     "interventions": {"sets": [SWEPT], "layers": [0, 2], "examples": 3, "shots": 2},
-    "training": {"seeds": [0], "epochs": 8, "batch_size": 4, "checkpoint_steps": 2},
+    "training": {"seeds": [0], "epochs": 16, "batch_size": 4, "checkpoint_steps": 2},
     "guidance": {"heads": 3},
     "evaluation": {"shots": 2, "max_new_tokens": 3},
     "statistics": {"bootstrap_resamples": 50},
 }
 MODEL = Path("results/tiny")
 SUITE = MODEL / "small"
+TARGET_RULES = ("all", "figures", "vectors")
 TABLE = SUITE / "table1.md"
 HEADS = MODEL / "vectors/heads.parquet"
 
@@ -59,7 +60,9 @@ class Experiment:
         options = ["--snakefile", self.root / "Snakefile", "--directory", self.folder, "--configfile", file]
         return [sys.executable, "-m", "snakemake", *map(str, [*options, "--cores", "2", *arguments])]
 
-    def run(self, *arguments: str | Path, cwd: Path | None = None, **options) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | Path, cwd: Path | None = None, **options
+    ) -> subprocess.CompletedProcess[str]:
         """The finished run; both of its streams are in ``stdout``."""
         return subprocess.run(
             self.command(*arguments),
@@ -73,12 +76,14 @@ class Experiment:
         )
 
     def plan(self, *targets: str | Path) -> list[str]:
-        """The jobs a run would do: "rule" or "rule wildcards", sorted; local rules without work are left out."""
+        """The jobs a run would do: "rule" or "rule wildcards", sorted; no rules that are only targets."""
         done = self.run("--dry-run", *targets)
         assert done.returncode == 0, done.stdout
-        blocks = re.findall(r"^rule (\w+):\n((?:    .*\n)*)", done.stdout, flags=re.MULTILINE)
+        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", done.stdout, flags=re.MULTILINE)
         jobs = []
         for rule, body in blocks:
+            if rule in TARGET_RULES:
+                continue
             wildcards = re.search(r"^    wildcards: (.*)$", body, flags=re.MULTILINE)
             jobs.append(f"{rule} {wildcards[1]}" if wildcards else rule)
         assert jobs or "Nothing to be done" in done.stdout, done.stdout
@@ -118,14 +123,15 @@ def merged(config: dict, changes: dict) -> dict:
     return result
 
 
-def copy_repository(folder: Path) -> Path:
-    """What the workflow consists of, to be edited."""
+def copy_repository(folder: Path, source: Path = ROOT) -> Path:
+    """What the workflow consists of, times of change included."""
     for name in REPOSITORY:
-        source = (ROOT / name).resolve()
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        if (source / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source / name, folder / name, ignore=ignored, dirs_exist_ok=True)
         else:
-            shutil.copy(source, folder / name)
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, folder / name)
     return folder
 
 

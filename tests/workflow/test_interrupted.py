@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 import pandas as pd
 import psutil
@@ -10,6 +11,7 @@ from runs import HEADS, MODEL, SUITE, SWEPT, TABLE, kill_all, stage, wait_until
 
 METHOD = "inclora-ivg"
 SWEEP_LOG = f"results/logs/sweep_heads/{SWEPT}-1-of-2.log"
+TRAINING_LOG = f"results/logs/train_stage/{METHOD}-order1-seed0-stage1.log"
 SAME_TABLES = [
     HEADS,
     MODEL / f"vectors/{SWEPT}/causal_effects.parquet",
@@ -39,27 +41,30 @@ def test_killed_again_and_again_ends_with_the_same_numbers(whole, tmp_path):
     forget_sweep_and_chain(run)
     first, log = run.folder / stage(METHOD, 1), run.folder / "run.log"
 
-    # in the sweep, with all jobs; before that, a second run beside a living one is refused
+    # in the sweep, Snakemake alone: its jobs must not go on beside those of the next run
     process = run.start(TABLE)
     wait_until((run.folder / SWEEP_LOG).exists, process)
-    process.send_signal(psutil.signal.SIGSTOP)
-    beside = run.run(TABLE)
-    assert beside.returncode != 0
-    assert "cannot be locked" in beside.stdout
-    kill_all(process)
-
-    # in training, Snakemake alone: the job must not go on beside the one of the next run
-    process = run.start(TABLE)
-    wait_until(lambda: any(first.glob(".checkpoints/*/checkpoint-*/complete.json")), process)
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    assert not (first / "adapter").exists(), "training was over before the run was killed"
     assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert not (run.folder / HEADS).exists()
 
-    # as soon as a job's result is there, before Snakemake has taken note of it
+    # in training, with all its jobs
+    process = run.start(TABLE)
+    wait_until(lambda: any(first.glob(".checkpoints/*/checkpoint-*/complete.json")), process)
+    kill_all(process)
+    assert not (first / "adapter").exists(), "training was over before the run was killed"
+
+    # as soon as a result is there, before Snakemake has taken note of it;
+    # before that, a second run beside a living one is refused
     process = run.start(TABLE)
     wait_until((first / "evaluation.parquet").exists, process)
+    process.send_signal(signal.SIGSTOP)
+    assert "continuing from checkpoint-" in (run.folder / TRAINING_LOG).read_text()
+    beside = run.run(TABLE)
+    assert beside.returncode != 0
+    assert "cannot be locked" in beside.stdout
     kill_all(process)
 
     process = run.start(TABLE)
@@ -72,23 +77,3 @@ def test_killed_again_and_again_ends_with_the_same_numbers(whole, tmp_path):
         assert (run.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
     assert run.files() == whole.files()
     assert "Nothing to be done" in run.run(TABLE).stdout
-
-
-def test_training_continues_from_its_checkpoint(whole, tmp_path):
-    run = whole.copy(tmp_path / "killed")
-    first = run.folder / stage(METHOD, 1)
-    shutil.rmtree(first)
-    target = stage(METHOD, 1) / "training.parquet"
-    process = run.start(target)
-    wait_until(lambda: any(first.glob(".checkpoints/*/checkpoint-*/complete.json")), process)
-    kill_all(process)
-    assert not (first / "adapter").exists()
-    # more frequent or rarer checkpoints are no other training
-    again = run.with_config({"training": {"checkpoint_steps": 7}, "evaluation": {"batch_tokens": 1024}})
-    done = again.run(target)
-    assert done.returncode == 0, done.stdout
-    assert "continuing from checkpoint-" in next(run.folder.glob(f"results/logs/train_stage/{METHOD}*1.log")).read_text()
-    pd.testing.assert_frame_equal(
-        pd.read_parquet(run.folder / target), pd.read_parquet(whole.folder / target), check_exact=True
-    )
-    assert not (first / ".checkpoints").exists()

@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from runs import CONFIG, HEADS, HELD_OUT, MODEL, SUITE, SWEPT, TARGETS, TRAINED, stage
+from runs import CONFIG, HEADS, HELD_OUT, MODEL, SUITE, SWEPT, TRAINED, stage
 from safetensors.torch import load_file
 
 METHODS = ("inclora", "inclora-ivg")
@@ -141,11 +141,15 @@ def test_figures_and_summary_are_whole(whole):
         assert "inclora" in (whole.folder / SUITE / f"table1.{kind}").read_text()
 
 
+def test_report_is_one_file_with_its_pictures(whole):
+    text = (whole.folder / "results/report.html").read_text()
+    assert text.count("data:image/png;base64,") == 4
+    assert "inclora-ivg" in text
+
+
 def test_only_results_are_left(whole):
-    """No half-written file, no checkpoint, no shard; nothing outside of the results."""
-    assert not [
-        file for file in whole.files() if file.endswith((".part", ".old")) or "checkpoint" in file or "shard" in file
-    ]
+    """No half-written file, no checkpoint; nothing outside of the results."""
+    assert not [file for file in whole.files() if file.endswith((".part", ".old")) or "checkpoint" in file]
     assert {path.name for path in whole.folder.iterdir()} == {
         ".snakemake", "experiment.yaml", "first_run.txt", "results",
     }  # fmt: skip
@@ -153,7 +157,7 @@ def test_only_results_are_left(whole):
 
 def test_second_run_does_nothing(whole):
     before = {file: (whole.folder / file).stat().st_mtime_ns for file in whole.files()}
-    done = whole.run(*TARGETS)
+    done = whole.run()
     assert done.returncode == 0, done.stdout
     assert "Nothing to be done" in done.stdout
     assert {file: (whole.folder / file).stat().st_mtime_ns for file in whole.files()} == before

@@ -34,6 +34,7 @@ PACKAGES = (
     "scipy",
 )
 
+LEAST_FREE = 1 << 20  # bytes; with less, not even logs can be written
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of ulimit -f, or of the file system
 
 
@@ -111,18 +112,21 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def check_writable(results: str | Path) -> None:
-    """Raise UserError unless the folder ``results``, or the part of its path that exists, can be written
-    to.
-    """
+    """Raise UserError unless files can be written to the folder ``results``, or to where it is to be made."""
     place = Path(results).absolute()
     existing = next(path for path in (place, *place.parents) if os.path.exists(path))
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        reason = "is not writable" if existing.is_dir() else "is not a folder"
-        raise UserError(
-            f"results = '{results}': nothing can be written there ({existing} {reason}); change its "
-            f"permissions, or "
-            "set `results` to another folder"
-        )
+    if not existing.is_dir():
+        reason = f"{existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"{existing} is not writable"
+    elif shutil.disk_usage(existing).free < LEAST_FREE:
+        reason = f"no space left on the disk of {existing}"
+    else:
+        return
+    raise UserError(
+        f"results = '{results}': nothing can be written there ({reason}); mend that, or set `results` to "
+        "another folder"
+    )
 
 
 def _sync(file: Path) -> None:

@@ -99,6 +99,9 @@ def _log_to(file: Path | None) -> None:
         handler = logging.FileHandler(file, mode="w", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(handler)
+    logging.raiseExceptions = (
+        False  # a log that cannot be written (full disk) must not bury the one line in tracebacks
+    )
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda record: False)
 

@@ -1,5 +1,6 @@
 """What all rules share: the checked configuration, paths, digests of code, and the lists the targets are made of."""
 
+import logging
 import os
 import sys
 
@@ -16,6 +17,7 @@ from anamnesis.errors import UserError
 from anamnesis.recovery import SCHEDULER, release_stale_locks
 from snakemake.exceptions import WorkflowError
 
+logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
 os.environ[SCHEDULER] = str(os.getpid())
 if workflow.is_main_process and release_stale_locks(Path(".snakemake")):
     logger.info(

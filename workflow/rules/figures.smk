@@ -48,6 +48,7 @@ rule plot_head_effects:
         mem_mb=1000,
         runtime=10,
     params:
+        unit=CONFIG.vectors.rank_by,
         code=script_digest("plot_head_effects"),
     script:
         "../scripts/plot_head_effects.py"

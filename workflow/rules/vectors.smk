@@ -42,7 +42,7 @@ rule sweep_heads:
         prompt_table=VECTORS / "{task}" / "prompts.parquet",
         mean=VECTORS / "{task}" / "mean_activations.safetensors",
     output:
-        effects=temp(VECTORS / "{task}" / "shard{scatteritem}.parquet"),
+        effects=VECTORS / "{task}" / "causal_effects-{scatteritem}.parquet",
         record=VECTORS / "{task}" / "causal_effects-{scatteritem}.json",
     log:
         LOGS / "sweep_heads" / "{task}-{scatteritem}.log",
@@ -70,7 +70,7 @@ rule rank_heads:
         shards=[
             path
             for task in RANK_TASKS
-            for path in gather.sweep(f"{VECTORS}/{task}/shard{{scatteritem}}.parquet")
+            for path in gather.sweep(f"{VECTORS}/{task}/causal_effects-{{scatteritem}}.parquet")
         ],
     output:
         effects=[VECTORS / task / "causal_effects.parquet" for task in RANK_TASKS],

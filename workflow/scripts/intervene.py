@@ -2,10 +2,11 @@
 E).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+from anamnesis.errors import UserError
 
 
 def main(
@@ -28,11 +29,13 @@ def main(
     from anamnesis.vectors.interventions import intervention_table
 
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    engine = PrefixEngine(language_model)
+    _check_layers(interventions["layers"], engine.geometry.n_layers)
     rows = read_parquet(task)
     count = min(interventions["examples"], int((rows.split == "test").sum()))
     with progress(2 * count, f"interventions {name}") as done:
         table = intervention_table(
-            PrefixEngine(language_model),
+            engine,
             tokenizer,
             rows,
             name,
@@ -47,6 +50,15 @@ def main(
     added = table[table.condition == "add"]
     best = added.loc[added.accuracy.idxmax()]
     return {"best_layer": int(best.layer), "best_accuracy": float(best.accuracy)}
+
+
+def _check_layers(layers: Sequence[int] | None, count: int) -> None:
+    for layer in layers or ():
+        if layer >= count:
+            raise UserError(
+                f"interventions.layers names {layer}, which the model does not have: layers are 0 to "
+                f"{count - 1}; give layers in that range, or null for every layer"
+            )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pandas as pd
 
 from anamnesis.artifacts import read_parquet, write_parquet
 from anamnesis.errors import UserError
-from anamnesis.vectors.effects import EFFECT_COLUMNS, rank_heads
+from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
 
 
 def main(

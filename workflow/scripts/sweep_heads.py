@@ -18,7 +18,7 @@ def main(
     shards: int,
     effects: str,
 ) -> dict:
-    """Write ``effects`` (parquet; see ``vectors.effects.EFFECT_COLUMNS``)."""
+    """Write ``effects`` (parquet; see ``vectors.ranking.EFFECT_COLUMNS``)."""
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.progress import progress

@@ -1,4 +1,4 @@
-"""Write the HTML report: what was run, the headline table, every figure with what it says in numbers, provenance."""
+"""Write the HTML report: what was run, the headline table, the figures in numbers, provenance."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

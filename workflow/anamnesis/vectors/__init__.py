@@ -2,7 +2,8 @@
 
 ``icl``            the in-context prompts everything here is measured on
 ``activations``    mean head outputs (eq. 1)
-``effects``        causal effect of each head (eq. 2) and the ranking of heads
+``effects``        causal effect of each head (eq. 2)
+``ranking``        heads ranked over tasks
 ``instruction``    instruction vectors: sums of head outputs through W_O
 ``interventions``  adding, removing and randomising vectors, layer by layer (appendix E)
 ``study``          all of it for a model already in memory, without the workflow

@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine, born_index
 from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 from anamnesis.prefix.rows import Births
-
-EFFECT_COLUMNS = ["prompt_id", "layer", "head", "p_clean", "p_patched", "effect", "log_effect"]
+from anamnesis.vectors.ranking import EFFECT_COLUMNS
 
 
 @torch.no_grad()
@@ -107,40 +105,3 @@ def _frame(prompt_id: str, patched: torch.Tensor, clean: torch.Tensor) -> pd.Dat
             "log_effect": (patched - clean).flatten().numpy(),
         }
     )
-
-
-def rank_heads(
-    effects: dict[str, pd.DataFrame], rank_by: str, top: int, fixed: Sequence[tuple[int, int]] | None = None
-):
-    """All heads ranked by their mean effect over tasks: rank, layer, head, effect, standard_error, n_prompts,
-    n_tasks, selected.
-
-    ``rank_by``: "probability" or "log_probability". Each task counts the same. The standard error is that of
-    the mean over tasks, from the spread of prompts within each task: sqrt(Σ s_t² / n_t) / n_tasks.
-    ``selected`` marks the ``top`` heads, or those of ``fixed`` when a list is given.
-    """
-    column = {"probability": "effect", "log_probability": "log_effect"}[rank_by]
-    stacked = pd.concat([frame.assign(task=task) for task, frame in effects.items()], ignore_index=True)
-    per_task = stacked.groupby(["layer", "head", "task"])[column].agg(["mean", "var", "count"]).reset_index()
-    per_task["sampling"] = per_task["var"].fillna(0.0) / per_task["count"]
-    grouped = per_task.groupby(["layer", "head"])
-    ranked = grouped.agg(
-        effect=("mean", "mean"),
-        sampling=("sampling", "sum"),
-        n_prompts=("count", "sum"),
-        n_tasks=("task", "nunique"),
-    ).reset_index()
-    ranked["standard_error"] = np.sqrt(ranked.pop("sampling")) / ranked["n_tasks"]
-    ranked = ranked.sort_values(["effect", "layer", "head"], ascending=[False, True, True], ignore_index=True)
-    ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
-    if top > len(ranked):
-        raise UserError(
-            f"vectors.heads is {top} but the model has {len(ranked)} heads: give at most that many"
-        )
-    chosen = (
-        set(map(tuple, fixed)) if fixed else set(zip(ranked.layer[:top], ranked["head"][:top], strict=True))
-    )
-    ranked["selected"] = [
-        (layer, head) in chosen for layer, head in zip(ranked.layer, ranked["head"], strict=True)
-    ]
-    return ranked[["rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected"]]

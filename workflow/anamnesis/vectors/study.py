@@ -15,14 +15,15 @@ from anamnesis.evaluation.records import LineEnd
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import added_to_residual
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
-from anamnesis.vectors.effects import causal_effects, rank_heads
+from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
 from anamnesis.vectors.instruction import instruction_vector, selected_heads
+from anamnesis.vectors.ranking import rank_heads
 
 
 @dataclass(frozen=True)
 class VectorStudy:
-    """What was found for one task. ``heads``: the ranking of all heads (frame, see ``effects.rank_heads``);
+    """What was found for one task. ``heads``: the ranking of all heads (frame, see ``ranking.rank_heads``);
     ``vector``:
     θ (hidden_size,); ``activations``: the means behind it."""
 

@@ -1,0 +1,266 @@
+"""What all jobs share: arguments, records, one line on the terminal; and what killed ones leave behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from snakemake.iocontainers import InputFiles, Namedlist, OutputFiles, Params, ResourceList
+
+from anamnesis import artifacts, job, recovery
+from anamnesis.artifacts import check_writable
+from anamnesis.errors import UserError
+from anamnesis.job import run_job
+from anamnesis.recovery import SCHEDULER, release_stale_locks, remove_leftovers
+
+LIBRARY = Path(job.__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _restore(monkeypatch):
+    """run_job changes the process it runs in, which is its own otherwise."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", SCHEDULER):
+        monkeypatch.setenv(name, "1")
+    root, package = logging.getLogger(), logging.getLogger("anamnesis")
+    handlers, levels = list(root.handlers), (root.level, package.level)
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        with suppress(OSError):
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    package.setLevel(levels[1])
+    logging.captureWarnings(False)
+    logging.raiseExceptions = True
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A job as Snakemake hands it to a script."""
+    (tmp_path / "task.txt").write_text("x")
+    return SimpleNamespace(
+        rule="sum_up",
+        threads=3,
+        input=InputFiles(fromdict={"task": str(tmp_path / "task.txt"), "parts": ["a", "b"]}),
+        output=OutputFiles(
+            fromdict={"table": str(tmp_path / "out/t.csv"), "record": str(tmp_path / "out/t.json")}
+        ),
+        params=Params(fromdict={"seed": 4, "names": ["a", "b"], "code": "0123456789abcdef"}),
+        resources=ResourceList(fromdict={"mem_mb": 10, "batch_tokens": 512}),
+        log=Namedlist([str(tmp_path / "logs/job.log")]),
+    )
+
+
+@pytest.fixture
+def log_file(tmp_path):
+    return tmp_path / "logs/job.log"
+
+
+def test_arguments_and_record(call, log_file, tmp_path):
+    seen = {}
+
+    def main(**arguments):
+        seen.update(arguments)
+        return {"rows": 7}
+
+    run_job(call, main)
+    assert seen == {
+        "task": str(tmp_path / "task.txt"),
+        "parts": ["a", "b"],
+        "seed": 4,
+        "names": ["a", "b"],
+        "batch_tokens": 512,  # of the resources, only those that scripts know
+        "table": str(tmp_path / "out/t.csv"),
+    }
+    record = json.loads((tmp_path / "out/t.json").read_text())
+    assert record["rows"] == 7
+    assert record["rule"] == "sum_up"
+    assert record["code"] == "0123456789abcdef"
+    assert record["params"] == {"seed": 4, "names": ["a", "b"], "batch_tokens": 512}
+    assert list(record["inputs"]) == [str(tmp_path / "task.txt")]
+    assert record["seconds"] >= 0
+    assert record["peak_memory_mib"] > 0
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def test_mistake_of_the_user_is_one_line_and_no_record(call, log_file, tmp_path, capsys):
+    def main(**arguments):
+        raise UserError("vectors.heads is 99: give at most 12")
+
+    with pytest.raises(SystemExit) as end:
+        run_job(call, main)
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "ERROR vectors.heads is 99: give at most 12\n"
+    assert "Traceback" in log_file.read_text()
+    assert not (tmp_path / "out/t.json").exists()
+
+
+def test_unexpected_error_is_one_line_that_names_the_log(call, log_file, capsys):
+    def main(**arguments):
+        raise KeyError("first\nsecond")
+
+    with pytest.raises(SystemExit) as end:
+        run_job(call, main)
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ERROR unexpected KeyError: ")
+    assert line.endswith(f"(traceback in {log_file})")
+    assert "Traceback" in log_file.read_text()
+
+
+def test_interrupt_ends_the_job_without_a_traceback(call, log_file, capsys):
+    def main(**arguments):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_job(call, main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_information_goes_to_the_log_and_warnings_to_the_terminal_too(call, log_file, capsys):
+    def main(**arguments):
+        logging.getLogger("anamnesis.data").info("12 rows")
+        logging.getLogger("anamnesis.data").warning("2 rows are dropped")
+
+    run_job(call, main)
+    assert capsys.readouterr().err == "WARNING 2 rows are dropped\n"
+    assert "12 rows" in log_file.read_text()
+    assert "2 rows are dropped" in log_file.read_text()
+
+
+def test_full_disk_under_the_log_does_not_hide_the_line(call, capsys):
+    call.log = Namedlist(["/dev/full"])  # every write fails: no space left on device
+
+    def main(**arguments):
+        raise UserError("no space left to write table.csv: free some")
+
+    with pytest.raises(SystemExit):
+        run_job(call, main)
+    assert capsys.readouterr().err == "ERROR no space left to write table.csv: free some\n"
+
+
+# ---------------------------------------------------------------- before a run
+
+
+def test_folder_that_can_be_written_to_passes(tmp_path):
+    check_writable(tmp_path)
+    check_writable(tmp_path / "to/be/made")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_cannot_be_written_to_is_named_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UserError, match=r"results = '.*/file/results': .* \(.*/file is not a folder\); mend that"
+    ):
+        check_writable(tmp_path / "file" / "results")
+    monkeypatch.setattr(artifacts, "LEAST_FREE", 1 << 60)
+    with pytest.raises(UserError, match=r"no space left on the disk of .*; mend that, or set `results`"):
+        check_writable(tmp_path / "results")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as root, everything is allowed
+    with pytest.raises(UserError, match=rf"\({tmp_path} is not writable\)"):
+        check_writable(tmp_path / "results")
+
+
+# ---------------------------------------------------------------- after a kill
+
+
+def start(code: str, folder: Path) -> subprocess.Popen:
+    """A Python process that writes ``ready`` when it has come so far."""
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=folder, env=environment)
+    end = time.monotonic() + 60
+    while not (folder / "ready").exists():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return process
+
+
+WRITER = """
+    import time
+    from pathlib import Path
+    from anamnesis.artifacts import atomic_directory, atomic_path
+    with atomic_path("out/table.parquet") as file, atomic_directory("out/adapter") as folder:
+        file.write_text("half")
+        (folder / "weights").write_text("half")
+        Path("ready").touch()
+        time.sleep(60)
+"""
+
+
+def test_next_job_removes_what_a_killed_one_had_begun(tmp_path):
+    process = start(WRITER, tmp_path)
+    process.kill()
+    process.wait()
+    out = tmp_path / "out"
+    assert len(list(out.iterdir())) == 2  # both half-written
+    (out / "table.parquet").write_text("whole")
+    (out / ".table.parquet.swp").write_text("of an editor")
+    (out / ".other.parquet.abc.part").write_text("of another job")
+    remove_leftovers([out / "table.parquet", str(out / "adapter"), tmp_path / "not/there"])
+    assert {path.name for path in out.iterdir()} == {
+        "table.parquet", ".table.parquet.swp", ".other.parquet.abc.part",
+    }  # fmt: skip
+
+
+HOLDER = """
+    import time
+    from pathlib import Path
+    from anamnesis.recovery import release_stale_locks
+    print(release_stale_locks(Path(".snakemake")))
+    Path(".snakemake/locks").mkdir()
+    Path(".snakemake/locks/0.input.lock").touch()
+    Path("ready").touch()
+    time.sleep(60)
+"""
+
+
+def test_locks_are_released_when_and_only_when_their_run_is_dead(tmp_path, monkeypatch):
+    monkeypatch.setattr(recovery, "_held", [])
+    lock = tmp_path / ".snakemake/locks/0.input.lock"
+    process = start(HOLDER, tmp_path)
+    assert not release_stale_locks(tmp_path / ".snakemake")
+    assert lock.exists()
+    recovery._held.pop().close()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert release_stale_locks(tmp_path / ".snakemake")
+    assert not lock.exists()
+    assert not release_stale_locks(tmp_path / ".snakemake")
+    for handle in recovery._held:
+        handle.close()
+
+
+SCHEDULING = """
+    import os, subprocess, sys
+    os.environ["ANAMNESIS_SCHEDULER"] = str(os.getpid())
+    job = (
+        "import time; from pathlib import Path; from anamnesis.recovery import end_with_scheduler;"
+        "end_with_scheduler(); Path('ready').write_text('x'); time.sleep(60)"
+    )
+    subprocess.run(["bash", "-c", f'"{sys.executable}" -c "{job}"; true'])
+"""
+
+
+def test_job_ends_when_its_scheduler_is_killed(tmp_path):
+    process = start(SCHEDULING, tmp_path)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) == 2  # a shell, and the job
+    time.sleep(2 * recovery.SECONDS_BETWEEN_LOOKS)
+    assert all(member.is_running() for member in family)
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(family, timeout=10)[1] == []

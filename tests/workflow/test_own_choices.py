@@ -1,0 +1,53 @@
+"""Tasks added and methods dropped by the configuration alone."""
+
+from __future__ import annotations
+
+import pandas as pd
+from runs import SUITE, TRAINED
+
+WORDS = ["apple", "bread", "cloud", "drum", "eagle", "fork", "grape", "house", "ink", "jar", "kite", "lamp"]
+
+
+def test_adding_a_task_and_dropping_a_method_by_configuration_alone(fresh):
+    """One of the user's own tasks takes the place of the held-out set; only one method is computed."""
+    rows = [f"{word},{word[0]}" for word in WORDS]
+    (fresh.folder / "first_letter.csv").write_text("\n".join(["input,target", *rows]) + "\n")
+    own = {"path": "first_letter.csv", "instruction": "Write the first letter of the word."}
+    mine = fresh.with_config(
+        {
+            "data": {"tasks": {"first_letter": own}},
+            "suite": {"held_out": ["first_letter"]},
+            "training": {"methods": ["inclora"]},
+        }
+    )
+    jobs = mine.plan()
+    assert [job for job in jobs if job.startswith("prepare_task")] == sorted(
+        f"prepare_task task={name}" for name in (*TRAINED, "first_letter")
+    )
+    assert [job for job in jobs if job.startswith("train_stage")] == [
+        f"train_stage method=inclora, order=1, seed=0, stage={number}" for number in (1, 2)
+    ]
+    assert not [job for job in jobs if "ivg" in job]
+
+    done = mine.run("results/tasks/first_letter.parquet")
+    assert done.returncode == 0, done.stdout
+    task = pd.read_parquet(mine.folder / "results/tasks/first_letter.parquet")
+    assert set(task.input) == set(WORDS)
+    assert (task.target == task.input.str[0]).all()
+    assert set(task.instruction) == {own["instruction"]}
+    assert set(task.split) == {"train", "validation", "test"}
+
+    # the file is an input: editing it makes the task again
+    assert mine.plan("results/tasks/first_letter.parquet") == []
+    (mine.folder / "first_letter.csv").write_text("\n".join(["input,target", *rows, "moon,m"]) + "\n")
+    assert mine.plan("results/tasks/first_letter.parquet") == ["prepare_task task=first_letter"]
+
+
+def test_editing_a_task_in_the_configuration_makes_that_task_again_only(whole):
+    changed = whole.with_config({"data": {"root": str(whole.folder)}})
+    assert (
+        changed.plan(SUITE / "table1.md") == []
+    )  # a folder without files of these names changes none of them
+    assert [job for job in whole.with_config({"seed": 1}).plan() if job.startswith("prepare_task")] == sorted(
+        f"prepare_task task={path.stem}" for path in (whole.folder / "results/tasks").glob("*.parquet")
+    )
