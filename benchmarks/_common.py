@@ -48,11 +48,19 @@ class Line:
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has."""
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="model snapshot (default: %(default)s)")
-    made.add_argument("--data", type=Path, help="folder with <benchmark>/<task>.parquet (default: built-in data)")
+    made.add_argument(
+        "--model", type=Path, default=DEFAULT_MODEL, help="model snapshot (default: %(default)s)"
+    )
+    made.add_argument(
+        "--data", type=Path, help="folder with <benchmark>/<task>.parquet (default: built-in data)"
+    )
     made.add_argument("--threads", type=int, default=2, help="threads of torch (default: %(default)s)")
-    made.add_argument("--rounds", type=int, default=3, help="times both sides are timed (default: %(default)s)")
-    made.add_argument("--seed", type=int, default=0, help="seed of prompts and samples (default: %(default)s)")
+    made.add_argument(
+        "--rounds", type=int, default=3, help="times both sides are timed (default: %(default)s)"
+    )
+    made.add_argument(
+        "--seed", type=int, default=0, help="seed of prompts and samples (default: %(default)s)"
+    )
     made.add_argument("--output", type=Path, help="also write the results here: a .json or .csv file")
     return made
 
@@ -101,14 +109,20 @@ def report(lines: list[Line], output: Path | None) -> int:
     for line in lines:
         bar = "" if line.bar is None else f"bar {'>=' if line.at_least else '<='} {line.bar:g}"
         verdict = {None: "", True: "reached", False: "MISSED"}[line.passed]
-        print(f"{line.what:<{width}}  {line.value:>9.3g} {line.unit:<8} {bar:<12} {verdict:<8} {line.note}".rstrip())
+        print(
+            f"{line.what:<{width}}  {line.value:>9.3g} {line.unit:<8} {bar:<12} {verdict:<8} {line.note}".rstrip()
+        )
     if output is not None:
         rows = [asdict(line) | {"passed": line.passed} for line in lines]
         if output.suffix == ".csv":
             write_text(output, pd.DataFrame(rows).to_csv(index=False))
         else:
-            machine = {"python": platform.python_version(), "torch": torch.__version__,
-                       "transformers": transformers.__version__, "threads": torch.get_num_threads()}
+            machine = {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "threads": torch.get_num_threads(),
+            }
             write_json(output, {"machine": machine, "results": rows})
         print(f"written: {output}")
     return int(any(line.passed is False for line in lines))

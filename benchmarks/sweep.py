@@ -8,12 +8,11 @@ the layers, and extrapolated linearly; its probabilities are compared with those
 from __future__ import annotations
 
 import argparse
-import statistics
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
-from _common import Line, UserError, interleaved, main, parser, report, seconds, start, task_frame
+from _common import Line, UserError, interleaved, main, parser, report, start, task_frame
 
 from anamnesis.data.prompts import Template
 from anamnesis.evaluation.scoring import Question
@@ -22,39 +21,41 @@ from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
 
-BATCH = 4
-SHOTS, MOST_SHOTS = 10, 40
+BATCH, PLAIN_REPEATS = 4, 3
+MOST_SHOTS = 40
+LONG = 250  # tokens from which on prompts are made of a task with longer examples
 SAME = 1e-5
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Prompts of at least ``tokens`` tokens and the bars held against them (None: no bar at this length)."""
-
-    tokens: int
-    long: bool
-    naive_bar: float | None
-    plain_bar: float | None
+def naive_bar(tokens: int) -> float:
+    """Times faster than one full forward per head."""
+    return 180 if tokens >= 400 else 95
 
 
-SETTINGS = (Setting(100, False, 95, 3.0), Setting(400, True, 180, None), Setting(500, True, 180, 1.8))
+def plain_bar(tokens: int) -> float | None:
+    """Plain forwards that a sweep may cost; none is set between short and long prompts."""
+    if tokens >= 500:
+        return 1.8
+    return 3.0 if tokens <= 150 else None
 
 
-def prompts_of(setting: Setting, tokenizer, options) -> tuple[list[Question], int, str]:
-    """The ``BATCH`` shortest prompts of at least the setting's length, their shots and the task.
+def prompts_of(tokens: int, tokenizer, options) -> tuple[list[Question], int, str]:
+    """The ``BATCH`` shortest prompts of at least ``tokens`` tokens, their shots and the task.
 
-    Ten demonstrations each, and one more at a time while there are not enough prompts of that length.
+    They have ``--shots`` demonstrations each, or one more at a time while there are not enough prompts of that length.
     """
-    name = (("ag_news" if options.data else "general_facts") if setting.long else "antonym")
+    name = ("ag_news" if options.data else "general_facts") if tokens >= LONG else "antonym"
     frame = task_frame(name, options, 100)
-    for shots in range(SHOTS, MOST_SHOTS + 1):
+    for shots in range(options.shots, MOST_SHOTS + 1):
         plan = PromptPlan(shots, 0, 60, include_instruction=True)
         questions = encode_questions(tokenizer, build_prompts(frame, name, plan, Template(), options.seed))
-        fitting = sorted((q for q in questions if len(q.context) >= setting.tokens), key=lambda q: len(q.context))
+        fitting = sorted((q for q in questions if len(q.context) >= tokens), key=lambda q: len(q.context))
         if len(fitting) >= BATCH:
             return fitting[:BATCH], shots, name
-    raise UserError(f"task '{name}' gives no prompts of {setting.tokens} tokens with {MOST_SHOTS} demonstrations: use "
-                    "longer examples")
+    raise UserError(
+        f"task '{name}' gives no prompts of {tokens} tokens with {MOST_SHOTS} demonstrations: ask for "
+        "fewer --tokens"
+    )
 
 
 @torch.no_grad()
@@ -82,57 +83,87 @@ def plain_forward(engine: PrefixEngine, question: Question) -> torch.Tensor:
     return engine.model(torch.tensor([list(question.context)]), use_cache=False, logits_to_keep=1).logits
 
 
-def measure(setting: Setting, engine: PrefixEngine, tokenizer, options: argparse.Namespace) -> list[Line]:
-    """The lines of one prompt length."""
-    geometry = engine.geometry
-    questions, shots, name = prompts_of(setting, tokenizer, options)
-    mean = mean_head_activations(engine, questions, 2048).mean
-    everything = [(layer, head) for layer in range(geometry.n_layers) for head in range(geometry.n_heads)]
-    sample = [everything[i] for i in np.linspace(0, len(everything) - 1, options.heads).round().astype(int)]
-    one, ids = questions[0], [str(i) for i in range(BATCH)]
+def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[dict[str, float], float]:
+    """(median seconds: naive of all heads, sweep alone, sweep per prompt of a batch, plain forward; largest gap in P).
+
+    The first three and the plain forward are of the first prompt, the batch is of all.
+    """
+    geometry, one = engine.geometry, questions[0]
+    mean = mean_head_activations(engine, questions, 1024).mean
+    heads = [(layer, head) for layer in range(geometry.n_layers) for head in range(geometry.n_heads)]
+    sample = [heads[i] for i in np.linspace(0, len(heads) - 1, options.heads).round().astype(int)]
     found = {}
 
-    def sweep(count: int, budget: int):
-        return causal_effects(engine, questions[:count], ids[:count], mean, budget, target="first_token")
+    def sweep(members: list[Question], budget: int) -> pd.DataFrame:
+        names = [str(i) for i in range(len(members))]
+        return causal_effects(engine, members, names, mean, budget, target="first_token")
 
-    def naive():
-        found["naive"] = naive_probabilities(engine, one, mean, sample)
-
-    def alone():
-        found["sweep"] = sweep(1, 1)
-
-    sides = {"naive": naive, "alone": alone, "batched": lambda: sweep(BATCH, 10**9),
-             "plain": lambda: statistics.median(seconds(lambda: plain_forward(engine, one)) for _ in range(3))}
-    sweep(1, 1), plain_forward(engine, one)  # warm up
-    times = interleaved(sides, options.rounds)
-    per_head, plain, batched = times["naive"] / len(sample), times["plain"] / 3, times["batched"] / BATCH
+    sweep([one], 1), plain_forward(engine, one)  # warm up
+    times = interleaved(
+        {
+            "naive": lambda: found.update(naive=naive_probabilities(engine, one, mean, sample)),
+            "alone": lambda: found.update(sweep=sweep([one], 1)),
+            "batch": lambda: sweep(questions, 10**9),
+            "plain": lambda: [plain_forward(engine, one) for _ in range(PLAIN_REPEATS)],
+        },
+        options.rounds,
+    )
+    times["naive"] *= len(heads) / len(sample)
+    times["batch"] /= len(questions)
+    times["plain"] /= PLAIN_REPEATS
     p = found["sweep"].set_index(["layer", "head"]).p_patched
-    gap = max(abs(p[pair] - other) for pair, other in zip(sample, found["naive"], strict=True))
-    tokens = [len(q.context) for q in questions]
-    print(f"{name}, {shots}-shot, {tokens} tokens: naive {per_head * len(everything):.1f} s a prompt (extrapolated linearly "
-          f"from {len(sample)} of {len(everything)} heads), sweep {times['alone']:.3f} s alone and {batched:.3f} s in "
-          f"batches of {BATCH}, plain forward {plain:.3f} s", flush=True)
-    label, naive_all = f"{tokens[0]} tokens:", per_head * len(everything)
-    weights = [t / tokens[0] for t in tokens]  # longer prompts of the batch count as what they are
-    share = sum(weights) / len(weights)
+    return times, max(abs(p[pair] - other) for pair, other in zip(sample, found["naive"], strict=True))
+
+
+def measure(tokens: int, engine: PrefixEngine, tokenizer, options: argparse.Namespace) -> list[Line]:
+    """The lines of one prompt length."""
+    questions, shots, name = prompts_of(tokens, tokenizer, options)
+    times, gap = contest(engine, questions, options)
+    lengths = [len(q.context) for q in questions]
+    total = engine.geometry.n_layers * engine.geometry.n_heads
+    print(
+        f"{name}, {shots}-shot, {lengths} tokens: naive {times['naive']:.1f} s a prompt (extrapolated linearly from "
+        f"{options.heads} of {total} heads), sweep {times['alone']:.3f} s alone and {times['batch']:.3f} s a prompt in a "
+        f"batch of {BATCH}, plain forward {times['plain']:.3f} s",
+        flush=True,
+    )
+    label, naive, plain = f"{lengths[0]} tokens:", naive_bar(lengths[0]), plain_bar(lengths[0])
     return [
-        Line(f"{label} sweep against one full forward per head", naive_all / times["alone"], "x", setting.naive_bar),
-        Line(f"{label} the same in batches of {BATCH}", naive_all * share / batched, "x", setting.naive_bar),
-        Line(f"{label} sweep against one plain forward", times["alone"] / plain, "x", setting.plain_bar, False),
-        Line(f"{label} the same in batches of {BATCH}", batched / (plain * share), "x", setting.plain_bar, False),
-        Line(f"{label} largest difference in P", gap, "", SAME, False, f"{len(sample)} heads"),
+        Line(f"{label} one full forward per head / sweep", times["naive"] / times["alone"], "x", naive),
+        Line(f"{label} the same, sweep in a batch of {BATCH}", times["naive"] / times["batch"], "x", naive),
+        Line(f"{label} sweep / one plain forward", times["alone"] / times["plain"], "x", plain, False),
+        Line(
+            f"{label} the same, sweep in a batch of {BATCH}",
+            times["batch"] / times["plain"],
+            "x",
+            plain,
+            False,
+        ),
+        Line(f"{label} largest difference in P", gap, "", SAME, False, f"{options.heads} heads"),
     ]
 
 
 def run() -> int:
     options = parser(__doc__.splitlines()[0])
-    options.add_argument("--heads", type=int, default=15, help="heads timed on the slow side (default: %(default)s)")
+    options.add_argument(
+        "--tokens",
+        type=int,
+        nargs="+",
+        default=[100, 500],
+        help="shortest prompts to use, in tokens (default: %(default)s)",
+    )
+    options.add_argument(
+        "--shots", type=int, default=10, help="demonstrations, at least (default: %(default)s)"
+    )
+    options.add_argument(
+        "--heads", type=int, default=15, help="heads timed on the slow side (default: %(default)s)"
+    )
     options = options.parse_args()
     if options.heads < 1:
         raise UserError(f"--heads is {options.heads}: give 1 or more")
     model, tokenizer = start(options)
     engine = PrefixEngine(model)
-    lines = [line for setting in SETTINGS for line in measure(setting, engine, tokenizer, options)]
+    lines = [line for tokens in options.tokens for line in measure(tokens, engine, tokenizer, options)]
     return report(lines, options.output)
 
 

@@ -1,0 +1,206 @@
+"""Rank classification against lm-evaluation-harness 0.4.13, items per second on the same items and the same strings.
+
+Three kinds of prompts: without demonstrations (HellaSwag), ten fixed demonstrations (ARC-Challenge), ten drawn anew for
+every item (ARC-Challenge). Both sides start from the same (context, continuation) strings and end with a choice; both
+use the same model object. The harness is driven through ``HFLM.loglikelihood`` with the batch size that is fastest for
+it in a trial. With built-in data other questions stand in, which are shorter: the bars are meant for ``--data``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from _common import Line, UserError, main, parser, report, seconds, start, task_frame
+
+from anamnesis.data.prompts import answer_text, draw_demonstrations, encode_pairs, generator
+from anamnesis.evaluation.scoring import Question, score_questions
+from anamnesis.prefix.engine import PrefixEngine
+
+HARNESS = "0.4.13"
+AGREEMENT = 0.995
+TRIAL = 3  # items on which each batch size of the harness is tried
+AHEAD = (
+    8  # with fixed demonstrations ours gets this many times the items, so that their one-off cost is spread
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt and its possible answers, as text."""
+
+    context: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One kind of prompts. ``items`` are taken by both sides; ``more`` are further ones for the fast side's clock."""
+
+    name: str
+    items: list[Item]
+    more: list[Item]
+    bar: float
+
+
+def multiple_choice(name: str, options, count: int, shots: int, fixed: bool) -> list[Item]:
+    """``count`` test items in the question-then-answer form, after ``shots`` demonstrations."""
+    frame = task_frame(name, options, count)
+    test, train = frame[frame.split == "test"], frame[frame.split == "train"]
+    pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
+    asked = "{}" if shots == 0 else "Question: {}\nAnswer:"
+    items = []
+    for number, row in enumerate(test.itertuples()):
+        rng = generator(options.seed, name, "fixed" if fixed else number)
+        avoid = "" if fixed else row.knowledge_prompt
+        shown = [
+            asked.format(x) + answer_text(y) for x, y in draw_demonstrations(rng, pool, shots, avoid, name)
+        ]
+        items.append(
+            Item("\n\n".join([*shown, asked.format(row.knowledge_prompt)]), tuple(row.knowledge_choices))
+        )
+    return items
+
+
+def contests(options: argparse.Namespace) -> list[Contest]:
+    """The three kinds of prompts, each with as many items as all rounds need."""
+    story, questions = ("hellaswag", "arc_challenge") if options.data else ("general_facts", "capital_choice")
+    n, m = options.items * options.rounds, options.shot_items * options.rounds
+    fixed = multiple_choice(questions, options, m * AHEAD, 10, True)
+    return [
+        Contest(f"{story}, 0-shot", multiple_choice(story, options, n, 0, True), [], 1.8),
+        Contest(f"{questions}, 10-shot, fixed demonstrations", fixed[:m], fixed[m:], 12),
+        Contest(
+            f"{questions}, 10-shot, drawn per item",
+            multiple_choice(questions, options, m, 10, False),
+            [],
+            2.5,
+        ),
+    ]
+
+
+def ours(engine: PrefixEngine, tokenizer, items: Sequence[Item], budget: int) -> list[tuple[float, ...]]:
+    """Log-probability of every choice of every item with the prefix engine, from text."""
+    flat = [(item.context, answer_text(choice)) for item in items for choice in item.choices]
+    pairs = iter(encode_pairs(tokenizer, [c for c, _ in flat], [a for _, a in flat]))
+    questions = []
+    for item in items:
+        encoded = list(islice(pairs, len(item.choices)))
+        questions.append(Question(encoded[0][0], [answer for _, answer in encoded]))
+    return [score.log_probability for score in score_questions(engine, questions, budget)]
+
+
+def harness(model, tokenizer) -> Callable[[Sequence[Item], int | str], list[tuple[float, ...]]]:
+    """The same with lm-evaluation-harness, as a function of (items, batch size)."""
+    try:
+        version = importlib.metadata.version("lm_eval")
+        from lm_eval.api.instance import Instance
+        from lm_eval.models.huggingface import HFLM
+    except ImportError as error:
+        raise UserError(
+            f"lm-evaluation-harness is not installed ({error}): pip install 'lm_eval[hf]=={HARNESS}'"
+        ) from error
+    if version != HARNESS:
+        raise UserError(
+            f"lm-evaluation-harness is {version}: the bars were set for {HARNESS}, install that version"
+        )
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, device="cpu")
+
+    def score(items: Sequence[Item], batch_size: int | str) -> list[tuple[float, ...]]:
+        wrapped.batch_size_per_gpu = batch_size
+        requests = [
+            Instance("loglikelihood", {}, (item.context, answer_text(choice)), i)
+            for item in items
+            for i, choice in enumerate(item.choices)
+        ]
+        answers = iter(wrapped.loglikelihood(requests, disable_tqdm=True))
+        return [tuple(p for p, _ in islice(answers, len(item.choices))) for item in items]
+
+    return score
+
+
+def fastest_batch(score, items: Sequence[Item], sizes: Sequence[int | str]) -> int | str:
+    """The batch size with which the harness is fastest on ``items``."""
+    score(items[:1], 1)  # warm up
+    return min(sizes, key=lambda size: min(seconds(lambda: score(items, size)) for _ in range(2)))
+
+
+def compare(
+    contest: Contest, engine: PrefixEngine, tokenizer, score, options
+) -> tuple[list[Line], list[bool]]:
+    """Time both sides on the same items, a part of them in every round; the lines, and where both chose the same."""
+    size = fastest_batch(score, contest.items[:TRIAL], options.batch_sizes)
+    step, extra = len(contest.items) // options.rounds, len(contest.more) // options.rounds
+    rates, same, gap = {"ours": [], "theirs": []}, [], 0.0
+    for number in range(options.rounds):
+        part = contest.items[number * step : (number + 1) * step]
+        more = contest.more[number * extra : (number + 1) * extra]
+        found = {}
+        sides = [
+            (
+                "ours",
+                len(part) + len(more),
+                lambda p=[*part, *more], f=found: f.update(ours=ours(engine, tokenizer, p, options.budget)),
+            ),
+            ("theirs", len(part), lambda p=part, f=found: f.update(theirs=score(p, size))),
+        ]
+        for side, count, work in sides[:: 1 if number % 2 == 0 else -1]:
+            rates[side].append(count / seconds(work))
+        for a, b in zip(found["ours"], found["theirs"], strict=False):
+            same.append(a.index(max(a)) == b.index(max(b)))
+            gap = max(gap, *(abs(x - y) for x, y in zip(a, b, strict=True)))
+    mine, other = statistics.median(rates["ours"]), statistics.median(rates["theirs"])
+    print(
+        f"{contest.name}: ours {mine:.2f} items/s, lm-evaluation-harness {other:.2f} items/s with batch size {size} (best "
+        f"of {', '.join(map(str, options.batch_sizes))}); {len(same)} items scored by both, largest difference of a "
+        f"log-probability {gap:.1e}",
+        flush=True,
+    )
+    return [Line(f"{contest.name}: items per second", mine / other, "x", contest.bar)], same
+
+
+def batch_size(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def run() -> int:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument(
+        "--items", type=int, default=50, help="items a round without demonstrations (default: %(default)s)"
+    )
+    options.add_argument(
+        "--shot-items",
+        type=int,
+        default=8,
+        help="items a round with ten demonstrations (default: %(default)s)",
+    )
+    options.add_argument(
+        "--budget", type=int, default=1024, help="tokens of one forward pass of ours (default: %(default)s)"
+    )
+    options.add_argument(
+        "--batch-sizes",
+        type=batch_size,
+        nargs="+",
+        default=[1, 4, 8],
+        help="batch sizes the harness may choose from: numbers, auto (default: %(default)s)",
+    )
+    options = options.parse_args()
+    model, tokenizer = start(options)
+    engine, score = PrefixEngine(model), harness(model, tokenizer)
+    lines, same = [], []
+    for contest in contests(options):
+        found, agreed = compare(contest, engine, tokenizer, score, options)
+        lines, same = lines + found, same + agreed
+    share = sum(same) / len(same)
+    lines.append(Line("same choice", share, "", AGREEMENT, True, f"{sum(same)} of {len(same)} items"))
+    return report(lines, options.output)
+
+
+if __name__ == "__main__":
+    main(run)
