@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -176,8 +176,3 @@ def _options(choices) -> tuple[str, ...]:
         if choices is not None and hasattr(choices, "__len__") and not isinstance(choices, str)
         else ()
     )
-
-
-def answer_lengths(tasks: Mapping[str, Mapping], default: int) -> dict[str, int]:
-    """Longest generated answer of each user task in tokens, where it differs from the default."""
-    return {name: task.get("max_new_tokens") or default for name, task in tasks.items()}

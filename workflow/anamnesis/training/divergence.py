@@ -18,17 +18,10 @@ class _Divergence(torch.autograd.Function):
         total = student.new_zeros((), dtype=torch.float64)
         for start in range(0, len(student), CHUNK):
             rows = slice(start, start + CHUNK)
-            log_p = (student[rows].float() / temperature).log_softmax(-1)
-            log_q = (teacher[rows].float() / temperature).log_softmax(-1)
+            value, slope = _chunk(
+                student[rows].float() / temperature, teacher[rows].float() / temperature, student_first
+            )
             scale = weight[rows, None]
-            if student_first:
-                p, gap = log_p.exp(), log_p - log_q
-                value = (p * gap).sum(-1, keepdim=True)
-                slope = p.mul_(gap.sub_(value))
-            else:
-                q = log_q.exp()
-                value = (q * (log_q - log_p)).sum(-1, keepdim=True)
-                slope = log_p.exp().sub_(q)
             total += (scale * value).double().sum()
             gradient[rows] = slope.mul_(scale / temperature)
         ctx.save_for_backward(gradient)
@@ -37,7 +30,25 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream, None, None, None, None
+        return gradient.mul_(upstream), None, None, None, None
+
+
+def _chunk(s: torch.Tensor, t: torch.Tensor, student_first: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """KL of each row (n, 1) and its slope in the student's logits (n, vocabulary); ``s`` is used up.
+
+    With p, q the softmax of s, t: the student's exponentials are taken once; log p - log q needs none.
+    """
+    top = s.amax(-1, keepdim=True)
+    p = (s - top).exp_()
+    mass = p.sum(-1, keepdim=True)
+    p.div_(mass)
+    log_mass_t = t.logsumexp(-1, keepdim=True)
+    gap = s.sub_(t).sub_(top + mass.log() - log_mass_t)  # log p - log q
+    if student_first:
+        value = torch.linalg.vecdot(p, gap).unsqueeze(-1)
+        return value, p.mul_(gap.sub_(value))
+    q = (t - log_mass_t).exp_()
+    return -torch.linalg.vecdot(q, gap).unsqueeze(-1), p.sub_(q)
 
 
 def divergence(

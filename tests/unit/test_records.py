@@ -1,0 +1,99 @@
+"""Evaluation records: what is asked, how it is scored, and that every number can be traced to its prompt."""
+
+import hashlib
+
+import pandas as pd
+import pytest
+import torch
+
+import tiny_models
+from anamnesis.data.builtin import builtin_task
+from anamnesis.data.prompts import Template
+from anamnesis.errors import UserError
+from anamnesis.evaluation.records import COLUMNS, Evaluator, LineEnd, build_items
+from anamnesis.prefix.engine import PrefixEngine
+
+SIZES = {"train": 8, "validation": 2, "test": 6}
+
+
+def evaluator(shots: int = 2, forms=("instruction", "knowledge")) -> Evaluator:
+    engine = PrefixEngine(tiny_models.shared("llama"))
+    return Evaluator(engine, tiny_models.tokenizer(), Template(), shots, forms, 512, seed=0)
+
+
+@pytest.fixture(scope="module")
+def choice_records() -> pd.DataFrame:
+    return evaluator().evaluate(builtin_task("capital_choice", 0, SIZES), "capital_choice", "held_out", 4)
+
+
+def test_every_test_example_is_answered_in_every_form_and_number_of_shots(choice_records):
+    assert list(choice_records.columns) == COLUMNS
+    counts = choice_records.groupby(["form", "shots"]).example_id.nunique()
+    assert counts.to_dict() == {(f, s): 6 for f in ("instruction", "knowledge") for s in (0, 2)}
+
+
+def test_the_prediction_is_the_likeliest_option_of_a_plain_forward(choice_records):
+    """Each option scored by a forward pass of its own, for both forms, few-shot."""
+    task = builtin_task("capital_choice", 0, SIZES)
+    tokenizer, model = tiny_models.tokenizer(), tiny_models.shared("llama")
+    for form in ("instruction", "knowledge"):
+        rows = choice_records[(choice_records.form == form) & (choice_records.shots == 2)]
+        for item, row in zip(
+            build_items(task, "capital_choice", form, 2, Template(), 0), rows.itertuples(), strict=True
+        ):
+            scores = []
+            for choice in item.choices:
+                context, whole = (tokenizer(t).input_ids for t in (item.prompt, f"{item.prompt} {choice}"))
+                with torch.no_grad():
+                    logits = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+                scores.append(sum(float(logits[i - 1, whole[i]]) for i in range(len(context), len(whole))))
+            assert row.choice_logprobs == pytest.approx(scores, abs=1e-4)
+            assert row.prediction == item.choices[scores.index(max(scores))]
+            assert row.score == float(row.prediction == row.target)
+            assert row.prompt_sha256 == hashlib.sha256(item.prompt.encode()).hexdigest()
+
+
+def test_generation_is_scored_by_exact_match_of_the_first_line():
+    task = builtin_task("antonym", 0, SIZES)
+    first = evaluator(forms=("instruction",)).evaluate(task, "antonym", "held_out", 5)
+    assert set(first.metric) == {"exact_match"}
+    assert (first.score == 0).all()  # a random model
+    zero = first[first.shots == 0].set_index("example_id")
+    told = task.copy()
+    told["target"] = told.example_id.map(lambda i: zero.prediction.get(i, "x") or "x")
+    told.loc[told.split != "test", "target"] = task.target
+    again = evaluator(forms=("instruction",)).evaluate(told, "antonym", "held_out", 5)
+    assert (again[again.shots == 0].score == (zero.prediction != "").to_numpy()).all()
+
+
+def test_few_shot_prompts_show_the_same_training_examples_to_every_question():
+    task = builtin_task("antonym", 0, SIZES)
+    items = build_items(task, "antonym", "instruction", 3, Template(), 0)
+    heads = {item.prompt.rsplit("Input:", 1)[0] for item in items}
+    assert len(heads) == 1
+    shown = heads.pop()
+    assert shown.count("Output:") == 3
+    assert all(f"Input: {x}\n" not in shown for x in task[task.split == "test"].input)
+
+
+def test_the_knowledge_form_has_no_instruction_and_is_absent_where_a_task_has_none():
+    choice = builtin_task("capital_choice", 0, SIZES)
+    items = build_items(choice, "capital_choice", "knowledge", 2, Template(), 0)
+    assert all(choice.instruction.iloc[0] not in item.prompt for item in items)
+    assert all(item.target in item.choices for item in items)
+    assert build_items(builtin_task("antonym", 0, SIZES), "antonym", "knowledge", 0, Template(), 0) == []
+
+
+def test_more_shots_than_training_examples_are_refused():
+    with pytest.raises(UserError, match=r"shots is 9"):
+        build_items(builtin_task("antonym", 0, SIZES), "antonym", "instruction", 9, Template(), 0)
+
+
+def test_generation_stops_at_a_line_break_or_the_end_token():
+    tokenizer = tiny_models.tokenizer()
+    stop = LineEnd(tokenizer)
+    line = tokenizer(" cold\nInput").input_ids
+    cut = next(i for i in range(1, len(line) + 1) if stop(line[:i]))
+    assert stop.text(line[:cut]) == "cold"
+    assert stop([tokenizer.eos_token_id])
+    assert stop.text([*tokenizer(" cold").input_ids, tokenizer.eos_token_id]) == "cold"
