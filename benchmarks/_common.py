@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import statistics
 import sys
@@ -95,7 +94,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side. Sides take turns, every other round in reverse, so that a busy spell hits all alike."""
+    """Median seconds of each side. Sides take turns, in reverse every other round: busy spells hit all."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
@@ -109,9 +108,8 @@ def report(lines: list[Line], output: Path | None) -> int:
     for line in lines:
         bar = "" if line.bar is None else f"bar {'>=' if line.at_least else '<='} {line.bar:g}"
         verdict = {None: "", True: "reached", False: "MISSED"}[line.passed]
-        print(
-            f"{line.what:<{width}}  {line.value:>9.3g} {line.unit:<8} {bar:<12} {verdict:<8} {line.note}".rstrip()
-        )
+        cells = f"{line.what:<{width}}  {line.value:>9.3g} {line.unit:<8} {bar:<12} {verdict:<8} {line.note}"
+        print(cells.rstrip())
     if output is not None:
         rows = [asdict(line) | {"passed": line.passed} for line in lines]
         if output.suffix == ".csv":

@@ -1,9 +1,10 @@
-"""Rank classification against lm-evaluation-harness 0.4.13, items per second on the same items and the same strings.
+"""Rank classification against lm-evaluation-harness 0.4.13, in items per second on the same strings.
 
-Three kinds of prompts: without demonstrations (HellaSwag), ten fixed demonstrations (ARC-Challenge), ten drawn anew for
-every item (ARC-Challenge). Both sides start from the same (context, continuation) strings and end with a choice; both
-use the same model object. The harness is driven through ``HFLM.loglikelihood`` with the batch size that is fastest for
-it in a trial. With built-in data other questions stand in, which are shorter: the bars are meant for ``--data``.
+Three kinds of prompts: without demonstrations (HellaSwag), ten fixed demonstrations (ARC-Challenge), ten
+drawn for every item (ARC-Challenge). Both sides start from the same (context, continuation) strings, end with
+a choice and use the same model object.
+The harness is driven through ``HFLM.loglikelihood`` with the batch size that is fastest for it in a trial.
+With built-in data other, shorter questions stand in: the bars are meant for --data.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Contest:
-    """One kind of prompts. ``items`` are taken by both sides; ``more`` are further ones for the fast side's clock."""
+    """One kind of prompts. Both sides take ``items``; ``more`` are further ones only ours is timed on."""
 
     name: str
     items: list[Item]
@@ -134,7 +135,7 @@ def fastest_batch(score, items: Sequence[Item], sizes: Sequence[int | str]) -> i
 def compare(
     contest: Contest, engine: PrefixEngine, tokenizer, score, options
 ) -> tuple[list[Line], list[bool]]:
-    """Time both sides on the same items, a part of them in every round; the lines, and where both chose the same."""
+    """Time both sides, on a part of the items in every round; the lines, and where both chose the same."""
     size = fastest_batch(score, contest.items[:TRIAL], options.batch_sizes)
     step, extra = len(contest.items) // options.rounds, len(contest.more) // options.rounds
     rates, same, gap = {"ours": [], "theirs": []}, [], 0.0
@@ -156,9 +157,12 @@ def compare(
             same.append(a.index(max(a)) == b.index(max(b)))
             gap = max(gap, *(abs(x - y) for x, y in zip(a, b, strict=True)))
     mine, other = statistics.median(rates["ours"]), statistics.median(rates["theirs"])
+    tried = ", ".join(map(str, options.batch_sizes))
+    tried = ", ".join(map(str, options.batch_sizes))
+    spread = f" (on {AHEAD} times the items)" if contest.more else ""
     print(
-        f"{contest.name}: ours {mine:.2f} items/s, lm-evaluation-harness {other:.2f} items/s with batch size {size} (best "
-        f"of {', '.join(map(str, options.batch_sizes))}); {len(same)} items scored by both, largest difference of a "
+        f"{contest.name}: ours {mine:.2f} items/s{spread}, lm-evaluation-harness {other:.2f} items/s with "
+        f"batch size {size} (best of {tried}); {len(same)} items scored by both, largest difference of a "
         f"log-probability {gap:.1e}",
         flush=True,
     )

@@ -1,8 +1,8 @@
 """Causal-effect sweep over all heads: against one full forward per head, and against one plain forward.
 
-The slow side has the form of public tools: one prompt at a time, one forward pass per head with a hook that replaces
-the head's output at the last token, logits at all positions. It is timed on a sample of the heads, spread evenly over
-the layers, and extrapolated linearly; its probabilities are compared with those of the sweep.
+The slow side has the form of public tools: one prompt at a time, one forward pass per head with a hook that
+replaces the head's output at the last token, logits at all positions. It is timed on a sample of the heads,
+spread evenly over the layers, and extrapolated linearly; its probabilities are compared with the sweep's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def plain_bar(tokens: int) -> float | None:
 def prompts_of(tokens: int, tokenizer, options) -> tuple[list[Question], int, str]:
     """The ``BATCH`` shortest prompts of at least ``tokens`` tokens, their shots and the task.
 
-    They have ``--shots`` demonstrations each, or one more at a time while there are not enough prompts of that length.
+    They have ``--shots`` demonstrations each, or one more at a time while too few prompts are that long.
     """
     name = ("ag_news" if options.data else "general_facts") if tokens >= LONG else "antonym"
     frame = task_frame(name, options, 100)
@@ -84,9 +84,10 @@ def plain_forward(engine: PrefixEngine, question: Question) -> torch.Tensor:
 
 
 def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[dict[str, float], float]:
-    """(median seconds: naive of all heads, sweep alone, sweep per prompt of a batch, plain forward; largest gap in P).
+    """(median seconds of naive, alone, batch and plain; largest gap in P over the sampled heads).
 
-    The first three and the plain forward are of the first prompt, the batch is of all.
+    naive is for all heads, extrapolated; batch is for one prompt of a batch of them all; the others are for
+    the first prompt, which is the shortest.
     """
     geometry, one = engine.geometry, questions[0]
     mean = mean_head_activations(engine, questions, 1024).mean
@@ -122,9 +123,9 @@ def measure(tokens: int, engine: PrefixEngine, tokenizer, options: argparse.Name
     lengths = [len(q.context) for q in questions]
     total = engine.geometry.n_layers * engine.geometry.n_heads
     print(
-        f"{name}, {shots}-shot, {lengths} tokens: naive {times['naive']:.1f} s a prompt (extrapolated linearly from "
-        f"{options.heads} of {total} heads), sweep {times['alone']:.3f} s alone and {times['batch']:.3f} s a prompt in a "
-        f"batch of {BATCH}, plain forward {times['plain']:.3f} s",
+        f"{name}, {shots}-shot, {lengths} tokens: naive {times['naive']:.1f} s a prompt (extrapolated linearly "
+        f"from {options.heads} of {total} heads), sweep {times['alone']:.3f} s alone, "
+        f"{times['batch']:.3f} s a prompt in a batch of {BATCH}, plain forward {times['plain']:.3f} s",
         flush=True,
     )
     label, naive, plain = f"{lengths[0]} tokens:", naive_bar(lengths[0]), plain_bar(lengths[0])

@@ -22,7 +22,7 @@ from anamnesis import artifacts, job, recovery
 from anamnesis.artifacts import check_writable
 from anamnesis.errors import UserError
 from anamnesis.job import run_job
-from anamnesis.recovery import SCHEDULER, release_stale_locks, remove_leftovers
+from anamnesis.recovery import SCHEDULER, lives, release_stale_locks, remove_leftovers
 
 LIBRARY = Path(job.__file__).parents[1]
 
@@ -245,8 +245,9 @@ def test_locks_are_released_when_and_only_when_their_run_is_dead(tmp_path, monke
 
 
 SCHEDULING = """
-    import os, subprocess, sys
-    os.environ["ANAMNESIS_SCHEDULER"] = str(os.getpid())
+    import subprocess, sys
+    from anamnesis.recovery import announce_scheduler
+    announce_scheduler()
     job = (
         "import time; from pathlib import Path; from anamnesis.recovery import end_with_scheduler;"
         "end_with_scheduler(); Path('ready').write_text('x'); time.sleep(60)"
@@ -260,7 +261,26 @@ def test_job_ends_when_its_scheduler_is_killed(tmp_path):
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) == 2  # a shell, and the job
     time.sleep(2 * recovery.SECONDS_BETWEEN_LOOKS)
-    assert all(member.is_running() for member in family)
+    assert all(map(lives, family))
     process.kill()
     process.wait()
-    assert psutil.wait_procs(family, timeout=10)[1] == []
+    end = time.monotonic() + 10
+    while any(map(lives, family)):
+        assert time.monotonic() < end, "the job goes on alone"
+        time.sleep(0.05)
+
+
+def test_job_whose_scheduler_is_already_dead_ends_at_once(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    space = recovery._process_space()
+    code = "from anamnesis.recovery import end_with_scheduler; end_with_scheduler(); print('goes on')"
+    for scheduler, output in (
+        (f"{dead.pid} {space}", ""),
+        (f"{dead.pid} elsewhere", "goes on\n"),
+        ("", "goes on\n"),
+    ):
+        environment = {**os.environ, "PYTHONPATH": str(LIBRARY), SCHEDULER: scheduler}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.stdout == output
+        assert (done.returncode == 0) == bool(output)

@@ -156,6 +156,13 @@ def test_csv_reads_back_as_written(measures):
     assert again["n"].tolist() == table["n"].tolist()
 
 
+def test_a_table_read_from_its_csv_prints_the_same_rows(measures):
+    """Empty fields come back as missing values; no row may be lost by it."""
+    table = table1(measures)
+    read = pd.read_csv(io.StringIO(to_csv(table)))
+    assert to_markdown(read) == to_markdown(table)
+
+
 def test_every_cell_says_n(measures):
     header, rows = table_cells(table1(measures, resamples=100))
     assert header == ["Method", "HP", "IP", "OP", "Forgetting", "BWT"]

@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from anamnesis.recovery import lives
+
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = ("Snakefile", "config.yaml", "envs", "profiles", "workflow")
 TRAINED = ("news_topic", "choose_last_of_5_spanish")
@@ -71,7 +73,7 @@ class Experiment:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
             **options,
         )
 
@@ -135,13 +137,23 @@ def copy_repository(folder: Path, source: Path = ROOT) -> Path:
     return folder
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 300) -> None:
     """Look every few milliseconds; an error when the process ends first or the time is over."""
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.005)
+
+
+def all_end(processes: list[psutil.Process], seconds: float = 10) -> bool:
+    """Whether the processes end within the time."""
+    end = time.monotonic() + seconds
+    while any(map(lives, processes)):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def kill_all(process: subprocess.Popen) -> None:

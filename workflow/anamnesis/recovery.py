@@ -16,7 +16,7 @@ from typing import IO
 
 import psutil
 
-# environment variable: process id of the Snakemake process a job belongs to
+# environment variable: number of the Snakemake process a job belongs to, and where that number is valid
 SCHEDULER = "ANAMNESIS_SCHEDULER"
 SECONDS_BETWEEN_LOOKS = 0.5
 _held: list[IO] = []  # open as long as this process lives
@@ -30,21 +30,25 @@ def release_stale_locks(folder: Path) -> bool:
     the operating system, which ends with the process however that ends: who gets it alone knows that no other
     run is alive. Where the file system has no such locks, nothing is removed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = (folder / "alive").open("a")
-    _held.append(handle)
-    stale = []
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        stale = list((folder / "locks").glob("*.lock"))
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "alive").open("a")
+        stale = _locks_of_the_dead(handle, folder / "locks")
         for file in stale:
             file.unlink(missing_ok=True)
-    except BlockingIOError:  # another run is alive: its locks count
-        pass
+        fcntl.flock(handle, fcntl.LOCK_SH)
     except OSError:
         return False
-    fcntl.flock(handle, fcntl.LOCK_SH)
+    _held.append(handle)
     return bool(stale)
+
+
+def _locks_of_the_dead(handle: IO, folder: Path) -> list[Path]:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # another run is alive: its locks count
+        return []
+    return list(folder.glob("*.lock"))
 
 
 def remove_leftovers(outputs: Iterable[str | Path]) -> None:
@@ -60,25 +64,43 @@ def remove_leftovers(outputs: Iterable[str | Path]) -> None:
                     left.unlink(missing_ok=True)
 
 
+def announce_scheduler() -> None:
+    """Tell the jobs started from now on that this process is their Snakemake."""
+    os.environ[SCHEDULER] = f"{os.getpid()} {_process_space()}"
+
+
 def end_with_scheduler() -> None:
     """Let this process end as soon as the Snakemake process that started it has.
 
     Otherwise a job would go on alone after ``kill -9`` of Snakemake, and write to the same files as the job
-    that the next run starts in its place.
+    that the next run starts in its place. Does nothing for a script started by hand, or in a container that
+    numbers processes anew.
     """
-    number = os.environ.get(SCHEDULER, "")
+    number, _, space = os.environ.get(SCHEDULER, "").partition(" ")
+    if not number or space != _process_space():
+        return
     scheduler = next((p for p in psutil.Process().parents() if str(p.pid) == number), None)
-    if scheduler is not None:  # None: started by hand, or in a container with process numbers of its own
-        threading.Thread(target=_wait_and_end, args=(scheduler,), daemon=True).start()
+    if scheduler is None:  # it was killed while this process started
+        os._exit(1)
+    threading.Thread(target=_wait_and_end, args=(scheduler,), daemon=True).start()
+
+
+def _process_space() -> str:
+    """What tells apart containers with process numbers of their own (Linux)."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _wait_and_end(scheduler: psutil.Process) -> None:
-    while _lives(scheduler):
+    while lives(scheduler):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     os._exit(1)
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Whether a process still does something: one that only waits for its parent to take note does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -14,11 +14,11 @@ from anamnesis.config.checks import find_task_files
 from anamnesis.config.load import config_section, load_config
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
-from anamnesis.recovery import SCHEDULER, release_stale_locks
+from anamnesis.recovery import announce_scheduler, release_stale_locks
 from snakemake.exceptions import WorkflowError
 
 logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
-os.environ[SCHEDULER] = str(os.getpid())
+announce_scheduler()
 if workflow.is_main_process and release_stale_locks(Path(".snakemake")):
     logger.info(
         "An earlier run here was killed: its locks are removed, and what it had not finished is made again."

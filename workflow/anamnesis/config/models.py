@@ -356,7 +356,7 @@ class Evaluation(Section):
         2048, ge=1, description="Tokens per forward pass (>= 1); scores do not depend on it, memory does."
     )
     max_new_tokens: Integer = Field(
-        12, ge=1, description="Longest generated answer, in tokens (>= 1). Paper: 50."
+        8, ge=1, description="Longest generated answer, in tokens (>= 1). Paper: 50."
     )
 
 

@@ -262,7 +262,7 @@ def _difference_cell(row: pd.Series) -> str:
 def table_cells(table: pd.DataFrame, plus_minus: str = "±") -> tuple[list[str], list[list[str]]]:
     """Table 1 as printed: (header, rows of strings), one row per method, then one per paired difference."""
     rows = []
-    for (kind, method, twin), group in table.groupby(["kind", "method", "twin"], sort=False):
+    for (kind, method, twin), group in table.groupby(["kind", "method", "twin"], sort=False, dropna=False):
         cell: Callable[[pd.Series], str] = (
             _difference_cell if kind == "difference" else lambda row: _level_cell(row, plus_minus)
         )
