@@ -28,7 +28,7 @@ help: ## show the targets
 
 run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print the headline row
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
-	@$(BIN)/python -m anamnesis.report.headline $(CONFIG)
+	@$(BIN)/python -m anamnesis.report.headline config.yaml $(CONFIG)
 
 figures: $(STAMP) ## bring the figures up to date, and what they need
 	$(SNAKEMAKE) figures $(ARGS) --configfile $(CONFIG)

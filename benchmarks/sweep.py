@@ -83,8 +83,9 @@ def plain_forward(engine: PrefixEngine, question: Question) -> torch.Tensor:
     return engine.model(torch.tensor([list(question.context)]), use_cache=False, logits_to_keep=1).logits
 
 
-def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[dict[str, float], float]:
-    """(median seconds of naive, alone, batch and plain; largest gap in P over the sampled heads).
+def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[dict[str, float], float, str]:
+    """(median seconds of naive, alone, batch and plain; largest gap in P; how large P and
+    the effects are, for the gap to be judged by).
 
     naive is for all heads, extrapolated; batch is for one prompt of a batch of them all; the others are for
     the first prompt, which is the shortest.
@@ -112,14 +113,20 @@ def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[d
     times["naive"] *= len(heads) / len(sample)
     times["batch"] /= len(questions)
     times["plain"] /= PLAIN_REPEATS
-    p = found["sweep"].set_index(["layer", "head"]).p_patched
-    return times, max(abs(p[pair] - other) for pair, other in zip(sample, found["naive"], strict=True))
+    swept = found["sweep"].set_index(["layer", "head"])
+    gap = max(abs(swept.p_patched[pair] - p) for pair, p in zip(sample, found["naive"], strict=True))
+    largest = swept.effect[sample].abs().max()
+    return (
+        times,
+        gap,
+        f"{len(sample)} heads, clean P {swept.p_clean.iloc[0]:.2g}, effects up to {largest:.1g}",
+    )
 
 
 def measure(tokens: int, engine: PrefixEngine, tokenizer, options: argparse.Namespace) -> list[Line]:
     """The lines of one prompt length."""
     questions, shots, name = prompts_of(tokens, tokenizer, options)
-    times, gap = contest(engine, questions, options)
+    times, gap, sizes = contest(engine, questions, options)
     lengths = [len(q.context) for q in questions]
     total = engine.geometry.n_layers * engine.geometry.n_heads
     print(
@@ -140,7 +147,7 @@ def measure(tokens: int, engine: PrefixEngine, tokenizer, options: argparse.Name
             plain,
             False,
         ),
-        Line(f"{label} largest difference in P", gap, "", SAME, False, f"{options.heads} heads"),
+        Line(f"{label} largest difference in P", gap, "", SAME, False, sizes),
     ]
 
 

@@ -1,7 +1,7 @@
 """One guided training step against the same plain LoRA step: same batch, same adapter, same answer tokens.
 
-The plain step is this project's own (shared code, only the needed logits), not a slower one; a step with the logits of all
-positions, as a stock trainer computes them, is timed beside it for orientation.
+The plain step is this project's own (shared code, only the needed logits), not a slower one; a step with the
+logits of all positions, as a stock trainer computes them, is timed beside it for orientation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anamnesis.training.objectives import AnswerLoss
 from anamnesis.vectors.instruction import head_additions
 
 BATCH = 8
-TASKS = ("choose_last_of_5_spanish", "news_topic")
+TASKS = ("alphabetically_last_of_5", "choose_last_of_5_spanish", "news_topic", "verb_v_adjective_5_spanish")
 LORA = {"rank": 8, "alpha": 16, "dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
 HEADS = [(layer, layer % 3) for layer in range(10, 20)]  # the cost does not depend on which heads or vectors
 FORMS = {
@@ -44,13 +44,14 @@ def stock_step(model, examples) -> None:
     cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()).backward()
 
 
-def measure(task: str, options: argparse.Namespace, model, tokenizer) -> list[Line]:
+def measure(task: str, options: argparse.Namespace, model, tokenizer) -> tuple[dict[str, float], int]:
+    """Median seconds of each kind of step on one batch of a task, and the tokens of the batch."""
     engine = PrefixEngine(model)
     geometry = engine.geometry
-    mean = torch.randn(
-        geometry.n_layers, geometry.n_heads, geometry.head_dim, generator=torch.Generator().manual_seed(0)
+    shape = (geometry.n_layers, geometry.n_heads, geometry.head_dim)
+    additions = head_additions(
+        geometry, 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0)), HEADS
     )
-    additions = head_additions(geometry, 0.1 * mean, HEADS)
     examples, _ = build_examples(task_frame(task, options, 8), tokenizer, Template(), 512)
     batch = examples[:BATCH]
 
@@ -60,29 +61,36 @@ def measure(task: str, options: argparse.Namespace, model, tokenizer) -> list[Li
 
     sides = {"plain": lambda: step(AnswerLoss()), "stock": lambda: stock_step(model, batch)}
     for name, (kl, _) in FORMS.items():
-        sides[name] = lambda objective=GuidedAnswerLoss(additions, kl): step(objective)
+        guided = GuidedAnswerLoss(additions, kl)
+        sides[name] = lambda objective=guided: step(objective)
     for work in sides.values():
         work()
-    seconds = interleaved(sides, options.rounds)
-    tokens = sum(len(e.prompt) + len(e.answer) - 1 for e in batch)
-    lines = [Line(f"{task}: plain step", seconds["plain"], "s", note=f"{BATCH} examples, {tokens} tokens")]
-    lines.append(Line(f"{task}: stock / plain", seconds["stock"] / seconds["plain"], "x"))
+    return interleaved(sides, options.rounds), sum(len(e.prompt) + len(e.answer) - 1 for e in batch)
+
+
+def lines_of(what: str, seconds: dict[str, float], note: str, with_bar: bool) -> list[Line]:
+    lines = [Line(f"{what}: plain step", seconds["plain"], "s", note=note)]
+    lines.append(Line(f"{what}: stock / plain", seconds["stock"] / seconds["plain"], "x"))
     for name, (_, bar) in FORMS.items():
+        ratio = seconds[name] / seconds["plain"]
         lines.append(
-            Line(f"{task}: IVG, {name} / plain", seconds[name] / seconds["plain"], "x", bar, at_least=False)
+            Line(f"{what}: IVG, {name} / plain", ratio, "x", bar if with_bar else None, at_least=False)
         )
     return lines
 
 
 def run() -> int:
     made = parser(__doc__)
-    made.set_defaults(rounds=9)
+    made.set_defaults(rounds=7)
     options = made.parse_args()
     model, tokenizer = start(options)
     tuned = add_adapter(model, LORA, 0).train()
-    return report(
-        [line for task in TASKS for line in measure(task, options, tuned, tokenizer)], options.output
-    )
+    lines, total = [], {}
+    for task in TASKS:
+        seconds, tokens = measure(task, options, tuned, tokenizer)
+        lines += lines_of(task, seconds, f"{BATCH} examples, {tokens} tokens", with_bar=False)
+        total = {name: total.get(name, 0.0) + value for name, value in seconds.items()}
+    return report([*lines, *lines_of("all tasks", total, "one batch of each", with_bar=True)], options.output)
 
 
 if __name__ == "__main__":

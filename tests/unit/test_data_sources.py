@@ -23,7 +23,7 @@ from task_files import (
     write_jsonl,
 )
 
-from anamnesis.artifacts import read_json, read_parquet
+from anamnesis.artifacts import read_parquet
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.sources import find_task, load_task
 from anamnesis.errors import UserError
@@ -100,19 +100,18 @@ def test_example_id_gives_the_row_of_the_file(tmp_path):
         assert (split, ANIMALS[int(number) - 1]) == (row.split, row.input)
 
 
-def test_job_writes_table_and_record(tmp_path):
+def test_job_writes_the_table_and_says_where_it_is_from(tmp_path):
     main = runpy.run_path(str(REPOSITORY / "workflow" / "scripts" / "prepare_task.py"))["main"]
     write_folder_task(tmp_path / "root", "bench/quiz", option_rows())
     config = settings(tmp_path / "root", test=2)
-    output, record = tmp_path / "out" / "quiz.parquet", tmp_path / "out" / "quiz.json"
-    main(name="quiz", data=config, seed=0, output=str(output), record=str(record))
+    output = tmp_path / "out" / "quiz.parquet"
+    facts = main(name="quiz", data=config, seed=0, output=str(output))
     written, expected = read_parquet(output), load_task("quiz", config, 0)
     assert written["example_id"].tolist() == expected["example_id"].tolist()
     assert [list(choices) for choices in written["choices"]] == expected["choices"].tolist()
-    facts = read_json(record)
     assert (facts["task"], facts["source"]) == ("quiz", "folder")
     assert facts["examples"] == {"train": 3, "validation": 3, "test": 2}
-    assert len(facts["sha256"]) == 64
+    assert len(facts["data_sha256"]) == 64
 
 
 def test_job_writes_nothing_for_a_bad_file(tmp_path):
@@ -121,7 +120,7 @@ def test_job_writes_nothing_for_a_bad_file(tmp_path):
     config = settings(tasks={"mine": {"path": str(path), "instruction": "Do it."}})
     out = tmp_path / "out"
     with pytest.raises(UserError, match="row 1, column 'target'"):
-        main(name="mine", data=config, seed=0, output=str(out / "m.parquet"), record=str(out / "m.json"))
+        main(name="mine", data=config, seed=0, output=str(out / "m.parquet"))
     assert not out.exists()
 
 

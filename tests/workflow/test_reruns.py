@@ -37,9 +37,10 @@ def add_function(experiment, *files: str) -> None:
 
 
 def test_comments_docstrings_and_formatting_change_nothing(edited):
-    for path in (edited.root / "workflow").rglob("*.py"):
-        text = path.read_text()
-        assert text.startswith('"""')
+    texts = {path: path.read_text() for path in (edited.root / "workflow").rglob("*.py")}
+    described = {path: text for path, text in texts.items() if text.startswith('"""')}
+    assert len(described) > 50
+    for path, text in described.items():
         path.write_text('"""Rewritten. ' + text[3:] + "\n\n# a comment\n")
     add_function(
         edited, "anamnesis/progress.py", "anamnesis/job.py", "anamnesis/artifacts.py"

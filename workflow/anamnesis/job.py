@@ -4,6 +4,7 @@ result.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from anamnesis.errors import UserError
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
 
 RECORD = "record"  # the output that holds the provenance record
-CODE = "code"  # the param that holds the digest of the code: there for reruns, not for the script
+CODE = "code"  # the param that holds the digest of the code: for reruns, and for scripts that ask for it
 HOW_TO_RUN = (
     "batch_tokens",
     "checkpoint_steps",
@@ -42,8 +43,9 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
     params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
     inputs = _named(snakemake.input)
+    asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
     try:
-        facts = main(**inputs, **params, **outputs) or {}
+        facts = main(**inputs, **params, **asked, **outputs) or {}
         if record:
             write_json(
                 record,

@@ -81,7 +81,11 @@ def script_digest(name):
 def data_settings(wildcards):
     """The part of the data section that one task depends on."""
     section = dict(SETTINGS["data"])
-    section["tasks"] = {name: task for name, task in section["tasks"].items() if name == wildcards.task}
+    section["tasks"] = {
+        name: {key: value for key, value in task.items() if key != "max_new_tokens"}
+        for name, task in section["tasks"].items()
+        if name == wildcards.task
+    }
     if section["tasks"] or not data_file(wildcards):
         section["root"] = None
     return section

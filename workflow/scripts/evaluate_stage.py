@@ -45,7 +45,10 @@ def main(
     )
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
     total = sum(
-        2 * int((f.split == "test").sum()) * (1 + f.knowledge_prompt.notna().any()) for f in frames.values()
+        2 * int((f.split == "test").sum())
+        for f in frames.values()
+        for form in evaluation["forms"]
+        if form == "instruction" or f.knowledge_prompt.notna().any()
     )
     with progress(total, "evaluation") as done:
         parts = [

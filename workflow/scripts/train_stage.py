@@ -25,11 +25,12 @@ def main(
     heads: str | None = None,
     mean: str | None = None,
     prompt_table: str | None = None,
+    code: str | None = None,
 ) -> dict:
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
-    optimiser step).
+    forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued.
     """
-    from anamnesis.data.prompts import Template
+    from anamnesis.data.prompts import Template, generator
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.training.adapters import add_adapter, save_adapter
     from anamnesis.training.examples import build_examples
@@ -43,21 +44,20 @@ def main(
     examples, cut = build_examples(
         read_parquet(task), tokenizer, Template(**prompts), training["max_input_tokens"]
     )
-    identity = digest_json(
-        [
-            method,
-            seed,
-            dict(training),
-            guidance,
-            prompts,
-            digest_file(task),
-            [digest_file(Path(a) / "adapter_model.safetensors") for a in earlier],
-        ]
-    )[:16]
+    settings = [code, method, seed, dict(model), dict(training), guidance, dict(prompts)]
+    identity = _identity(settings, snapshot, [task, heads, mean, prompt_table], earlier)
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
-    tuned = add_adapter(language_model, training["lora"], seed)
+    stage_seed = int(
+        generator(seed, "stage", len(earlier)).integers(2**31)
+    )  # another start and order per stage
+    tuned = add_adapter(language_model, training["lora"], stage_seed)
     log = train_stage(
-        tuned, examples, objective, {**training, "checkpoint_steps": checkpoint_steps}, seed, checkpoints
+        tuned,
+        examples,
+        objective,
+        {**training, "checkpoint_steps": checkpoint_steps},
+        stage_seed,
+        checkpoints,
     )
     with atomic_directory(adapter) as folder:
         save_adapter(tuned, folder, model["name"], earlier)
@@ -66,12 +66,20 @@ def main(
     return {
         "method": method,
         "seed": seed,
+        "stage_seed": stage_seed,
         "load_order": [*earlier, adapter],
         "examples": len(examples),
         "prompts_cut": cut,
-        "steps": len(log),
+        "steps": int(log.step.nunique()),
         "final_loss": float(log.loss.iloc[-1]),
     }
+
+
+def _identity(settings: list, snapshot: str, files: Sequence[str | None], earlier: Sequence[str]) -> str:
+    """Digest of all that determines a stage: only a checkpoint of the very same one may be continued."""
+    weights = [digest_file(Path(a) / "adapter_model.safetensors") for a in earlier]
+    made = Path(snapshot).stat().st_mtime_ns  # a snapshot is replaced as a whole; its weights may be huge
+    return digest_json([settings, made, [digest_file(f) for f in files if f], weights])[:16]
 
 
 if __name__ == "__main__":

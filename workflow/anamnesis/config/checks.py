@@ -15,7 +15,7 @@ RESERVED_MODEL_NAMES = ("models", "tasks", "logs", "benchmarks", "figures")
 RESERVED_SUITE_NAMES = ("vectors",)
 """Directories the workflow itself makes under ``results/<model>``."""
 
-TASK_FILE_TYPES = (".parquet", ".jsonl", ".csv")
+TASK_FILE_TYPES = (".parquet", ".jsonl", ".csv", ".json")
 
 
 def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
@@ -31,6 +31,9 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_tasks(config, tasks),
         _check_orders(config),
         _check_methods(config),
+        _check_guided_heads(config),
+        _check_warmup(config),
+        _check_forms(config),
         _check_duplicates(config),
         _check_shots(config),
     )
@@ -112,6 +115,34 @@ def _check_methods(config: Config) -> Iterator[str]:
     for name in config.training.methods:
         if name not in METHOD_NAMES:
             yield f"training.methods: {unknown('method', name, METHOD_NAMES)}"
+
+
+def _check_guided_heads(config: Config) -> Iterator[str]:
+    selected = len(config.vectors.head_list or ()) or config.vectors.heads
+    guided = any(name.endswith("-ivg") for name in config.training.methods)
+    if guided and config.guidance.heads > selected:
+        source = "vectors.head_list" if config.vectors.head_list else "vectors.heads"
+        yield (
+            f"guidance.heads = {config.guidance.heads}: only {selected} heads are selected by {source}; "
+            "lower the one or raise the other"
+        )
+
+
+def _check_warmup(config: Config) -> Iterator[str]:
+    scheduler = config.training.scheduler
+    if config.training.warmup_ratio and (scheduler == "constant" or "." in scheduler):
+        yield (
+            f"training.warmup_ratio = {config.training.warmup_ratio:g}: training.scheduler = '{scheduler}' "
+            "has no warm-up; set the ratio to 0, or a scheduler that has one, such as constant_with_warmup"
+        )
+
+
+def _check_forms(config: Config) -> Iterator[str]:
+    if "instruction" not in config.evaluation.forms:
+        yield (
+            f"evaluation.forms = [{_join(config.evaluation.forms)}]: must contain instruction, the form that "
+            "HP, IP, OP and forgetting are computed from"
+        )
 
 
 def _check_duplicates(config: Config) -> Iterator[str]:

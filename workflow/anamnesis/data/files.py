@@ -50,9 +50,9 @@ class RawRow:
         return value.strip()
 
     def texts(self, column: str) -> list[str] | None:
-        """A list of two or more texts, or None. Raises UserError for anything else."""
+        """A list of two or more texts, or None for none at all. Raises UserError for anything else."""
         value = self.get(column)
-        if value is None:
+        if value is None or value == []:
             return None
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.error(column, f'{_show(value)} is not a list of texts; in JSON write ["yes", "no"]')

@@ -78,6 +78,17 @@ def shuffle_labels(
     return [(x, y) for (x, _), y in zip(demonstrations, permuted, strict=True)]
 
 
+def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that something is to follow.
+
+    A tokenizer may put special tokens in front; an end-of-text token that it appends is taken off, as it
+    would stand between a prompt and its answer.
+    """
+    end = tokenizer.eos_token_id
+    found = tokenizer(list(texts)).input_ids
+    return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in found]
+
+
 def encode_pairs(
     tokenizer, contexts: Sequence[str], continuations: Sequence[str]
 ) -> list[tuple[list[int], list[int]]]:
@@ -88,8 +99,8 @@ def encode_pairs(
     """
     if not contexts:
         return []
-    heads = tokenizer(list(contexts)).input_ids
-    wholes = tokenizer([c + a for c, a in zip(contexts, continuations, strict=True)]).input_ids
+    heads = encode(tokenizer, contexts)
+    wholes = encode(tokenizer, [c + a for c, a in zip(contexts, continuations, strict=True)])
     pairs = []
     for head, whole, answer in zip(heads, wholes, continuations, strict=True):
         if len(whole) <= len(head):

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.data.prompts import Template, answer_text, draw_demonstrations, encode_pairs, generator
+from anamnesis.data.prompts import (
+    Template,
+    answer_text,
+    draw_demonstrations,
+    encode,
+    encode_pairs,
+    generator,
+)
 from anamnesis.evaluation.generation import generate
 from anamnesis.evaluation.scoring import Question, score_questions
 from anamnesis.prefix.engine import PrefixEngine
@@ -96,7 +103,7 @@ class Evaluator:
         return pd.DataFrame(rows)
 
     def _write(self, items: Sequence[Item], max_new_tokens: int, progress) -> pd.DataFrame:
-        prompts = self.tokenizer([item.prompt for item in items]).input_ids
+        prompts = encode(self.tokenizer, [item.prompt for item in items])
         stops = LineEnd(self.tokenizer)
         outputs = generate(self.engine, prompts, max_new_tokens, stops, self.batch_tokens, progress)
         texts = [stops.text(ids) for ids in outputs]
@@ -118,16 +125,16 @@ def _row(item: Item, prediction: str, metric: str, log_probabilities: list[float
 
 
 class LineEnd:
-    """Stops generation at a line break or the end-of-text token, and cuts the text there."""
+    """Stops generation at a line break or a special token (end of text, end of turn); cuts the text there."""
 
     def __init__(self, tokenizer):
-        self.tokenizer, self.end = tokenizer, tokenizer.eos_token_id
+        self.tokenizer, self.ends = tokenizer, {*tokenizer.all_special_ids, tokenizer.eos_token_id}
         self._breaks: dict[int, bool] = {}
 
     def __call__(self, ids: Sequence[int]) -> bool:
         last = ids[-1]
         if last not in self._breaks:
-            self._breaks[last] = last == self.end or "\n" in self.tokenizer.decode([last])
+            self._breaks[last] = last in self.ends or "\n" in self.tokenizer.decode([last])
         return self._breaks[last]
 
     def text(self, ids: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from anamnesis.prefix.pack import Pack, Tree, common_prefix_length, pack_by_size
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and the continuations to be scored, as token ids. The prompt and each continuation have >= 1 token."""
+    """A prompt and the continuations to be scored, as token ids, each of at least one."""
 
     context: Sequence[int]
     continuations: Sequence[Sequence[int]]
@@ -29,15 +29,21 @@ class Score:
 
 
 @torch.no_grad()
-def score_questions(engine: PrefixEngine, questions: Sequence[Question], token_budget: int,
-                    progress: Callable[[int], None] = lambda done: None) -> list[Score]:
+def score_questions(
+    engine: PrefixEngine,
+    questions: Sequence[Question],
+    token_budget: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Score]:
     """Score every continuation of every question, in the order given.
 
-    Tokens that all prompts share (instruction, fixed demonstrations) run once; each prompt runs once for all of its
-    continuations; only positions that predict a continuation token go through the output head. ``token_budget`` bounds the
-    tokens of one forward pass; when memory runs out the pass is halved. ``progress`` gets the questions done.
+    Tokens that all prompts share (instruction, fixed demonstrations) run once; each prompt runs once for all
+    of its continuations; only positions that predict a continuation token go through the output head.
+    ``token_budget`` bounds the tokens of one forward pass; when memory runs out the pass is halved.
+    ``progress`` gets the questions done.
     """
-    shared = min(common_prefix_length([q.context for q in questions]), min((len(q.context) for q in questions), default=1) - 1)
+    contexts = [q.context for q in questions]
+    shared = min(common_prefix_length(contexts), min(map(len, contexts), default=1) - 1)
     prefix = engine.prefill(questions[0].context[:shared]) if questions else None
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
     scores: list[Score | None] = [None] * len(questions)
@@ -45,7 +51,8 @@ def score_questions(engine: PrefixEngine, questions: Sequence[Question], token_b
     while batches:
         batch = batches.pop()
         try:
-            found = score_batch(engine, [questions[i] for i in batch], Pack(tuple(trees[i] for i in batch), prefix))
+            pack = Pack(tuple(trees[i] for i in batch), prefix)
+            found = score_batch(engine, [questions[i] for i in batch], pack)
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
@@ -59,7 +66,7 @@ def score_questions(engine: PrefixEngine, questions: Sequence[Question], token_b
 
 
 def score_batch(engine: PrefixEngine, questions: Sequence[Question], pack: Pack) -> list[Score]:
-    """Scores of the questions laid out in ``pack``: trunk = context, one branch per continuation of several tokens.
+    """Scores of the questions in ``pack``: trunk = context, one branch per continuation of several tokens.
 
     Every continuation token is predicted by the end of the trunk or by the token before it in its branch.
     """

@@ -69,6 +69,13 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     not followed by a linear output projection, when layers differ in their number of heads, or when tokens
     meet anywhere but in attention.
     """
+    config = model.config.get_text_config()
+    for name in ("attention_chunk_size", "use_bidirectional_attention"):
+        if getattr(config, name, None):
+            raise UserError(
+                f"{type(model).__name__} has {name} = {getattr(config, name)}, which the prefix engine does not cover: "
+                "use a model with causal attention that is full, sliding or soft-capped"
+            )
     seen = _watch(model)
     if not seen:
         raise UserError(

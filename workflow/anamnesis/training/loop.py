@@ -28,8 +28,8 @@ COMPLETE = "complete.json"
 def train_stage(
     model, examples: Sequence[Example], objective: Objective, settings: Mapping, seed: int, checkpoints: Path
 ) -> pd.DataFrame:
-    """Train the adapter of ``model`` in place; returns the log, one row per optimiser step (loss parts,
-    learning rate).
+    """Train the adapter of ``model`` in place; returns the log, one row per forward pass (loss parts,
+    learning rate), of which ``gradient_accumulation`` make an optimiser step.
 
     ``settings``: the section ``training`` of the configuration. ``checkpoints`` keeps optimiser, random
     states and position every ``checkpoint_steps`` steps; a later call with the same arguments goes on from
@@ -40,7 +40,7 @@ def train_stage(
         objective=objective,
         scheduler=settings["scheduler"],
         model=model,
-        args=_arguments(settings, seed, checkpoints),
+        args=_arguments(settings, seed, checkpoints, next(model.parameters()).device),
         train_dataset=[{"example": example} for example in examples],
         data_collator=lambda batch: {"examples": [item["example"] for item in batch]},
         callbacks=[MarkComplete()],
@@ -112,13 +112,13 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
 
-def _arguments(settings: Mapping, seed: int, folder: Path) -> TrainingArguments:
+def _arguments(settings: Mapping, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
     if "." not in optimizer and optimizer not in {o.value for o in OptimizerNames}:
         raise unknown("optimizer (training.optimizer)", optimizer, [o.value for o in OptimizerNames])
     if "." not in scheduler and scheduler not in {s.value for s in SchedulerType}:
         raise unknown("scheduler (training.scheduler)", scheduler, [s.value for s in SchedulerType])
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings["epochs"],
         per_device_train_batch_size=settings["batch_size"],
@@ -139,8 +139,12 @@ def _arguments(settings: Mapping, seed: int, folder: Path) -> TrainingArguments:
         disable_tqdm=not sys.stderr.isatty(),
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device.type == "cpu",
     )
+    # With several GPUs in sight the Trainer would multiply the batch size by their number: a stage uses one.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _optimizer_class(settings: Mapping):

@@ -26,11 +26,11 @@ def rank_heads(
     column = {"probability": "effect", "log_probability": "log_effect"}[rank_by]
     stacked = pd.concat([frame.assign(task=task) for task, frame in effects.items()], ignore_index=True)
     per_task = stacked.groupby(["layer", "head", "task"])[column].agg(["mean", "var", "count"]).reset_index()
-    per_task["sampling"] = per_task["var"].fillna(0.0) / per_task["count"]
+    per_task["sampling"] = per_task["var"] / per_task["count"]  # one prompt has no spread: unknown, not 0
     grouped = per_task.groupby(["layer", "head"])
     ranked = grouped.agg(
         effect=("mean", "mean"),
-        sampling=("sampling", "sum"),
+        sampling=("sampling", lambda x: x.sum(skipna=False)),
         n_prompts=("count", "sum"),
         n_tasks=("task", "nunique"),
     ).reset_index()

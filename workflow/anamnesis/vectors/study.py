@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from anamnesis.data.prompts import Template
+from anamnesis.data.prompts import Template, encode
 from anamnesis.errors import UserError
 from anamnesis.evaluation.generation import generate
 from anamnesis.evaluation.records import LineEnd
@@ -44,7 +44,7 @@ class VectorStudy:
         The vector is added at the last prompt token only. Raises UserError for a layer the model does not
         have.
         """
-        prompt = self.tokenizer(self.template.render(self.instruction, [], query)).input_ids
+        (prompt,) = encode(self.tokenizer, [self.template.render(self.instruction, [], query)])
         stop = LineEnd(self.tokenizer)
         change = None
         if layer is not None:
