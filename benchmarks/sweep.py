@@ -130,7 +130,8 @@ def measure(tokens: int, engine: PrefixEngine, tokenizer, options: argparse.Name
     lengths = [len(q.context) for q in questions]
     total = engine.geometry.n_layers * engine.geometry.n_heads
     print(
-        f"{name}, {shots}-shot, {lengths} tokens: naive {times['naive']:.1f} s a prompt (extrapolated linearly "
+        f"{name}, {shots}-shot, {lengths} tokens: naive {times['naive']:.1f} s a prompt (extrapolated "
+        f"linearly "
         f"from {options.heads} of {total} heads), sweep {times['alone']:.3f} s alone, "
         f"{times['batch']:.3f} s a prompt in a batch of {BATCH}, plain forward {times['plain']:.3f} s",
         flush=True,

@@ -47,18 +47,11 @@ def main(
     settings = [code, method, seed, dict(model), dict(training), guidance, dict(prompts)]
     identity = _identity(settings, snapshot, [task, heads, mean, prompt_table], earlier)
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
-    stage_seed = int(
-        generator(seed, "stage", len(earlier)).integers(2**31)
-    )  # another start and order per stage
+    # a start and an order of its own for every stage
+    stage_seed = int(generator(seed, "stage", len(earlier)).integers(2**31))
     tuned = add_adapter(language_model, training["lora"], stage_seed)
-    log = train_stage(
-        tuned,
-        examples,
-        objective,
-        {**training, "checkpoint_steps": checkpoint_steps},
-        stage_seed,
-        checkpoints,
-    )
+    resumable = {**training, "checkpoint_steps": checkpoint_steps}
+    log = train_stage(tuned, examples, objective, resumable, stage_seed, checkpoints)
     with atomic_directory(adapter) as folder:
         save_adapter(tuned, folder, model["name"], earlier)
     write_parquet(steps, log)

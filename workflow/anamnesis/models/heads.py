@@ -73,7 +73,8 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     for name in ("attention_chunk_size", "use_bidirectional_attention"):
         if getattr(config, name, None):
             raise UserError(
-                f"{type(model).__name__} has {name} = {getattr(config, name)}, which the prefix engine does not cover: "
+                f"{type(model).__name__} has {name} = {getattr(config, name)}, which the prefix engine does "
+                f"not cover: "
                 "use a model with causal attention that is full, sliding or soft-capped"
             )
     seen = _watch(model)

@@ -1,8 +1,9 @@
 """Attention over packed trees.
 
-The function below is registered with transformers under the name ``anamnesis`` and used only while a *layout* is
-active (a context variable, so that nothing has to be passed through a model's own code). A layout says which keys each
-query of the packed row may see. Everything else of the model runs unchanged, whatever its architecture.
+The function below is registered with transformers under the name ``anamnesis`` and used only while a *layout*
+is active (a context variable, so that nothing has to be passed through a model's own code). A layout says
+which keys each query of the packed row may see. Everything else of the model runs unchanged, whatever its
+architecture.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Call:
 
 
 class Layout(Protocol):
-    """Which keys each query sees. Shapes of the row: query (n_heads, N, head_dim), key/value (n_kv_heads, N, head_dim)."""
+    """Which keys each query sees. Shapes of the row: query (n_heads, N, head_dim), key/value (n_kv_heads, N,
+    head_dim).
+    """
 
     def attend(self, query, key, value, call: Call) -> torch.Tensor:
         """Attention output (N, n_heads, head_dim)."""
@@ -48,7 +51,9 @@ _active: ContextVar[tuple[Layout, list] | None] = ContextVar("anamnesis_layout",
 
 @contextmanager
 def layout(model, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
-    """Run ``model`` under ``chosen``; yields the list that fills with the attention modules in the order of their calls."""
+    """Run ``model`` under ``chosen``; yields the list that fills with the attention modules in the order of
+    their calls.
+    """
     calls: list[torch.nn.Module] = []
     before = model.config._attn_implementation
     token = _active.set((chosen, calls))
@@ -61,7 +66,9 @@ def layout(model, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
 
 
 def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **options):
-    """Transformers attention function: query (1, n_heads, N, head_dim) -> output (1, N, n_heads, head_dim)."""
+    """Transformers attention function: query (1, n_heads, N, head_dim) -> output (1, N, n_heads,
+    head_dim).
+    """
     active = _active.get()
     if active is None:
         raise RuntimeError(
@@ -87,15 +94,15 @@ def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, 
 AttentionInterface.register(NAME, tree_attention)
 
 
-# --- static trees -------------------------------------------------------------------------------------------------
+# --- static trees
 
 
 @dataclass(frozen=True)
 class Group:
     """Trees of like size that share one attention call.
 
-    ``index`` (B, n): the row index of each token, padded with the tree's first token; ``sees`` (B, n, n): True where a
-    query sees a key, None when plain causal attention is right.
+    ``index`` (B, n): the row index of each token, padded with the tree's first token; ``sees`` (B, n, n):
+    True where a query sees a key, None when plain causal attention is right.
     """
 
     index: torch.Tensor
@@ -103,7 +110,9 @@ class Group:
 
 
 def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Tensor]:
-    """The groups of a pack and, for each token of the row, its place in the concatenated (padded) group outputs."""
+    """The groups of a pack and, for each token of the row, its place in the concatenated (padded) group
+    outputs.
+    """
     order = sorted(range(len(pack.trees)), key=lambda i: pack.trees[i].size)
     batches: list[list[int]] = []
     for i in order:
@@ -204,7 +213,9 @@ class ForestLayout:
 
 
 def masked_attention(query, key, value, mask, call: Call) -> torch.Tensor:
-    """(B, n_heads, n, d) attention with grouped keys; ``mask`` None is causal, otherwise True where a key is seen."""
+    """(B, n_heads, n, d) attention with grouped keys; ``mask`` None is causal, otherwise True where a key is
+    seen.
+    """
     if call.softcap is not None:
         return _capped_attention(query, key, value, mask, call)
     grouped = query.shape[1] != key.shape[1]
@@ -231,12 +242,13 @@ def _capped_attention(query, key, value, mask, call: Call) -> torch.Tensor:
     return torch.nn.functional.dropout(weights, call.dropout, call.dropout > 0) @ value
 
 
-# --- rows that read several blocks of keys without copying them -----------------------------------------------------
+# --- rows that read several blocks of keys without copying them
 
 
 @dataclass(frozen=True)
 class Block:
-    """Keys and values seen by rows. ``key``, ``value``: (T, n_kv_heads, n, d) with T = 1 (seen by the rows of every
+    """Keys and values seen by rows. ``key``, ``value``: (T, n_kv_heads, n, d) with T = 1 (seen by the rows of
+    every
     tree) or T = number of trees, or (T, R, n_kv_heads, n, d) when each row has keys of its own.
     ``sees``: booleans that broadcast to (T, R, m, n), or None when all is seen."""
 
@@ -248,7 +260,8 @@ class Block:
 def attend_blocks(query: torch.Tensor, blocks: Sequence[Block], call: Call) -> torch.Tensor:
     """One softmax over several blocks of keys, none of which is copied or expanded.
 
-    ``query``: (T, R, m, n_heads, d), R rows of m tokens for each of T trees. Returns the same shape, with the values' d.
+    ``query``: (T, R, m, n_heads, d), R rows of m tokens for each of T trees. Returns the same shape, with the
+    values' d.
     """
     trees, rows, m, n_heads, d = query.shape  # values may be of another width than d
     kv = blocks[0].key.shape[-3]
