@@ -96,7 +96,9 @@ def test_too_few_examples_for_the_demonstrations(whole, tmp_path):
 
 
 def test_head_that_the_model_does_not_have(whole, tmp_path):
-    run = whole.copy(tmp_path / "run").with_config({"vectors": {"head_list": [[0, 1], [9, 0]]}})
+    run = whole.copy(tmp_path / "run").with_config(
+        {"vectors": {"head_list": [[0, 1], [9, 0]]}, "guidance": {"heads": 2}}
+    )
     line = refused(run, HEADS)
     assert (
         "vectors.head_list names [9, 0], which the model does not have: layers are 0 to 2, heads 0 to 3"
