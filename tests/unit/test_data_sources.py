@@ -24,6 +24,7 @@ from task_files import (
 )
 
 from anamnesis.artifacts import read_parquet
+from anamnesis.config import find_task_files, load_config
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.sources import find_task, load_task
 from anamnesis.errors import UserError
@@ -47,20 +48,34 @@ def test_builtin_task_is_passed_on_unchanged():
     pd.testing.assert_frame_equal(frame, builtin_task("plural", 4, sizes))
 
 
-def test_task_named_with_its_folder_gives_the_same_rows(tmp_path):
-    write_folder_task(tmp_path, "bench/letters", free_rows())
-    config = settings(tmp_path, train=5)
-    pd.testing.assert_frame_equal(load_task("bench/letters", config, 0), load_task("letters", config, 0))
+@pytest.mark.parametrize("places", [("one/letters", "two/letters"), ("letters", "two/letters")])
+def test_two_files_of_one_task_are_refused_alike_by_configuration_and_job(tmp_path, places):
+    first, second = (write_folder_task(tmp_path, place, free_rows()) for place in places)
+    suite = {"name": "own", "orders": [["letters"]], "held_out": ["antonym"]}
+    content = {"suite": suite, "interventions": {"sets": []}, "data": {"root": str(tmp_path)}}
+    for ask in (
+        lambda: find_task("letters", settings(tmp_path)),
+        lambda: load_config(content),
+        lambda: load_config(content, ["letters", "antonym"]),
+    ):
+        with pytest.raises(UserError) as caught:
+            ask()
+        assert str(caught.value) == (
+            f"data.root = '{tmp_path}': task 'letters' has two files, {first} and {second}; rename or remove "
+            "one, or set data.root to one of the folders"
+        )
+    second.unlink()
+    assert find_task("letters", settings(tmp_path)).path == first
+    assert load_config(content).suite.orders == (("letters",),)
 
 
-def test_ambiguous_name_is_refused_with_both_places(tmp_path):
-    write_folder_task(tmp_path, "one/letters", free_rows())
-    write_folder_task(tmp_path, "two/letters", free_rows())
-    with pytest.raises(UserError, match=r"'letters' is ambiguous.*one/letters and two/letters"):
-        find_task("letters", settings(tmp_path))
-    assert find_task("two/letters", settings(tmp_path)).path == tmp_path / "two" / "letters.parquet"
-    write_folder_task(tmp_path, "letters", free_rows())
-    assert find_task("letters", settings(tmp_path)).path == tmp_path / "letters.parquet"
+def test_task_files_lie_in_the_root_or_one_folder_down_and_are_not_hidden(tmp_path):
+    for place in ("one", "bench/two", "a/b/three", ".cache/four", "bench/.five"):
+        write_folder_task(tmp_path, place, free_rows())
+    assert find_task_files(str(tmp_path)) == {
+        "one": tmp_path / "one.parquet",
+        "two": tmp_path / "bench" / "two.parquet",
+    }
 
 
 def test_unknown_task_names_the_nearest_of_all_sources(tmp_path):
@@ -72,7 +87,7 @@ def test_unknown_task_names_the_nearest_of_all_sources(tmp_path):
 
 
 def test_missing_root_is_named():
-    with pytest.raises(UserError, match=r"data\.root = '/no/such' is not a directory"):
+    with pytest.raises(UserError, match=r"data\.root = '/no/such': must be an existing directory"):
         find_task("anything", settings("/no/such"))
 
 

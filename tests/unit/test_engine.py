@@ -44,6 +44,35 @@ def test_packed_trees_equal_separate_sequences(name, with_prefix):
             reference.close(packed[start : start + len(branch)], alone)
 
 
+STEMS = [tuple(ids) for ids in token_ids(5, 7, 4)]
+STEMMED = tuple(
+    Tree(tree.trunk, tree.branches, stem)
+    for tree, stem in zip([*TREES, TREES[1]], [STEMS[0], STEMS[1], STEMS[0], ()], strict=True)
+)
+
+
+@pytest.mark.parametrize("with_prefix", [False, True], ids=["bare", "prefix"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@torch.no_grad()
+def test_trees_share_the_stems_they_have_in_common(name, with_prefix):
+    engine = engine_of(name)
+    pack, before = prefixed(engine, STEMMED, with_prefix)
+    assert pack.size == sum(tree.size for tree in STEMMED) + sum(map(len, STEMS))
+    packed = engine.run(pack, range(pack.size))
+    for t, tree in enumerate(STEMMED):
+        begun = [*before, *tree.stem]
+        start = pack.starts[t]
+        alone = reference.logits(engine.model, [*begun, *tree.trunk])
+        reference.close(packed[start : start + len(tree.trunk)], alone[len(begun) :])
+        if tree.stem:
+            rows = pack.stems[tree.stem]
+            reference.close(packed[rows.start : rows.stop], alone[len(before) : len(begun)])
+        for b, branch in enumerate(tree.branches):
+            start = pack.branch_start(t, b)
+            alone = reference.logits(engine.model, [*begun, *tree.trunk, *branch])[-len(branch) :]
+            reference.close(packed[start : start + len(branch)], alone)
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral"])
 @torch.no_grad()
 def test_kept_rows_come_in_the_order_asked_for(name):
@@ -137,8 +166,9 @@ def test_born_residuals_equal_one_forward_per_vector(name, with_prefix, m):
         (Tree([1], [[2], [3]]),),
         (Tree([1], [[2]]), Tree([1], [[2, 3]])),
         (Tree([1], [[]]),),
+        (Tree([1], [[2]], stem=(3,)),),
     ],
-    ids=["no branch", "two branches", "unlike branches", "empty branch"],
+    ids=["no branch", "two branches", "unlike branches", "empty branch", "stem"],
 )
 def test_rows_are_born_only_from_one_branch_of_one_length(trees):
     engine = engine_of("llama")

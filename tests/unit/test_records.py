@@ -10,7 +10,7 @@ import tiny_models
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.errors import UserError
-from anamnesis.evaluation.records import COLUMNS, Evaluator, LineEnd, build_items
+from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator, LineEnd, build_items
 from anamnesis.prefix.engine import PrefixEngine
 
 SIZES = {"train": 8, "validation": 2, "test": 6}
@@ -21,9 +21,13 @@ def evaluator(shots: int = 2, forms=("instruction", "knowledge")) -> Evaluator:
     return Evaluator(engine, tiny_models.tokenizer(), Template(), shots, forms, 512, seed=0)
 
 
+def asked_of(name: str, max_new_tokens: int = 4, role: str = "held_out") -> EvaluationSet:
+    return EvaluationSet(name, role, builtin_task(name, 0, SIZES), max_new_tokens)
+
+
 @pytest.fixture(scope="module")
 def choice_records() -> pd.DataFrame:
-    return evaluator().evaluate(builtin_task("capital_choice", 0, SIZES), "capital_choice", "held_out", 4)
+    return evaluator().evaluate([asked_of("capital_choice")])
 
 
 def test_every_test_example_is_answered_in_every_form_and_number_of_shots(choice_records):
@@ -55,15 +59,37 @@ def test_the_prediction_is_the_likeliest_option_of_a_plain_forward(choice_record
 
 def test_generation_is_scored_by_exact_match_of_the_first_line():
     task = builtin_task("antonym", 0, SIZES)
-    first = evaluator(forms=("instruction",)).evaluate(task, "antonym", "held_out", 5)
+    first = evaluator(forms=("instruction",)).evaluate([asked_of("antonym", 5)])
     assert set(first.metric) == {"exact_match"}
     assert (first.score == 0).all()  # a random model
     zero = first[first.shots == 0].set_index("example_id")
     told = task.copy()
     told["target"] = told.example_id.map(lambda i: zero.prediction.get(i, "x") or "x")
     told.loc[told.split != "test", "target"] = task.target
-    again = evaluator(forms=("instruction",)).evaluate(told, "antonym", "held_out", 5)
+    again = evaluator(forms=("instruction",)).evaluate([EvaluationSet("antonym", "held_out", told, 5)])
     assert (again[again.shots == 0].score == (zero.prediction != "").to_numpy()).all()
+
+
+def test_sets_evaluated_together_give_the_rows_of_each_alone_in_the_order_asked_for(choice_records):
+    """Different answer lengths, a set with options between two without, and one without test examples."""
+    sets = [asked_of("antonym", 5), asked_of("capital_choice"), asked_of("plural", 2, "train_task")]
+    empty = EvaluationSet("empty", "held_out", sets[0].frame[sets[0].frame.split != "test"], 3)
+    done: list[int] = []
+    together = evaluator().evaluate([*sets[:2], empty, sets[2]], done.append)
+    single = [evaluator().evaluate([s]) for s in sets]
+    expected = pd.concat(single, ignore_index=True)
+    plain = [column for column in COLUMNS if column != "choice_logprobs"]
+    pd.testing.assert_frame_equal(together[plain], expected[plain])
+    assert list(together["set"].unique()) == ["antonym", "capital_choice", "plural"]
+    assert set(together.role[together["set"] == "plural"]) == {"train_task"}
+    for found, alone in zip(together.choice_logprobs, expected.choice_logprobs, strict=True):
+        assert found == (None if alone is None else pytest.approx(alone, abs=1e-5))
+    assert sum(done) == len(together) == 2 * 6 + 4 * 6 + 2 * 6
+
+
+def test_nothing_to_evaluate_gives_an_empty_table():
+    assert list(evaluator().evaluate([]).columns) == COLUMNS
+    assert len(evaluator().evaluate([])) == 0
 
 
 def test_few_shot_prompts_show_the_same_training_examples_to_every_question():

@@ -11,13 +11,15 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 import tiny_models
-from anamnesis.data.prompts import Template
+from anamnesis.data.prompts import Template, generator
 from anamnesis.errors import UserError
 from anamnesis.models.loading import load_model, merge_adapters
+from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_adapter, save_adapter
+from anamnesis.training.batches import shuffled_batches, spread
 from anamnesis.training.examples import build_examples
 from anamnesis.training.loop import COMPLETE, newest_checkpoint, train_stage
-from anamnesis.training.objectives import AnswerLoss
+from anamnesis.training.objectives import Objective
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.2, "target_modules": ["q_proj", "v_proj"]}
 SETTINGS = {
@@ -54,7 +56,24 @@ def test_examples_are_the_zero_shot_prompt_and_the_answer_with_its_end():
     assert tokenizer.decode(first.prompt) == "Say the opposite.\n\nInput: word 0\nOutput:"
     assert tokenizer.decode(first.answer[:-1]) == " other 0"
     assert first.answer[-1] == tokenizer.eos_token_id
-    assert [*first.trunk, *first.branch] == [*first.prompt, *first.answer[:-1]]
+    tree = first.tree()
+    assert [*tree.stem, *tree.trunk, *tree.branches[0]] == [*first.prompt, *first.answer[:-1]]
+    assert tokenizer.decode(tree.stem) == "Say the opposite.\n\nInput: word "
+
+
+def test_every_example_is_trained_on_once_an_epoch_in_a_new_order():
+    batches = shuffled_batches(examples(7), 2, 3, generator(0, "order"))
+    assert [len(b.examples) for b in batches] == [3, 3, 1, 3, 3, 1]
+    first, second = ([e for b in part for e in b.examples] for part in (batches[:3], batches[3:]))
+    assert set(first) == set(second) == set(examples(7))
+    assert first != second
+
+
+def test_spreading_keeps_the_order_and_is_even():
+    parts = spread(range(7), 3)
+    assert [n for part in parts for n in part] == list(range(7))
+    assert sorted(map(len, parts)) == [2, 2, 3]
+    assert spread([], 2) == [(), ()]
 
 
 def test_a_long_input_loses_its_beginning_but_not_the_instruction_or_the_answer_slot():
@@ -83,12 +102,17 @@ def test_unknown_target_modules_are_named_with_those_there_are():
         add_adapter(tiny_models.build("llama"), {**LORA, "target_modules": ["q_projj"]}, 0)
 
 
+def run_stage(model, folder, seed=3, objective=None, **changes):
+    settings = {**SETTINGS, **changes}
+    batches = shuffled_batches(
+        examples(), settings["epochs"], settings["batch_size"], generator(seed, "order")
+    )
+    return train_stage(PrefixEngine(model), batches, objective or Objective(), settings, seed, folder)
+
+
 def train(tmp_path, name="run", objective=None, **changes):
     model = add_adapter(tiny_models.build("llama"), LORA, 3)
-    log = train_stage(
-        model, examples(), objective or AnswerLoss(), {**SETTINGS, **changes}, 3, tmp_path / name
-    )
-    return model, log
+    return model, run_stage(model, tmp_path / name, 3, objective, **changes)
 
 
 def test_training_lowers_the_loss_and_moves_only_the_adapter(tmp_path):
@@ -106,17 +130,18 @@ class Killed(Exception):
     pass
 
 
-class DiesOnce:
+class DiesOnce(Objective):
     """The answer loss, interrupted at a step as a kill would."""
 
     def __init__(self, step: int):
+        super().__init__()
         self.step, self.calls = step, 0
 
     def __call__(self, engine, batch, progress):
         if self.calls == self.step:
             raise Killed
         self.calls += 1
-        return AnswerLoss()(engine, batch, progress)
+        return super().__call__(engine, batch, progress)
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
@@ -149,7 +174,7 @@ def test_seeds_differ_and_repeat(tmp_path):
     first, again = train(tmp_path, "a")[1], train(tmp_path, "b")[1]
     pd.testing.assert_frame_equal(first, again)
     model = add_adapter(tiny_models.build("llama"), LORA, 4)
-    other = train_stage(model, examples(), AnswerLoss(), SETTINGS, 4, tmp_path / "c")
+    other = run_stage(model, tmp_path / "c", 4)
     assert not other.loss.equals(first.loss)
 
 
@@ -185,7 +210,7 @@ def test_saved_adapters_load_with_peft_in_the_order_of_their_note(tmp_path):
     for stage in (1, 2):
         model, _ = load_model(snapshot, device="cpu")
         tuned = add_adapter(merge_adapters(model, adapters), {**LORA, "dropout": 0.0}, stage)
-        train_stage(tuned, examples(), AnswerLoss(), SETTINGS, stage, tmp_path / f"checkpoints{stage}")
+        run_stage(tuned, tmp_path / f"checkpoints{stage}", stage)
         folder = tmp_path / f"stage{stage}"
         save_adapter(tuned, folder, "tiny", [str(a) for a in adapters])
         adapters.append(folder)

@@ -177,6 +177,21 @@ def test_more_heads_than_there_are():
         rank_heads(effects_by_hand(), "probability", top=3)
 
 
+@pytest.mark.parametrize("missing", [(1, 0), (0, 2), (0, -1), (-1, 0)])
+def test_listed_head_that_does_not_exist(missing):
+    with pytest.raises(UserError) as caught:
+        rank_heads(effects_by_hand(), "probability", top=1, fixed=[(0, 1), missing])
+    assert str(caught.value) == (
+        f"vectors.head_list names {list(missing)}, which the model does not have: layers are 0 to 0, heads 0 "
+        "to 1; give heads in that range, or null to rank all"
+    )
+
+
+def test_listed_heads_may_come_as_lists_as_the_configuration_has_them():
+    ranked = rank_heads(effects_by_hand(), "probability", top=1, fixed=[[0, 1], [0, 0]])
+    assert ranked.selected.tolist() == [True, True]
+
+
 # ---------------------------------------------------------------- instruction vectors
 
 HEADS = [(2, 3), (0, 1), (1, 0), (1, 2)]

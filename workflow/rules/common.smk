@@ -12,6 +12,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 from anamnesis.artifacts import check_writable
 from anamnesis.config.checks import find_task_files
 from anamnesis.config.load import config_section, load_config
+from anamnesis.config.variants import resolve
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
 from anamnesis.recovery import announce_scheduler, release_stale_locks
@@ -50,6 +51,7 @@ TRAIN_TASKS = list(CONFIG.suite.orders[0])
 ROLES = dict.fromkeys(TRAIN_TASKS, "train_task") | dict.fromkeys(CONFIG.suite.held_out, "held_out")
 RANK_TASKS = list(CONFIG.vectors.tasks or ROLES)
 VECTOR_TASKS = list(dict.fromkeys([*ROLES, *RANK_TASKS, *CONFIG.interventions.sets]))
+RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
 CHAINS = [
     {"method": method, "order": order, "seed": seed}
     for method in CONFIG.training.methods
@@ -103,21 +105,27 @@ def trained_task(wildcards, stage=None):
     return CONFIG.suite.orders[int(wildcards.order) - 1][int(stage or wildcards.stage) - 1]
 
 
-def adapters_before(wildcards, upto):
-    """Adapters of the stages 1 to ``upto`` of a chain."""
-    return [str(STAGE / "adapter").format(**{**wildcards, "stage": stage}) for stage in range(1, upto + 1)]
+def adapters_upto(wildcards, last):
+    """The adapters that make the model after stage ``last`` of a chain: all of them, or the one that went through."""
+    first = 1 if RESOLVED[wildcards.method].needs.own_adapter else max(last, 1)
+    return [str(STAGE / "adapter").format(**{**wildcards, "stage": stage}) for stage in range(first, last + 1)]
 
 
 def stage_inputs(wildcards):
-    """What a training stage needs: its task, the adapters before it and, when guided, heads and mean activations."""
-    task = trained_task(wildcards)
+    """What a training stage needs: its task, the adapters before it, earlier tasks, heads and vectors where used."""
+    task, method = trained_task(wildcards), RESOLVED[wildcards.method]
     inputs = {"task": TASKS / f"{task}.parquet"}
-    if earlier := adapters_before(wildcards, int(wildcards.stage) - 1):
+    if earlier := adapters_upto(wildcards, int(wildcards.stage) - 1):
         inputs["earlier"] = earlier
-    if wildcards.method.endswith("-ivg"):
+    if method.needs.past and int(wildcards.stage) > 1:
+        inputs["past"] = [TASKS / f"{trained_task(wildcards, s)}.parquet" for s in range(1, int(wildcards.stage))]
+    if method.guidance or method.needs.vector:
         inputs["heads"] = HEADS
+    if method.needs.vector:
+        inputs["vector"] = VECTORS / task / "instruction_vector.safetensors"
+    if method.guidance:
         inputs["mean"] = VECTORS / task / "mean_activations.safetensors"
-        if CONFIG.guidance.vectors_from == "current":
+        if method.guidance["vectors_from"] == "current":
             inputs["prompt_table"] = VECTORS / task / "prompts.parquet"
     return inputs
 

@@ -46,7 +46,7 @@ rule evaluate_stage:
     input:
         snapshot=SNAPSHOT,
         tasks=[TASKS / f"{task}.parquet" for task in ROLES],
-        adapters=lambda wildcards: adapters_before(wildcards, int(wildcards.stage)),
+        adapters=lambda wildcards: adapters_upto(wildcards, int(wildcards.stage)),
     output:
         output=STAGE / "evaluation.parquet",
         record=STAGE / "evaluation.json",

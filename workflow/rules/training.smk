@@ -21,15 +21,13 @@ rule train_stage:
         batch_tokens=CONFIG.evaluation.batch_tokens,
         checkpoint_steps=CONFIG.training.checkpoint_steps,
     params:
-        method="{method}",
+        method=lambda wildcards: RESOLVED[wildcards.method].base,
+        stage=lambda wildcards: int(wildcards.stage),
         seed=lambda wildcards: int(wildcards.seed),
         model=config_section(CONFIG, "model.name", "model.dtype", "model.device")["model"],
-        training={
-            k: v
-            for k, v in SETTINGS["training"].items()
-            if k not in ("methods", "seeds", "checkpoint_steps")
-        },
-        guidance=lambda wildcards: SETTINGS["guidance"] if wildcards.method.endswith("-ivg") else None,
+        training=lambda wildcards: RESOLVED[wildcards.method].training,
+        settings=lambda wildcards: RESOLVED[wildcards.method].settings,
+        guidance=lambda wildcards: RESOLVED[wildcards.method].guidance,
         prompts=SETTINGS["prompts"],
         code=script_digest("train_stage"),
     script:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from anamnesis.artifacts import read_parquet, write_parquet
 
 
@@ -26,7 +24,7 @@ def main(
     that order.
     """
     from anamnesis.data.prompts import Template
-    from anamnesis.evaluation.records import Evaluator
+    from anamnesis.evaluation.records import EvaluationSet, Evaluator
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.progress import progress
@@ -50,14 +48,12 @@ def main(
         for form in evaluation["forms"]
         if form == "instruction" or f.knowledge_prompt.notna().any()
     )
+    sets = [
+        EvaluationSet(name, roles[name], frame, answer_lengths.get(name, evaluation["max_new_tokens"]))
+        for name, frame in frames.items()
+    ]
     with progress(total, "evaluation") as done:
-        parts = [
-            evaluator.evaluate(
-                frame, name, roles[name], answer_lengths.get(name, evaluation["max_new_tokens"]), done
-            )
-            for name, frame in frames.items()
-        ]
-    table = pd.concat(parts, ignore_index=True)
+        table = evaluator.evaluate(sets, done)
     write_parquet(output, table)
     return {
         "adapters": adapters,

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.artifacts import read_parquet, write_parquet
-from anamnesis.errors import UserError
 from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
 
 
@@ -32,7 +31,6 @@ def main(
         whole = whole.sort_values(EFFECT_COLUMNS[:3], ignore_index=True)
         write_parquet(output, whole)
         ranked[task] = whole
-    _check_heads(vectors["head_list"], ranked)
     table = rank_heads(ranked, vectors["rank_by"], vectors["heads"], vectors["head_list"])
     write_parquet(heads, table)
     best = table[table.selected].head(3)
@@ -41,17 +39,6 @@ def main(
             [int(layer), int(head)] for layer, head in zip(best.layer, best["head"], strict=True)
         ]
     }
-
-
-def _check_heads(head_list: Sequence[Sequence[int]] | None, effects: Mapping[str, pd.DataFrame]) -> None:
-    frame = next(iter(effects.values()))
-    layers, heads = int(frame.layer.max()), int(frame["head"].max())
-    for layer, head in head_list or ():
-        if layer > layers or head > heads:
-            raise UserError(
-                f"vectors.head_list names [{layer}, {head}], which the model does not have: layers are 0 to "
-                f"{layers}, heads 0 to {heads}; give heads in that range, or null to rank all"
-            )
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from anamnesis.config.models import METHOD_NAMES, Config, Model
-from anamnesis.errors import unknown
+from anamnesis.config.models import Config, Model
+from anamnesis.config.variants import Resolved, known_names, resolve
+from anamnesis.data.folder import find_task_files
+from anamnesis.errors import UserError, unknown
 
 RESERVED_MODEL_NAMES = ("models", "tasks", "logs", "benchmarks", "figures")
 """Directories the workflow itself makes under ``results``; no model may take their names."""
@@ -40,19 +42,6 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
     return [message for check in checks for message in check]
 
 
-def find_task_files(root: str | None) -> dict[str, Path]:
-    """Task name -> file for every ``<task>.parquet`` and ``<benchmark>/<task>.parquet`` under ``root``.
-
-    A file directly under ``root`` wins over one of the same name in a folder; of two folders the first by
-    name wins. Empty when ``root`` is None or not a directory.
-    """
-    if root is None or not Path(root).is_dir():
-        return {}
-    base = Path(root)
-    nested_first = [*sorted(base.glob("*/*.parquet"), reverse=True), *sorted(base.glob("*.parquet"))]
-    return {path.stem: path for path in nested_first}
-
-
 def _check_names(config: Config) -> Iterator[str]:
     for key, name, reserved in (
         ("model.name", config.model.name, RESERVED_MODEL_NAMES),
@@ -73,9 +62,10 @@ def _check_source(config: Config) -> Iterator[str]:
 
 
 def _check_task_files(config: Config) -> Iterator[str]:
-    root = config.data.root
-    if root is not None and not Path(root).is_dir():
-        yield f"data.root = '{root}': must be an existing directory with .parquet files, or null"
+    try:
+        find_task_files(config.data.root)
+    except UserError as error:
+        yield str(error)
     for name, task in config.data.tasks.items():
         if Path(task.path).suffix not in TASK_FILE_TYPES:
             yield f"data.tasks.{name}.path = '{task.path}': must end in {_join(TASK_FILE_TYPES)}"
@@ -112,14 +102,39 @@ def _check_orders(config: Config) -> Iterator[str]:
 
 
 def _check_methods(config: Config) -> Iterator[str]:
-    for name in config.training.methods:
-        if name not in METHOD_NAMES:
-            yield f"training.methods: {unknown('method', name, METHOD_NAMES)}"
+    known = known_names(config)
+    for name in config.variants:
+        if known.count(name) > 1:
+            yield f"variants.{name}: this is the name of a method; give the variant another"
+    for name in dict.fromkeys([*config.variants, *config.training.methods]):
+        try:
+            found = resolve(config, name)
+        except UserError as error:
+            yield str(error)
+            continue
+        yield from _check_settings(name, found, len(config.suite.orders[0]))
+
+
+def _check_settings(name: str, found: Resolved, stages: int) -> Iterator[str]:
+    own = found.settings
+    for key in ("lambda1", "lambda2"):
+        value = own.get(key)
+        if isinstance(value, list | tuple) and len(value) != stages:
+            yield (
+                f"methods.olora.{key} (for {name}) lists {len(value)} values: give one number, or one for "
+                f"each of the {stages} stages"
+            )
+    if found.base == "jfa" and own["nearest"] > own["pool"]:
+        yield (
+            f"methods.jfa.nearest = {own['nearest']} (for {name}): the pool has only methods.jfa.pool = "
+            f"{own['pool']} latent tasks; lower the one or raise the other"
+        )
 
 
 def _check_guided_heads(config: Config) -> Iterator[str]:
     selected = len(config.vectors.head_list or ()) or config.vectors.heads
-    guided = any(name.endswith("-ivg") for name in config.training.methods)
+    names = [name for name in config.training.methods if name in known_names(config)]
+    guided = any((variant.of if (variant := config.variants.get(n)) else n).endswith("-ivg") for n in names)
     if guided and config.guidance.heads > selected:
         source = "vectors.head_list" if config.vectors.head_list else "vectors.heads"
         yield (

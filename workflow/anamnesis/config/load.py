@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from anamnesis.config.checks import find_problems, find_task_files
+from anamnesis.config.checks import find_problems
 from anamnesis.config.describe import describe_errors, show_value
 from anamnesis.config.models import Config
+from anamnesis.data.folder import find_task_files
 from anamnesis.errors import UserError, unknown
 
 Source = Mapping[str, Any] | str | Path
@@ -26,12 +27,13 @@ def load_config(source: Source | Sequence[Source], known_tasks: Collection[str] 
     from ``data.tasks``; by default the built-in ones and the files under ``data.root``.
 
     Raises UserError, one line with every problem found: unknown keys with the nearest valid one, values of
-    the wrong type or out of range with what is allowed, unknown names, keys that contradict each other.
+    the wrong type or out of range with what is allowed, unknown names, keys that contradict each other. A
+    ``data.root`` that cannot be used is reported alone, as names cannot be judged without it.
     """
     sources = [source] if isinstance(source, Mapping | str | Path) else list(source)
     merged: dict[str, Any] = {}
     for part in sources:
-        merged = _merge(merged, _read(part))
+        merged = merge(merged, _read(part))
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
@@ -102,10 +104,11 @@ def _read(source: Source) -> Mapping[str, Any]:
     return content
 
 
-def _merge(base: Mapping[str, Any], overriding: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], overriding: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``overriding`` on top, section by section; lists are replaced whole."""
     merged = dict(base)
     for key, value in overriding.items():
         old = merged.get(key)
         nested = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(old, value) if nested else value
+        merged[key] = merge(old, value) if nested else value
     return merged

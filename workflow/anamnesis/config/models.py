@@ -1,75 +1,29 @@
 """The configuration as frozen pydantic models: every key with its unit, range, default and the papers' value.
 
 "Paper" means the instruction-vector paper (arXiv 2406.12227), "authors' code" the trainers released with it.
-Rules that involve several keys at once are in :mod:`anamnesis.config.checks`.
+The settings of each training method are in :mod:`anamnesis.config.methods`; rules that involve several keys
+at once are in :mod:`anamnesis.config.checks`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import Field
 
-METHODS = ("inclora",)
-"""Base training methods; each exists with and without instruction-vector guidance (``-ivg``)."""
-
-METHOD_NAMES = tuple(name + suffix for name in METHODS for suffix in ("", "-ivg"))
-"""Everything ``training.methods`` may list."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SOURCE = re.compile(r"pypi:[A-Za-z0-9._-]+==\S+|hf:[^\s@]+@[^\s@]+|path:.*\S.*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def _read_number(value: object) -> object:
-    """Turn the text PyYAML makes of ``1e-3`` into a number; anything else passes through to be judged."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return value
-
-
-def _must_match(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(f"must be {allowed}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _text(pattern: re.Pattern[str], allowed: str) -> object:
-    """A string type that must match ``pattern`` whole; ``allowed`` says so in words in the error."""
-    return Annotated[
-        str,
-        _must_match(pattern, allowed),
-        WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$"}),
-    ]
-
-
-Integer = Annotated[int, Field(strict=True)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_read_number)]
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(min_length=1)]
-Name = _text(
-    _NAME, "letters, digits, '.', '_' or '-', beginning with a letter or digit (it names a directory)"
+from anamnesis.config.methods import Lora, Methods, Variant
+from anamnesis.config.types import (
+    Flag,
+    Form,
+    HeadIndex,
+    Integer,
+    Name,
+    Number,
+    Section,
+    Sha256,
+    Source,
+    Text,
 )
-Source = _text(
-    _SOURCE, "'pypi:<package>==<version>', 'hf:<id>@<revision>' or 'path:<directory or GGUF file>'"
-)
-Sha256 = _text(_SHA256, "64 lower-case hexadecimal digits")
-HeadIndex = tuple[Annotated[Integer, Field(ge=0)], Annotated[Integer, Field(ge=0)]]
-MethodName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(METHOD_NAMES)})]
-Form = Literal["instruction", "knowledge"]
-
-
-class Section(BaseModel):
-    """One immutable block of the configuration; a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Model(Section):
@@ -226,30 +180,14 @@ class Interventions(Section):
     )
 
 
-class Lora(Section):
-    """The low-rank adapter trained in each stage."""
-
-    rank: Integer = Field(8, ge=1, description="Rank r (>= 1). Paper: 8.")
-    alpha: Number = Field(
-        16.0, gt=0, description="Scale; updates count alpha/r times (> 0). Authors' code: 16."
-    )
-    dropout: Number = Field(
-        0.1, ge=0, lt=1, description="Dropout before the adapter, in [0, 1). Authors' code: 0.1."
-    )
-    target_modules: tuple[Text, ...] = Field(
-        ("q_proj", "v_proj"),
-        min_length=1,
-        description="Names of the linear layers that get an adapter. Paper: query and value projections.",
-    )
-
-
 class Training(Section):
     """Sequential fine-tuning, one adapter per stage."""
 
-    methods: tuple[MethodName, ...] = Field(
-        METHOD_NAMES,
+    methods: tuple[Name, ...] = Field(
+        ("inclora", "inclora-ivg"),
         min_length=1,
-        description="Methods to compare; a name ending in -ivg is the same method with guided training.",
+        description="Methods to compare; a name ending in -ivg is the same method with guided training. "
+        "Names of variants may be listed too.",
     )
     seeds: tuple[Annotated[Integer, Field(ge=0)], ...] = Field(
         (0, 1), min_length=1, description="One chain of stages per seed (>= 0). Paper: 4 seeds."
@@ -330,13 +268,20 @@ class Guidance(Section):
         lt=0.5,
         description="Share of the steps at 1 and again at 0, in [0, 0.5); plateau schedule only.",
     )
-    mode: Literal["add"] = Field(
-        "add", description="How a mean head output enters: it is added to the head's own. Paper: add."
+    intervention: Flag = Field(
+        True,
+        description="Whether the answers are learnt under the progressive intervention (eq. 3); false leaves "
+        "the divergence term alone.",
     )
     heads: Integer = Field(
         10, ge=1, description="So many heads, from the top of the ranking (>= 1). Paper: 10."
     )
     kl: Kl = Field(default_factory=Kl, description="The divergence term.")
+    control: Literal["none", "random_heads", "random_vectors"] = Field(
+        "none",
+        description="A control instead of the real thing: as many heads drawn from those not selected, or "
+        "random vectors of each head's norm.",
+    )
     vectors_from: Literal["initial", "current"] = Field(
         "initial",
         description="Mean activations of the model before any training, or at the start of each stage.",
@@ -389,5 +334,9 @@ class Config(Section):
     interventions: Interventions = Field(description="Adding and removing vectors.")
     training: Training = Field(default_factory=Training, description="Sequential fine-tuning.")
     guidance: Guidance = Field(default_factory=Guidance, description="Guided training.")
+    methods: Methods = Field(default_factory=Methods, description="Settings of the training methods.")
+    variants: dict[Name, Variant] = Field(
+        default_factory=dict, description="Methods under other settings, by names of your own."
+    )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="Scoring.")
     statistics: Statistics = Field(default_factory=Statistics, description="Intervals.")

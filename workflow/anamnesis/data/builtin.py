@@ -14,16 +14,26 @@ from __future__ import annotations
 import csv
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from anamnesis.data.builders import (
+    Build,
+    Pool,
+    Row,
+    any_five,
+    classification,
+    multiple_choice,
+    odd_one_in_spanish,
+    pairs,
+)
 from anamnesis.errors import UserError, unknown
 
 SPLITS = ("train", "validation", "test")
@@ -39,26 +49,17 @@ COLUMNS = (
     "knowledge_target",
     "knowledge_choices",
 )
-LETTERS = ("A", "B", "C", "D")
 TOPICS = ("World", "Sports", "Business", "Technology")
 SENTIMENTS = ("positive", "negative")
-LIST_LENGTH = 5
 
 _TABLES = Path(__file__).parent / "tables"
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.60, 0.15
 # Tables cut group by group, so that every pool has its share of each kind of row.
 _STRATA = {"words": ("pos", "kind"), "topic_texts": ("topic",), "sentiment_texts": ("label",)}
-# A repeated list is drawn again at most this often, so that the search ends when the pool has no new list.
-_MAX_REDRAWS = 1000
 # Countries whose names take an article inside a sentence.
 _WITH_ARTICLE = re.compile(
     "Republic|Islands|United|Bahamas|Comoros|Gambia|Maldives|Netherlands|Philippines|Seychelles"
 )
-
-Row = dict[str, str]
-Example = dict[str, Any]
-Pool = tuple[Row, ...]
-Build = Callable[[Pool, int, np.random.Generator], list[Example]]
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,13 @@ class BuiltinTask:
 
     ``build(pool, count, rng)`` makes at most ``count`` examples from the rows of one split's pool. An example
     is a dictionary with ``input`` and ``target`` and, where the task has them, the choice and knowledge
-    columns. ``max_new_tokens`` is enough for the answers of the task in a byte-pair vocabulary.
+    columns.
     """
 
     name: str
     instruction: str
     description: str
     kind: Literal["generation", "classification", "multiple_choice"]
-    max_new_tokens: int
     table: str
     build: Build
 
@@ -148,131 +148,6 @@ def _check(seed: int, sizes: Mapping[str, int]) -> None:
             raise UserError(f"size of split '{split}' is {size!r}: it must be an integer of 1 or more")
 
 
-def _balanced(count: int, n_values: int, rng: np.random.Generator) -> np.ndarray:
-    """``count`` numbers below ``n_values`` in random order, each value equally often up to one."""
-    start = rng.integers(n_values)
-    return rng.permutation((np.arange(count) + start) % n_values)
-
-
-def _pick(rows: Pool | list[Row], count: int, rng: np.random.Generator) -> list[Row]:
-    return [rows[i] for i in rng.choice(len(rows), size=count, replace=False)]
-
-
-def _distinct_lists(draw: Callable[[int], tuple[list[Row], str]], count: int) -> list[Example]:
-    """``count`` list examples without repeats; ``draw(i)`` gives the i-th list's words and its target."""
-    examples: dict[str, Example] = {}
-    for i in range(count):
-        for _ in range(_MAX_REDRAWS):
-            words, target = draw(i)
-            text = ", ".join(row["word"] for row in words)
-            if text not in examples:
-                examples[text] = {"input": text, "target": target}
-                break
-        else:
-            break
-    return list(examples.values())
-
-
-def _any_five(answer: Callable[[list[Row]], str]) -> Build:
-    """Five words of the pool, whatever they are; ``answer`` gives the target of such a list."""
-
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
-        def draw(_: int) -> tuple[list[Row], str]:
-            words = _pick(pool, LIST_LENGTH, rng)
-            return words, answer(words)
-
-        return _distinct_lists(draw, count)
-
-    return build
-
-
-def _odd_one_in_spanish(column: str, wanted: str, others: str) -> Build:
-    """One word whose ``column`` is ``wanted`` among words where it is ``others``; target: its Spanish."""
-
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
-        answers = [row for row in pool if row[column] == wanted]
-        fillers = [row for row in pool if row[column] == others]
-        positions = _balanced(count, LIST_LENGTH, rng)
-
-        def draw(i: int) -> tuple[list[Row], str]:
-            answer = answers[rng.integers(len(answers))]
-            words = _pick(fillers, LIST_LENGTH - 1, rng)
-            words.insert(positions[i], answer)
-            return words, answer["spanish"]
-
-        return _distinct_lists(draw, count)
-
-    return build
-
-
-def _pairs(query: str, answer: str) -> Build:
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
-        rows = _pick(pool, min(count, len(pool)), rng)
-        return [{"input": row[query], "target": row[answer]} for row in rows]
-
-    return build
-
-
-def _classification(column: str, classes: tuple[str, ...]) -> Build:
-    """Texts with their class; the classes take turns, so they are as equally frequent as the pool allows."""
-
-    def example(row: Row) -> Example:
-        label = classes.index(row[column])
-        return {"input": row["text"], "target": row[column], "choices": list(classes), "label": label}
-
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
-        shuffled = _pick(pool, len(pool), rng)
-        seen = dict.fromkeys(rng.permutation(classes).tolist(), 0)
-        turns = []
-        for row in shuffled:
-            turns.append((seen[row[column]], list(seen).index(row[column])))
-            seen[row[column]] += 1
-        chosen = sorted(range(len(shuffled)), key=turns.__getitem__)[:count]
-        return [example(shuffled[i]) for i in rng.permutation(chosen)]
-
-    return build
-
-
-def _multiple_choice(
-    question: Callable[[Row], str],
-    statement: Callable[[Row], str],
-    answer: str,
-    wrong_columns: tuple[str, ...] = (),
-) -> Build:
-    """Four lettered options: the row's ``answer`` and three wrong ones.
-
-    The wrong ones are the row's ``wrong_columns`` or, without them, the answers of other rows of the pool.
-    The knowledge form has the plain ``statement`` as prompt and the option texts, in the letters' order, as
-    choices.
-    """
-
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
-        rows = _pick(pool, min(count, len(pool)), rng)
-        examples = []
-        for row, position in zip(rows, _balanced(len(rows), len(LETTERS), rng).tolist(), strict=True):
-            candidates = [row[column] for column in wrong_columns]
-            if not candidates:
-                candidates = list(dict.fromkeys(other[answer] for other in pool))
-                candidates.remove(row[answer])
-            options = rng.permutation(candidates)[: len(LETTERS) - 1].tolist()
-            options.insert(position, row[answer])
-            lettered = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-            examples.append(
-                {
-                    "input": "\n".join([question(row), *lettered]),
-                    "target": LETTERS[position],
-                    "choices": list(LETTERS),
-                    "label": position,
-                    "knowledge_prompt": statement(row),
-                    "knowledge_target": row[answer],
-                    "knowledge_choices": options,
-                }
-            )
-        return examples
-
-    return build
-
-
 def _country(row: Row) -> str:
     name = row["country"]
     return f"the {name}" if _WITH_ARTICLE.search(name) else name
@@ -283,61 +158,61 @@ _GENERATION = {
         "Choose the word that comes last in the alphabet.",
         "Of five English words, the one that comes last in alphabetical order.",
         "words",
-        _any_five(lambda words: max(row["word"] for row in words)),
+        any_five(lambda words: max(row["word"] for row in words)),
     ),
     "choose_last_of_5_spanish": (
         "Translate the last word of the list into Spanish.",
         "The Spanish translation of the last of five English words.",
         "words",
-        _any_five(lambda words: words[-1]["spanish"]),
+        any_five(lambda words: words[-1]["spanish"]),
     ),
     "object_v_concept_5_spanish": (
         "Find the word that names a physical object and translate it into Spanish.",
         "The Spanish translation of the one concrete object among four abstract concepts.",
         "words",
-        _odd_one_in_spanish("kind", "object", "concept"),
+        odd_one_in_spanish("kind", "object", "concept"),
     ),
     "verb_v_adjective_5_spanish": (
         "Find the word that is a verb and translate it into Spanish.",
         "The Spanish translation of the one verb among four adjectives.",
         "words",
-        _odd_one_in_spanish("pos", "verb", "adjective"),
+        odd_one_in_spanish("pos", "verb", "adjective"),
     ),
     "antonym": (
         "Give the word with the opposite meaning.",
         "The antonym of an English word.",
         "antonyms",
-        _pairs("word", "antonym"),
+        pairs("word", "antonym"),
     ),
     "past_tense": (
         "Write the verb in the simple past tense.",
         "The simple past of an English verb.",
         "verbs",
-        _pairs("base", "past"),
+        pairs("base", "past"),
     ),
     "plural": (
         "Write the plural of the noun.",
         "The plural of an English noun.",
         "plurals",
-        _pairs("singular", "plural"),
+        pairs("singular", "plural"),
     ),
     "country_capital": (
         "Name the capital city of the country.",
         "The capital of a country.",
         "countries",
-        _pairs("country", "capital"),
+        pairs("country", "capital"),
     ),
     "english_spanish": (
         "Translate the word into Spanish.",
         "The Spanish translation of an English noun, verb or adjective.",
         "words",
-        _pairs("word", "spanish"),
+        pairs("word", "spanish"),
     ),
     "present_participle": (
         "Write the -ing form of the verb.",
         "The present participle of an English verb.",
         "verbs",
-        _pairs("base", "gerund"),
+        pairs("base", "gerund"),
     ),
 }
 
@@ -346,24 +221,24 @@ _CLASSIFICATION = {
         "Decide whether the topic of the news text is World, Sports, Business or Technology.",
         "The topic of a short news text, one of four.",
         "topic_texts",
-        _classification("topic", TOPICS),
+        classification("topic", TOPICS),
     ),
     "sentiment": (
         "Decide whether the sentiment of the text is positive or negative.",
         "Whether a short text speaks well or ill of its subject.",
         "sentiment_texts",
-        _classification("label", SENTIMENTS),
+        classification("label", SENTIMENTS),
     ),
 }
 
 _STATEMENT = itemgetter("statement")
-_FACT = _multiple_choice(_STATEMENT, _STATEMENT, "answer", ("wrong1", "wrong2", "wrong3"))
-_CAPITAL = _multiple_choice(
+_FACT = multiple_choice(_STATEMENT, _STATEMENT, "answer", ("wrong1", "wrong2", "wrong3"))
+_CAPITAL = multiple_choice(
     lambda row: f"What is the capital of {_country(row)}?",
     lambda row: f"The capital of {_country(row)} is",
     "capital",
 )
-_OPPOSITE = _multiple_choice(
+_OPPOSITE = multiple_choice(
     lambda row: f"Which word is the opposite of {row['word']}?",
     lambda row: f"The opposite of {row['word']} is",
     "antonym",
@@ -390,11 +265,11 @@ _MULTIPLE_CHOICE = {
 }
 
 BUILTIN: dict[str, BuiltinTask] = {
-    name: BuiltinTask(name, instruction, description, kind, max_new_tokens, table, build)
-    for kind, max_new_tokens, tasks in (
-        ("generation", 12, _GENERATION),
-        ("classification", 4, _CLASSIFICATION),
-        ("multiple_choice", 2, _MULTIPLE_CHOICE),
+    name: BuiltinTask(name, instruction, description, kind, table, build)
+    for kind, tasks in (
+        ("generation", _GENERATION),
+        ("classification", _CLASSIFICATION),
+        ("multiple_choice", _MULTIPLE_CHOICE),
     )
     for name, (instruction, description, table, build) in tasks.items()
 }

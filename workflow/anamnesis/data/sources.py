@@ -19,6 +19,7 @@ import pandas as pd
 from anamnesis.data.builtin import BUILTIN, COLUMNS, SPLITS, builtin_task
 from anamnesis.data.examples import Example, read_example, read_split, with_letters
 from anamnesis.data.files import RawRow, read_rows
+from anamnesis.data.folder import find_task_files
 from anamnesis.data.instructions import Form, complete_instruction, default_instruction
 from anamnesis.data.prompts import generator
 from anamnesis.errors import UserError, unknown
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TaskSource:
-    """Where a task comes from. ``name`` is without folder; ``path`` is its file, None when built in."""
+    """Where a task comes from. ``path`` is its file, None when built in."""
 
     name: str
     kind: Literal["user", "folder", "built-in"]
@@ -42,25 +43,17 @@ class TaskSource:
 def find_task(name: str, data_config: Mapping[str, Any]) -> TaskSource:
     """Where the task ``name`` comes from: ``data.tasks``, then a file under ``data.root``, then built in.
 
-    ``name`` may be ``benchmark/task`` for a file ``<root>/benchmark/task.parquet``; a file directly under the
-    root wins over one in a folder. Raises UserError for an unknown name, a name found in several folders, and
-    a ``root`` that is not a directory.
+    Raises UserError for an unknown name, and as ``find_task_files`` for a ``root`` that cannot be used.
     """
     tasks = data_config.get("tasks") or {}
     if name in tasks:
         return TaskSource(name, "user", Path(tasks[name]["path"]))
-    files = _folder_files(data_config.get("root"))
-    found = [name] if name in files else [key for key in files if key.endswith(f"/{name}")]
-    if len(found) > 1:
-        raise UserError(
-            f"task '{name}' is ambiguous: data.root = '{data_config['root']}' has {' and '.join(found)}; "
-            "use the name with its folder, or set data.root to one of the folders"
-        )
-    if found:
-        return TaskSource(files[found[0]].stem, "folder", files[found[0]])
+    files = find_task_files(data_config.get("root"))
+    if name in files:
+        return TaskSource(name, "folder", files[name])
     if name in BUILTIN:
         return TaskSource(name, "built-in")
-    raise unknown("task", name, sorted({*tasks, *_short_names(files), *BUILTIN}))
+    raise unknown("task", name, sorted({*tasks, *files, *BUILTIN}))
 
 
 def load_task(name: str, data_config: Mapping[str, Any], seed: int) -> pd.DataFrame:
@@ -84,24 +77,6 @@ def load_task(name: str, data_config: Mapping[str, Any], seed: int) -> pd.DataFr
         examples = _folder_examples(rows, source.name)
     pools = _make_pools(examples, source.path)
     return _sample(pools, sizes, seed, source.name)
-
-
-def _folder_files(root: str | None) -> dict[str, Path]:
-    """Path below ``root`` without the ending -> file, for every parquet file that is not hidden."""
-    if root is None:
-        return {}
-    base = Path(root)
-    if not base.is_dir():
-        raise UserError(f"data.root = '{root}' is not a directory: give one that exists, or null")
-    below = [path.relative_to(base) for path in sorted(base.rglob("*.parquet"))]
-    visible = [path for path in below if not any(part.startswith(".") for part in path.parts)]
-    return {path.with_suffix("").as_posix(): base / path for path in visible}
-
-
-def _short_names(files: Mapping[str, Path]) -> list[str]:
-    """The names by which files can be asked for: without folder where that is unambiguous."""
-    stems = [path.stem for path in files.values()]
-    return [path.stem if stems.count(path.stem) == 1 else key for key, path in files.items()]
 
 
 def _require(rows: Sequence[RawRow], columns: Sequence[str]) -> set[str]:

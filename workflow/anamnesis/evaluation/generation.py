@@ -1,9 +1,15 @@
-"""Greedy generation in batches: shared prompts computed once, no padding in any linear layer."""
+"""Greedy generation: shared prompts computed once, many groups of prompts decoded together, no padding in any
+linear layer.
+
+The cost of a decoding step grows far more slowly than the number of its sequences, as the weights are read
+anyway. So sequences with different prefixes share their steps, and go apart in the attention only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 
@@ -11,118 +17,209 @@ from anamnesis.prefix.attention import Block, Call, ForestLayout, attend_blocks,
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.pack import Pack, Tree, common_prefix_length, pack_by_size
 
+Stop = Callable[[list[int]], bool]
+Progress = Callable[[int], None]
 
-class DecodeLayout:
-    """One new token per sequence; each reads the shared prefix, its own prompt and what it has generated.
 
-    The keys and values of a packed forward are gathered into one padded block per layer once, and
-    generated tokens are appended behind it.
+@dataclass(frozen=True)
+class Request:
+    """Prompts (token ids, each of at least one) to be continued by at most ``max_new_tokens`` tokens.
+
+    The tokens that all of them begin with run once, so prompts with the same instruction and demonstrations
+    belong into one request. ``change_prompt(rows)`` may give a context in which the prompts are run, such as
+    ``hooks.added_to_residual``; ``rows`` are the places of the last prompt tokens.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    max_new_tokens: int
+    change_prompt: Callable[[list[int]], AbstractContextManager] | None = None
+
+    @property
+    def shared(self) -> int:
+        """Number of tokens that run once; every prompt keeps one token or more of its own."""
+        return min(common_prefix_length(self.prompts), min(map(len, self.prompts), default=1) - 1)
+
+
+class Part:
+    """What the sequences of one pack read besides their new tokens: the prefix and their own prompts.
+
+    The keys and values of the packed forward are gathered into one padded block per layer.
     """
 
     def __init__(self, pack: Pack, recorded: ForestLayout):
-        sizes = torch.tensor([tree.size for tree in pack.trees])
         device = recorded.keys[0].device
-        n = int(sizes.max())
-        index = torch.stack(
-            [s + torch.arange(n).clamp(max=int(k) - 1) for s, k in zip(pack.starts, sizes, strict=True)]
-        )
+        before = pack.prefix.length if pack.prefix else 0
+        sizes = torch.tensor([tree.size for tree in pack.trees])
+        places = torch.arange(int(sizes.max()))
+        index = torch.tensor(pack.starts)[:, None] + torch.minimum(places, sizes[:, None] - 1)
+        index = index.to(device)
         self.prefix = pack.prefix
-        self.positions = (sizes + (pack.prefix.length if pack.prefix else 0)).to(
-            device
-        )  # of the next token, (T,)
-        self.key_positions = (torch.arange(n) + (pack.prefix.length if pack.prefix else 0)).to(device)
-        self.prompt_sees = (torch.arange(n) < sizes[:, None]).to(device)
+        self.positions = (sizes + before).to(device)  # of the next token, (T,)
+        self.sees = (places < sizes[:, None]).to(device)
         self.prompt = [
-            (k[:, index.to(device)].transpose(0, 1), v[:, index.to(device)].transpose(0, 1))
+            (k[:, index].transpose(0, 1), v[:, index].transpose(0, 1))
             for k, v in zip(recorded.keys, recorded.values, strict=True)
         ]
-        self.own: list[list[tuple]] = [[] for _ in self.prompt]
-        self.alive = torch.arange(len(pack.trees), device=device)
 
-    def drop(self, keep: torch.Tensor) -> None:
-        """Go on with the sequences ``keep`` (indices into those still alive) only."""
-        self.positions, self.prompt_sees, self.alive = (
-            self.positions[keep],
-            self.prompt_sees[keep],
-            self.alive[keep],
-        )
-        self.prompt = [(k[keep], v[keep]) for k, v in self.prompt]
-        self.own = [[(k[keep], v[keep]) for k, v in steps] for steps in self.own]
+    def __len__(self) -> int:
+        return len(self.positions)
 
-    def attend(self, query, key, value, call: Call) -> torch.Tensor:
-        self.own[call.layer].append((key.transpose(0, 1)[:, :, None], value.transpose(0, 1)[:, :, None]))
-        own_k, own_v = (torch.cat(x, 2) for x in zip(*self.own[call.layer], strict=True))
-        blocks = [
-            Block(*self.prompt[call.layer], self._sees(self.key_positions, call, self.prompt_sees)),
-            Block(own_k, own_v),
-        ]
-        if call.window is not None:
-            steps = torch.arange(own_k.shape[2], device=key.device)
-            blocks[1] = Block(own_k, own_v, (steps[-1] - steps < call.window)[None, None, None])
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with the sequences ``rows`` only."""
+        self.positions, self.sees = self.positions[rows], self.sees[rows]
+        self.prompt = [(k[rows], v[rows]) for k, v in self.prompt]
+
+    def blocks(self, call: Call) -> list[Block]:
+        """The keys and values of the prefix, if any, and of the prompts, as a layer's new tokens see them."""
+        blocks, before = [], self.prefix.length if self.prefix else 0
         if self.prefix is not None:
             prefix = (self.prefix.keys[call.layer][None], self.prefix.values[call.layer][None])
-            blocks.insert(
-                0, Block(*prefix, self._sees(torch.arange(self.prefix.length, device=key.device), call, None))
-            )
-        rows = query.transpose(0, 1)[:, None, None]  # (T, 1, 1, n_heads, d)
-        return attend_blocks(rows, blocks, call)[:, 0, 0]
+            blocks.append(Block(*prefix, self._near(0, before, call.window)))
+        near = self._near(before, self.sees.shape[1], call.window)
+        sees = self.sees[:, None, None] if near is None else self.sees[:, None, None] & near
+        return [*blocks, Block(*self.prompt[call.layer], sees)]
 
-    def _sees(self, keys: torch.Tensor, call: Call, base: torch.Tensor | None) -> torch.Tensor | None:
-        if call.window is not None:
-            near = self.positions[:, None] - keys < call.window
-            base = near if base is None else base & near
-        return None if base is None else base[:, None, None]
+    def _near(self, start: int, count: int, window: int | None) -> torch.Tensor | None:
+        """(T, 1, 1, count): which keys at positions from ``start`` on are inside the window."""
+        if window is None:
+            return None
+        keys = torch.arange(start, start + count, device=self.positions.device)
+        return (self.positions[:, None] - keys < window)[:, None, None]
+
+
+class DecodeLayout:
+    """One new token per sequence of several parts; each reads what its part holds and what it has generated.
+
+    The row holds the sequences of one part after the other; ``alive[i]`` is the number, among all sequences
+    at the start, of the one in place i.
+    """
+
+    def __init__(self, parts: Sequence[Part]):
+        self.parts = list(parts)
+        self.alive = list(range(sum(map(len, self.parts))))
+        self.own: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by layer: (T, n_kv_heads, steps, d)
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Positions (T,) of the new tokens."""
+        return torch.cat([part.positions for part in self.parts])
+
+    def advance(self) -> None:
+        for part in self.parts:
+            part.positions = part.positions + 1
+
+    def drop(self, keep: Sequence[int]) -> None:
+        """Go on with the sequences in the places ``keep`` (increasing) only."""
+        if len(keep) == len(self.alive):
+            return
+        chosen = torch.zeros(len(self.alive), dtype=torch.bool)
+        chosen[list(keep)] = True
+        for part, mine in zip(self.parts, chosen.split([len(part) for part in self.parts]), strict=True):
+            if not mine.all():
+                part.keep(mine.nonzero()[:, 0].to(part.positions.device))
+        self.parts = [part for part in self.parts if len(part)]
+        self.alive = [self.alive[i] for i in keep]
+        self.own = {layer: tuple(x[chosen.to(x.device)] for x in pair) for layer, pair in self.own.items()}
+
+    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+        new = tuple(x.transpose(0, 1)[:, :, None] for x in (key, value))
+        if call.layer in self.own:
+            new = tuple(torch.cat(pair, 2) for pair in zip(self.own[call.layer], new, strict=True))
+        self.own[call.layer] = new
+        steps = torch.arange(new[0].shape[2], device=key.device)
+        sees = None if call.window is None else (steps[-1] - steps < call.window)[None, None, None]
+        rows = query.transpose(0, 1)[:, None, None]  # (T, 1, 1, n_heads, d)
+        sizes = [len(part) for part in self.parts]
+        outputs = [
+            attend_blocks(q, [*part.blocks(call), Block(k, v, sees)], call)
+            for part, q, k, v in zip(self.parts, *(x.split(sizes) for x in (rows, *new)), strict=True)
+        ]
+        return torch.cat(outputs)[:, 0, 0]
 
 
 @torch.no_grad()
 def generate(
     engine: PrefixEngine,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    stop: Callable[[list[int]], bool],
+    requests: Sequence[Request],
+    stop: Stop,
     token_budget: int,
-    progress: Callable[[int], None] = lambda done: None,
-    change_prompt: Callable[[list[int]], AbstractContextManager] | None = None,
-) -> list[list[int]]:
-    """Greedy continuations (token ids, the stopping token included) of each prompt, in the order given.
+    progress: Progress = lambda done: None,
+) -> list[list[list[int]]]:
+    """Greedy continuations (token ids, the stopping token included) of each request's prompts, in the order
+    given.
 
-    A sequence ends when ``stop(ids so far)`` is true or after ``max_new_tokens``; finished ones leave the
-    batch.
-    ``change_prompt(rows)`` may give a context in which the prompts are run, such as
-    ``hooks.added_to_residual``; ``rows`` are the places of the last prompt tokens.
+    A sequence ends when ``stop(ids so far)`` is true or after its request's ``max_new_tokens``; finished ones
+    leave the batch and are reported to ``progress``. ``token_budget`` bounds the prompt tokens of a batch,
+    those of the shared prefixes and all others each by themselves; it does not change the answers.
     """
-    shared = min(common_prefix_length(prompts), min(map(len, prompts), default=1) - 1)
-    prefix = engine.prefill(prompts[0][:shared]) if prompts else None
-    results: list[list[int]] = [[] for _ in prompts]
-    sizes = [len(p) - shared for p in prompts]
-    for batch in pack_by_size(sizes, token_budget):
-        pack = Pack(tuple(Tree(prompts[i][shared:]) for i in batch), prefix)
-        decoded = _decode(engine, pack, max_new_tokens, stop, change_prompt)
-        for i, ids in zip(batch, decoded, strict=True):
-            results[i] = ids
-        progress(len(batch))
+    results: list[list[list[int]]] = [[[] for _ in request.prompts] for request in requests]
+    shared = [request.shared for request in requests]
+    prefixes: dict = {}
+    for batch in _batches(requests, shared, token_budget):
+        prefixes = {
+            r: prefixes[r] if r in prefixes else engine.prefill(requests[r].prompts[0][: shared[r]])
+            for r, _ in batch
+        }
+        packs = [
+            Pack(tuple(Tree(requests[r].prompts[i][shared[r] :]) for i in chosen), prefixes[r])
+            for r, chosen in batch
+        ]
+        decoded = _decode(engine, packs, [requests[r] for r, _ in batch], stop, progress)
+        for (r, i), ids in zip(((r, i) for r, chosen in batch for i in chosen), decoded, strict=True):
+            results[r][i] = ids
     return results
 
 
-def _decode(engine: PrefixEngine, pack: Pack, max_new_tokens: int, stop, change_prompt) -> list[list[int]]:
-    last = [pack.trunk_end(t) for t in range(len(pack.trees))]
-    with change_prompt(last) if change_prompt else nullcontext():
-        logits, recorded = engine.run_recorded(pack, last)
-    state = DecodeLayout(pack, recorded)
-    results: list[list[int]] = [[] for _ in last]
+def _batches(
+    requests: Sequence[Request], shared: Sequence[int], budget: int
+) -> Iterator[list[tuple[int, list[int]]]]:
+    """Batches of (request, places of its prompts) with at most ``budget`` tokens in all prefixes together
+    and at most as many in all that follows them; what is larger goes alone.
+    """
+    batch: list[tuple[int, list[int]]] = []
+    used = before = 0
+    for r, request in enumerate(requests):
+        sizes = [len(prompt) - shared[r] for prompt in request.prompts]
+        for chosen in pack_by_size(sizes, budget):
+            size = sum(sizes[i] for i in chosen)
+            if batch and (used + size > budget or before + shared[r] > budget):
+                yield batch
+                batch, used, before = [], 0, 0
+            batch.append((r, chosen))
+            used, before = used + size, before + shared[r]
+    if batch:
+        yield batch
+
+
+def _decode(
+    engine: PrefixEngine, packs: Sequence[Pack], requests: Sequence[Request], stop: Stop, progress: Progress
+) -> list[list[int]]:
+    """Continuations of the packs' sequences, one pack after the other."""
+    started = [_start(engine, pack, request) for pack, request in zip(packs, requests, strict=True)]
+    tokens = torch.cat([first for first, _ in started])
+    state = DecodeLayout([part for _, part in started])
+    limits = [r.max_new_tokens for pack, r in zip(packs, requests, strict=True) for _ in pack.trees]
+    results: list[list[int]] = [[] for _ in limits]
     while True:
-        tokens = logits.argmax(-1)
-        alive = state.alive.tolist()
-        for sequence, token in zip(alive, tokens.tolist(), strict=True):
+        for sequence, token in zip(state.alive, tokens.tolist(), strict=True):
             results[sequence].append(token)
-        going = [i for i, s in enumerate(alive) if len(results[s]) < max_new_tokens and not stop(results[s])]
+        going = [i for i, s in enumerate(state.alive) if len(results[s]) < limits[s] and not stop(results[s])]
+        if len(going) < len(state.alive):
+            progress(len(state.alive) - len(going))
         if not going:
             return results
-        keep = torch.tensor(going, device=tokens.device)
-        if len(going) < len(alive):
-            state.drop(keep)
+        state.drop(going)
         with layout(engine.model, state):
-            logits = engine.model(
-                input_ids=tokens[keep][None], position_ids=state.positions[None], use_cache=False
-            ).logits[0]
-        state.positions = state.positions + 1
+            output = engine.model(
+                input_ids=tokens[going][None], position_ids=state.positions[None], use_cache=False
+            )
+        tokens = output.logits[0].argmax(-1)
+        state.advance()
+
+
+def _start(engine: PrefixEngine, pack: Pack, request: Request) -> tuple[torch.Tensor, Part]:
+    """The first new token (T,) of each prompt, and what the tokens after it read."""
+    last = [pack.trunk_end(t) for t in range(len(pack.trees))]
+    with request.change_prompt(last) if request.change_prompt else nullcontext():
+        logits, recorded = engine.run_recorded(pack, last)
+    return logits.argmax(-1), Part(pack, recorded)

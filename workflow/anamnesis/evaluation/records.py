@@ -1,4 +1,4 @@
-"""Evaluation of one checkpoint on one set: a row per example, form and number of shots."""
+"""Evaluation of one checkpoint on any number of sets: a row per example, form and number of shots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anamnesis.data.prompts import (
     encode_pairs,
     generator,
 )
-from anamnesis.evaluation.generation import generate
+from anamnesis.evaluation.generation import Request, generate
 from anamnesis.evaluation.scoring import Question, score_questions
 from anamnesis.prefix.engine import PrefixEngine
 
@@ -46,6 +46,33 @@ class Item:
 
 
 @dataclass(frozen=True)
+class EvaluationSet:
+    """A task to be evaluated on. ``role``: train_task or held_out; ``frame``: its examples, all splits;
+    ``max_new_tokens`` bounds the generated answers of a task without choices.
+    """
+
+    name: str
+    role: str
+    frame: pd.DataFrame
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The items of a set in one form and number of shots, at least one."""
+
+    source: EvaluationSet
+    form: str
+    shots: int
+    items: Sequence[Item]
+
+    @property
+    def ranked(self) -> bool:
+        """Whether options are ranked; otherwise the answer is generated."""
+        return bool(self.items[0].choices)
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """A model ready to be evaluated. ``shots``: demonstrations of the few-shot form; ``seed`` fixes which are
     shown.
@@ -60,33 +87,33 @@ class Evaluator:
     seed: int
 
     def evaluate(
-        self,
-        task: pd.DataFrame,
-        name: str,
-        role: str,
-        max_new_tokens: int,
-        progress: Callable[[int], None] = lambda done: None,
+        self, sets: Sequence[EvaluationSet], progress: Callable[[int], None] = lambda done: None
     ) -> pd.DataFrame:
-        """All test examples of a task in every form, zero-shot and few-shot (columns: ``COLUMNS``).
+        """All test examples of the sets in every form, zero-shot and few-shot (columns: ``COLUMNS``), in the
+        order of the sets, forms, shots and examples.
 
         Examples with choices are answered by rank classification (summed log-likelihood of " " + choice,
-        answer only); the others by greedy generation up to a line break, scored by exact match after
-        stripping blanks.
+        answer only); the others by greedy generation up to a line break, of all sets together, scored by
+        exact match after stripping blanks. ``progress`` gets the number of answers just found.
         """
-        frames = []
-        for form in self.forms:
-            for shots in (0, self.shots):
-                items = build_items(task, name, form, shots, self.template, self.seed)
-                if items:
-                    answers = (
-                        self._rank(items, progress)
-                        if items[0].choices
-                        else self._write(items, max_new_tokens, progress)
-                    )
-                    frames.append(answers.assign(set=name, role=role, form=form, shots=shots))
-        return pd.concat(frames, ignore_index=True)[COLUMNS] if frames else pd.DataFrame(columns=COLUMNS)
+        asked = self._asked(sets)
+        written = iter(self._write([a for a in asked if not a.ranked], progress))
+        frames = [pd.DataFrame(columns=COLUMNS)] if not asked else []
+        for a in asked:
+            rows = pd.DataFrame(self._rank(a.items, progress) if a.ranked else next(written))
+            frames.append(rows.assign(set=a.source.name, role=a.source.role, form=a.form, shots=a.shots))
+        return pd.concat(frames, ignore_index=True)[COLUMNS]
 
-    def _rank(self, items: Sequence[Item], progress) -> pd.DataFrame:
+    def _asked(self, sets: Sequence[EvaluationSet]) -> list[Asked]:
+        found = [
+            Asked(s, form, shots, build_items(s.frame, s.name, form, shots, self.template, self.seed))
+            for s in sets
+            for form in self.forms
+            for shots in (0, self.shots)
+        ]
+        return [asked for asked in found if asked.items]
+
+    def _rank(self, items: Sequence[Item], progress) -> list[dict]:
         contexts = [item.prompt for item in items for _ in item.choices]
         pairs = iter(
             encode_pairs(self.tokenizer, contexts, [answer_text(c) for item in items for c in item.choices])
@@ -100,16 +127,19 @@ class Evaluator:
         for item, score in zip(items, scores, strict=True):
             best = max(range(len(item.choices)), key=lambda i: score.log_probability[i])
             rows.append(_row(item, item.choices[best], "accuracy", list(score.log_probability)))
-        return pd.DataFrame(rows)
+        return rows
 
-    def _write(self, items: Sequence[Item], max_new_tokens: int, progress) -> pd.DataFrame:
-        prompts = encode(self.tokenizer, [item.prompt for item in items])
+    def _write(self, asked: Sequence[Asked], progress) -> list[list[dict]]:
+        requests = [
+            Request(encode(self.tokenizer, [item.prompt for item in a.items]), a.source.max_new_tokens)
+            for a in asked
+        ]
         stops = LineEnd(self.tokenizer)
-        outputs = generate(self.engine, prompts, max_new_tokens, stops, self.batch_tokens, progress)
-        texts = [stops.text(ids) for ids in outputs]
-        return pd.DataFrame(
-            [_row(item, text, "exact_match", None) for item, text in zip(items, texts, strict=True)]
-        )
+        outputs = generate(self.engine, requests, stops, self.batch_tokens, progress)
+        return [
+            [_row(item, stops.text(ids), "exact_match", None) for item, ids in zip(a.items, out, strict=True)]
+            for a, out in zip(asked, outputs, strict=True)
+        ]
 
 
 def _row(item: Item, prediction: str, metric: str, log_probabilities: list[float] | None) -> dict:

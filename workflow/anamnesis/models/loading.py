@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from anamnesis.errors import UserError
@@ -46,15 +47,32 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto"):
     return model.to(choose_device(device)).eval(), tokenizer
 
 
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers' own progress bars off the terminal; afterwards they are as the caller had them."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def read_weights(folder: Path, **options):
-    """The decoder in a folder, read without remote code. Raises ValueError when weights are missing:
-    transformers alone
-    would draw them at random and go on."""
+    """The decoder in a folder, read without remote code and without progress bars.
+
+    Raises ValueError when weights are missing: transformers alone would draw them at random and go on.
+    """
     from transformers import AutoModelForCausalLM
 
-    model, found = AutoModelForCausalLM.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **options
-    )
+    with without_progress_bars():
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **options
+        )
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(f"{len(missing)} of its weights are missing, the first is {missing[0]}")
@@ -63,25 +81,26 @@ def read_weights(folder: Path, **options):
 
 def merge_adapters(model, adapters: Sequence[Path]):
     """The model with PEFT adapters merged into its weights, in the order given."""
+    for adapter in adapters:
+        model = open_adapter(model, Path(adapter)).merge_and_unload()
+    return model.eval()
+
+
+def open_adapter(model, adapter: Path, trainable: bool = False):
+    """``model`` with a PEFT adapter on top. Raises UserError for a damaged one or one of another model."""
     from peft import PeftModel
 
-    for adapter in adapters:
-        adapter = Path(adapter)
-        if not (adapter / "adapter_config.json").exists():
-            raise UserError(
-                f"{adapter} is not a PEFT adapter (no adapter_config.json): train its stage again"
-            )
-        try:
-            with (
-                warnings.catch_warnings()
-            ):  # PEFT only warns of missing weights, and the stage would be lost unseen
-                warnings.filterwarnings("error", message="Found missing adapter keys")
-                model = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
-        except Exception as error:  # cut file, other shapes, missing modules: the remedy is the same
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(
-                f"the adapter {adapter} cannot be loaded on this model ({reason}): it is damaged or belongs "
-                f"to "
-                "another model; delete its stage folder and run again"
-            ) from error
-    return model.eval()
+    if not (adapter / "adapter_config.json").exists():
+        raise UserError(f"{adapter} is not a PEFT adapter (no adapter_config.json): train its stage again")
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # PEFT only warns of missing weights, and the stage would be lost unseen
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+    except Exception as error:  # cut file, other shapes, missing modules: the remedy is the same
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"the adapter {adapter} cannot be loaded on this model ({reason}): it is damaged or belongs to "
+            "another model; delete its stage folder and run again"
+        ) from error

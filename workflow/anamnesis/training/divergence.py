@@ -1,4 +1,4 @@
-"""KL divergence between two sets of logits, with its gradient worked out by hand to save passes over the
+"""KL divergences between two sets of logits, with their gradient worked out by hand to save passes over the
 vocabulary.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 
+DIRECTIONS = ("student_teacher", "teacher_student", "symmetric")
 CHUNK = 32  # rows at a time: a chunk of logits stays in the processor's cache
 
 
@@ -13,13 +14,13 @@ class _Divergence(torch.autograd.Function):
     """Σ over rows of weight · KL, differentiable in the student's logits only."""
 
     @staticmethod
-    def forward(ctx, student, teacher, weight, temperature, student_first):
+    def forward(ctx, student, teacher, weight, temperature, direction):
         gradient = torch.empty_like(student)
         total = student.new_zeros((), dtype=torch.float64)
         for start in range(0, len(student), CHUNK):
             rows = slice(start, start + CHUNK)
             value, slope = _chunk(
-                student[rows].float() / temperature, teacher[rows].float() / temperature, student_first
+                student[rows].float() / temperature, teacher[rows].float() / temperature, direction
             )
             scale = weight[rows, None]
             total += (scale * value).double().sum()
@@ -33,7 +34,7 @@ class _Divergence(torch.autograd.Function):
         return gradient.mul_(upstream), None, None, None, None
 
 
-def _chunk(s: torch.Tensor, t: torch.Tensor, student_first: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _chunk(s: torch.Tensor, t: torch.Tensor, direction: str) -> tuple[torch.Tensor, torch.Tensor]:
     """KL of each row (n, 1) and its slope in the student's logits (n, vocabulary); ``s`` is used up.
 
     With p, q the softmax of s, t: the student's exponentials are taken once; log p - log q needs none.
@@ -44,11 +45,14 @@ def _chunk(s: torch.Tensor, t: torch.Tensor, student_first: bool) -> tuple[torch
     p.div_(mass)
     log_mass_t = t.logsumexp(-1, keepdim=True)
     gap = s.sub_(t).sub_(top + mass.log() - log_mass_t)  # log p - log q
-    if student_first:
-        value = torch.linalg.vecdot(p, gap).unsqueeze(-1)
-        return value, p.mul_(gap.sub_(value))
+    forward = torch.linalg.vecdot(p, gap).unsqueeze(-1)  # KL(student || teacher)
+    if direction == "student_teacher":
+        return forward, p.mul_(gap.sub_(forward))
     q = (t - log_mass_t).exp_()
-    return -torch.linalg.vecdot(q, gap).unsqueeze(-1), p.sub_(q)
+    backward = -torch.linalg.vecdot(q, gap).unsqueeze(-1)
+    if direction == "teacher_student":
+        return backward, p.sub_(q)
+    return forward + backward, (p - q).addcmul_(p, gap.sub_(forward))
 
 
 def divergence(
@@ -56,11 +60,11 @@ def divergence(
     teacher: torch.Tensor,
     weight: torch.Tensor,
     temperature: float,
-    student_first: bool,
+    direction: str,
 ) -> torch.Tensor:
     """Σ_i weight_i · KL between rows of logits (n, vocabulary) at a temperature, as a scalar.
 
-    ``student_first``: KL(student ‖ teacher), else KL(teacher ‖ student). ``weight``: (n,). No gradient
-    reaches the teacher.
+    ``direction``: student_teacher for KL(student ‖ teacher), teacher_student for the reverse, symmetric for
+    the sum of the two. ``weight``: (n,). No gradient reaches the teacher.
     """
-    return _Divergence.apply(student, teacher.detach(), weight, temperature, student_first)
+    return _Divergence.apply(student, teacher.detach(), weight, temperature, direction)

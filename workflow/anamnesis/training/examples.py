@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from anamnesis.data.prompts import Template, answer_text, encode, encode_pairs
 from anamnesis.errors import UserError
-from anamnesis.prefix.pack import Tree
+from anamnesis.prefix.pack import Tree, common_prefix_length
 
 
 @dataclass(frozen=True)
 class Example:
-    """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token. Each has >= 1
-    token.
+    """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token.
+
+    The prompt has >= 1 token; the answer has none when only the prompt is used. ``stem``: how many of the
+    prompt's first tokens all prompts of its task share (less than all). ``new``: whether it belongs to the
+    task that is being learnt.
     """
 
     prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-    @property
-    def trunk(self) -> tuple[int, ...]:
-        """The prompt without its last token: what every variant of the answer shares."""
-        return self.prompt[:-1]
+    answer: tuple[int, ...] = ()
+    stem: int = 0
+    new: bool = True
 
     @property
     def branch(self) -> list[int]:
@@ -31,12 +32,12 @@ class Example:
         return [self.prompt[-1], *self.answer[:-1]]
 
     def tree(self, branches: int = 1) -> Tree:
-        """The trunk with ``branches`` copies of the branch."""
-        return Tree(self.trunk, [self.branch] * branches)
+        """The prompt up to its last token, with ``branches`` copies of the branch."""
+        return Tree(self.prompt[self.stem : -1], [self.branch] * branches, self.prompt[: self.stem])
 
 
 def build_examples(
-    task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int
+    task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int, new: bool = True
 ) -> tuple[list[Example], int]:
     """The training split as examples, and how many prompts were cut at the left to ``max_input_tokens``.
 
@@ -55,14 +56,21 @@ def build_examples(
         )
     prompts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
     answers = [answer_text(y) for y in rows.target]
-    examples, cut = [], 0
+    found, cut = [], 0
     for row, (prompt, answer) in zip(
         rows.itertuples(), encode_pairs(tokenizer, prompts, answers), strict=True
     ):
         if len(prompt) > max_input_tokens:
             prompt, cut = _shorten(prompt, row, tokenizer, template, max_input_tokens), cut + 1
-        examples.append(Example(tuple(prompt), (*answer, end)))
-    return examples, cut
+        found.append((tuple(prompt), (*answer, end)))
+    return with_stem(found, new), cut
+
+
+def with_stem(texts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], new: bool = True) -> list[Example]:
+    """(prompt, answer) pairs of one task as examples that know what their prompts have in common."""
+    prompts = [prompt for prompt, _ in texts]
+    stem = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)
+    return [Example(prompt, answer, stem, new) for prompt, answer in texts]
 
 
 def _shorten(prompt: list[int], row, tokenizer, template: Template, room: int) -> list[int]:

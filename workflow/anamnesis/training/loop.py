@@ -12,24 +12,33 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from anamnesis.errors import UserError, unknown
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.examples import Example
-from anamnesis.training.objectives import Objective
+from anamnesis.training.batches import Batch
+from anamnesis.training.objectives import Loss, Objective
 
 log = logging.getLogger(__name__)
 COMPLETE = "complete.json"
+OTHERS = "others.safetensors"
 
 
 def train_stage(
-    model, examples: Sequence[Example], objective: Objective, settings: Mapping, seed: int, checkpoints: Path
+    engine: PrefixEngine,
+    batches: Sequence[Batch],
+    objective: Objective,
+    settings: Mapping,
+    seed: int,
+    checkpoints: Path,
 ) -> pd.DataFrame:
-    """Train the adapter of ``model`` in place; returns the log, one row per forward pass (loss parts,
-    learning rate), of which ``gradient_accumulation`` make an optimiser step.
+    """Train what is trainable of the engine's model, in place, on the batches in their order; returns the
+    log, one row per forward pass (loss parts, learning rate), of which ``gradient_accumulation`` make an
+    optimiser step.
 
     ``settings``: the section ``training`` of the configuration. ``checkpoints`` keeps optimiser, random
     states and position every ``checkpoint_steps`` steps; a later call with the same arguments goes on from
@@ -37,12 +46,13 @@ def train_stage(
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     trainer = StageTrainer(
+        engine=engine,
         objective=objective,
         scheduler=settings["scheduler"],
-        model=model,
-        args=_arguments(settings, seed, checkpoints, next(model.parameters()).device),
-        train_dataset=[{"example": example} for example in examples],
-        data_collator=lambda batch: {"examples": [item["example"] for item in batch]},
+        model=engine.model,
+        args=_arguments(settings, seed, checkpoints, engine.device),
+        train_dataset=list(batches),
+        data_collator=lambda items: {"batch": items[0]},
         callbacks=[MarkComplete()],
         optimizer_cls_and_kwargs=_optimizer_class(settings),
     )
@@ -68,34 +78,62 @@ class MarkComplete(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if others := self.trainer.outside_adapter():
+            save_file({name: p.detach().contiguous() for name, p in others.items()}, folder / OTHERS)
         (folder / COMPLETE).write_text(json.dumps(self.trainer.steps), encoding="utf-8")
 
 
 class StageTrainer(Trainer):
-    """Trainer whose loss is an :class:`Objective` over packed trees."""
+    """Trainer whose data are whole batches in a fixed order and whose loss is an :class:`Objective`."""
 
-    def __init__(self, objective: Objective, scheduler: str, **kwargs):
+    def __init__(self, engine: PrefixEngine, objective: Objective, scheduler: str, **kwargs):
         super().__init__(**kwargs)
-        self.objective, self.scheduler_name = objective, scheduler
+        self.engine, self.objective, self.scheduler_name = engine, objective, scheduler
         self.model_accepts_loss_kwargs = False  # losses are means: average them over accumulated batches
-        self.engine = PrefixEngine(self.model)
         self.steps: list[dict] = []
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, MarkComplete):
                 callback.trainer = self
 
+    def outside_adapter(self) -> dict[str, torch.nn.Parameter]:
+        """What is trained besides the adapter, which PEFT saves by itself."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad and "lora_" not in n}
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.steps = json.loads((Path(resume_from_checkpoint) / COMPLETE).read_text(encoding="utf-8"))
+        folder = Path(resume_from_checkpoint)
+        self.steps = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+        if others := self.outside_adapter():
+            saved = load_file(folder / OTHERS)
+            for name, parameter in others.items():
+                parameter.data.copy_(saved[name])
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        state = self.state
-        loss = self.objective(self.engine, inputs["examples"], state.global_step / state.max_steps)
+    def _get_train_sampler(self, *args, **kwargs):
+        return SequentialSampler(self.train_dataset)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        model.train()
+        loss = self.objective(self.engine, inputs["batch"], self.state.global_step / self.state.max_steps)
+        share = self.current_gradient_accumulation_steps
         rate = self.lr_scheduler.get_last_lr()[0] if self.lr_scheduler else self.args.learning_rate
-        self.steps.append(
-            {"step": state.global_step, "learning_rate": float(rate), "loss": loss.total.item(), **loss.parts}
-        )
-        return loss.total
+        if loss.protected is None:
+            self.accelerator.backward(loss.total / share)
+        else:
+            self._backward_both(loss, share)
+        record = {"step": self.state.global_step, "learning_rate": float(rate)}
+        self.steps.append({**record, "loss": loss.total.item(), **loss.parts})
+        return loss.total.detach() / share
+
+    def _backward_both(self, loss: Loss, share: int) -> None:
+        """Add the combined gradient of the two losses, one graph at a time."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        before = [p.grad for p in parameters]
+        new = _own_gradient(self.accelerator, parameters, loss.total)
+        protected_loss = loss.protected()
+        loss.parts["protected"] = protected_loss.item()
+        protected = _own_gradient(self.accelerator, parameters, protected_loss)
+        for p, old, gradient in zip(parameters, before, self.objective.combine(new, protected), strict=True):
+            p.grad = gradient / share if old is None else old + gradient / share
 
     def floating_point_ops(self, inputs) -> int:
         return 0
@@ -112,6 +150,14 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
 
+def _own_gradient(accelerator, parameters, loss: torch.Tensor) -> list[torch.Tensor]:
+    for p in parameters:
+        p.grad = None
+    if loss.requires_grad:
+        accelerator.backward(loss)
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+
+
 def _arguments(settings: Mapping, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
     if "." not in optimizer and optimizer not in {o.value for o in OptimizerNames}:
@@ -120,8 +166,8 @@ def _arguments(settings: Mapping, seed: int, folder: Path, device: torch.device)
         raise unknown("scheduler (training.scheduler)", scheduler, [s.value for s in SchedulerType])
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=settings["epochs"],
-        per_device_train_batch_size=settings["batch_size"],
+        num_train_epochs=1,  # the list of batches covers all epochs
+        per_device_train_batch_size=1,  # item of that list
         gradient_accumulation_steps=settings["gradient_accumulation"],
         learning_rate=settings["learning_rate"],
         weight_decay=settings["weight_decay"],

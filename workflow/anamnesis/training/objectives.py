@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,42 +10,64 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack
-from anamnesis.training.examples import Example
+from anamnesis.training.batches import Batch
+from anamnesis.training.guidance import Intervention
+from anamnesis.training.student import Needs, Student, run_student
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss to minimise and the parts it is made of, for the log."""
+    """A loss to minimise, and the parts it is made of, for the log.
+
+    ``protected``: computes a second loss, whose gradient is combined with that of ``total`` by
+    ``Objective.combine`` instead of being added to it.
+    """
 
     total: torch.Tensor
     parts: dict[str, float] = field(default_factory=dict)
+    protected: Callable[[], torch.Tensor] | None = None
 
 
-class Objective(Protocol):
-    """``progress`` is the share of the stage's optimiser steps already taken, in [0, 1)."""
+class Term(Protocol):
+    """Something added to the loss, already weighted."""
 
-    def __call__(self, engine: PrefixEngine, examples: Sequence[Example], progress: float) -> Loss: ...
+    name: str
+    needs: Needs
+
+    def __call__(self, student: Student) -> torch.Tensor: ...
 
 
-class AnswerLoss:
-    """Mean cross-entropy over the answer tokens of a batch (the continual instruction tuning objective,
-    section 2).
+class Objective:
+    """Mean cross-entropy over a batch's answer tokens, under intervention if there is one, plus terms.
+
+    ``progress`` is the share of the stage's optimiser steps already taken, in [0, 1).
     """
 
-    def __call__(self, engine: PrefixEngine, examples: Sequence[Example], progress: float) -> Loss:
-        pack = Pack(tuple(example.tree() for example in examples))
-        rows = [row for t in range(len(examples)) for row in branch_rows(pack, t, 0)]
-        loss = cross_entropy(engine.run(pack, rows).float(), answer_tokens(examples, engine.device))
-        return Loss(loss, {"answer": loss.item()})
+    def __init__(self, terms: Sequence[Term] = (), intervention: Intervention | None = None):
+        self.terms, self.intervention = list(terms), intervention
+
+    def __call__(self, engine: PrefixEngine, batch: Batch, progress: float) -> Loss:
+        needs = Needs()
+        for term in self.terms:
+            needs |= term.needs
+        additions, strength = None, 0.0
+        if self.intervention is not None:
+            additions, strength = self.intervention.additions, self.intervention.strength(progress)
+        student = run_student(engine, batch.examples, progress, needs, additions, strength)
+        total = cross_entropy(student.answers, answer_tokens(student.order, engine.device))
+        parts = {"answer": total.item()}
+        if self.intervention is not None:
+            parts["strength"] = strength
+        for term in self.terms:
+            value = term(student)
+            total, parts[term.name] = total + value, value.item()
+        return Loss(total, parts)
+
+    def combine(self, new: list[torch.Tensor], protected: list[torch.Tensor]) -> list[torch.Tensor]:
+        """One gradient per parameter from those of ``Loss.total`` and ``Loss.protected``: their sum."""
+        return [a + b for a, b in zip(new, protected, strict=True)]
 
 
-def branch_rows(pack: Pack, tree: int, branch: int) -> range:
-    """Row indices of a branch of a tree."""
-    start = pack.branch_start(tree, branch)
-    return range(start, start + len(pack.trees[tree].branches[branch]))
-
-
-def answer_tokens(examples: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """All answer tokens of a batch, in the order of its branch rows."""
+def answer_tokens(examples: Sequence, device: torch.device) -> torch.Tensor:
+    """All answer tokens of a batch, in the order of its rows."""
     return torch.tensor([token for example in examples for token in example.answer], device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ def rank_heads(
     ``rank_by``: "probability" or "log_probability". Each task counts the same. The standard error is that of
     the mean over tasks, from the spread of prompts within each task: sqrt(Σ s_t² / n_t) / n_tasks.
     ``selected`` marks the ``top`` heads, or those of ``fixed`` when a list is given.
+
+    Raises UserError for more heads than there are, and for a head of ``fixed`` that is not in the tables.
     """
     column = {"probability": "effect", "log_probability": "log_effect"}[rank_by]
     stacked = pd.concat([frame.assign(task=task) for task, frame in effects.items()], ignore_index=True)
@@ -41,10 +43,21 @@ def rank_heads(
         raise UserError(
             f"vectors.heads is {top} but the model has {len(ranked)} heads: give at most that many"
         )
-    chosen = (
-        set(map(tuple, fixed)) if fixed else set(zip(ranked.layer[:top], ranked["head"][:top], strict=True))
-    )
-    ranked["selected"] = [
-        (layer, head) in chosen for layer, head in zip(ranked.layer, ranked["head"], strict=True)
-    ]
+    places = list(zip(ranked.layer, ranked["head"], strict=True))
+    chosen = set(_check_heads(fixed, places) if fixed else places[:top])
+    ranked["selected"] = [place in chosen for place in places]
     return ranked[["rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected"]]
+
+
+def _check_heads(
+    heads: Sequence[Sequence[int]], places: Collection[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """``heads`` as pairs. Raises UserError when one of them is not among ``places``."""
+    for layer, head in heads:
+        if (layer, head) not in places:
+            layers, numbers = (max(column) for column in zip(*places, strict=True))
+            raise UserError(
+                f"vectors.head_list names [{layer}, {head}], which the model does not have: layers are 0 to "
+                f"{layers}, heads 0 to {numbers}; give heads in that range, or null to rank all"
+            )
+    return [(layer, head) for layer, head in heads]

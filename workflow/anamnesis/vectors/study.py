@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 
 from anamnesis.data.prompts import Template, encode
 from anamnesis.errors import UserError
-from anamnesis.evaluation.generation import generate
+from anamnesis.evaluation.generation import Request, generate
 from anamnesis.evaluation.records import LineEnd
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import added_to_residual
@@ -23,9 +24,11 @@ from anamnesis.vectors.ranking import rank_heads
 
 @dataclass(frozen=True)
 class VectorStudy:
-    """What was found for one task. ``heads``: the ranking of all heads (frame, see ``ranking.rank_heads``);
-    ``vector``:
-    θ (hidden_size,); ``activations``: the means behind it."""
+    """What was found for one task.
+
+    ``heads``: the ranking of all heads (frame, see ``ranking.rank_heads``); ``vector``: θ (hidden_size,);
+    ``activations``: the means behind it.
+    """
 
     engine: PrefixEngine
     tokenizer: object
@@ -53,7 +56,8 @@ class VectorStudy:
             def change(rows):
                 return added_to_residual(self.engine.geometry, layer, scale * self.vector, rows)
 
-        (ids,) = generate(self.engine, [prompt], max_new_tokens, stop, len(prompt) + 1, change_prompt=change)
+        request = Request([prompt], max_new_tokens, change)
+        ((ids,),) = generate(self.engine, [request], stop, len(prompt))
         return stop.text(ids)
 
 
@@ -83,20 +87,32 @@ def study_pairs(
     task = pd.DataFrame({"split": splits, "input": [x for x, _ in pairs], "target": [y for _, y in pairs]})
     task["example_id"] = task.index.astype(str)
     task = task.assign(instruction=instruction or "", choices=None, label=None)
-    template, training = template or Template(), model.training
-    engine = PrefixEngine(model.eval())
+    template = template or Template()
     plan = PromptPlan(shots, activation_prompts, effect_prompts, instruction is not None)
     prompts = build_prompts(task, "pairs", plan, template, seed)
     clean, shuffled = (prompts[prompts.kind == kind] for kind in (CLEAN, SHUFFLED))
-    activations = mean_head_activations(engine, encode_questions(tokenizer, clean), token_budget)
-    effects = causal_effects(
-        engine,
-        encode_questions(tokenizer, shuffled),
-        list(shuffled.prompt_id),
-        activations.mean,
-        token_budget,
-    )
-    ranking = rank_heads({"pairs": effects}, rank_by, heads)
-    vector = instruction_vector(engine.geometry, activations.mean, selected_heads(ranking))
-    model.train(training)
+    with _in_evaluation_mode(model):
+        engine = PrefixEngine(model)
+        activations = mean_head_activations(engine, encode_questions(tokenizer, clean), token_budget)
+        effects = causal_effects(
+            engine,
+            encode_questions(tokenizer, shuffled),
+            list(shuffled.prompt_id),
+            activations.mean,
+            token_budget,
+        )
+        ranking = rank_heads({"pairs": effects}, rank_by, heads)
+        vector = instruction_vector(engine.geometry, activations.mean, selected_heads(ranking))
     return VectorStudy(engine, tokenizer, template, instruction, ranking, vector, activations)
+
+
+@contextmanager
+def _in_evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout inside; afterwards, errors included, each module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,93 @@
+"""The copies of the configuration agree: its model, its schema, the commented file and the experiments."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from anamnesis.config import METHOD_NAMES, Config, load_config
+from anamnesis.config.models import UserTask
+from anamnesis.config.schema import SCHEMA_PATH, schema_text
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = ROOT / "config.yaml"
+EXPERIMENTS = sorted((ROOT / "workflow" / "experiments").glob("*.yaml"))
+
+
+def dotted_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Every key of ``model``, those of its sections included."""
+    keys = set()
+    for name, field in model.model_fields.items():
+        keys.add(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys |= dotted_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def commented_keys(text: str) -> tuple[set[str], set[str]]:
+    """The keys of a YAML text by indentation: all of them, and those with a comment on the line before."""
+    found, commented, stack, before = set(), set(), [], ""
+    for line in text.splitlines():
+        match = re.match(r"( *)([a-z0-9_]+):", line)
+        if match:
+            stack = [*stack[: len(match[1]) // 2], match[2]]
+            found.add(".".join(stack))
+            if before.lstrip().startswith("#"):
+                commented.add(".".join(stack))
+        before = line
+    return found, commented
+
+
+def test_schema_file_is_in_step():
+    fix = "run: PYTHONPATH=workflow python -m anamnesis.config.schema"
+    assert SCHEMA_PATH.is_file(), fix
+    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), fix
+
+
+def test_config_yaml_shows_every_key_with_a_comment():
+    found, commented = commented_keys(DEFAULT.read_text(encoding="utf-8"))
+    expected = dotted_keys(Config)
+    assert found == expected
+    assert commented == expected
+
+
+def test_config_yaml_shows_the_defaults_of_the_model():
+    shown = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    required = {"suite": shown["suite"], "interventions": {"sets": shown["interventions"]["sets"]}}
+    assert load_config(DEFAULT) == Config.model_validate(required)
+
+
+def test_every_field_is_described():
+    models = [Config, UserTask]
+    for model in models:
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                models.append(field.annotation)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_are_valid_on_top_of_the_default(path):
+    config = load_config([DEFAULT, path])
+    assert config.suite.name == path.stem
+    assert config.results != load_config(DEFAULT).results
+
+
+def test_method_names_pair_each_method_with_guidance():
+    assert METHOD_NAMES == ("inclora", "inclora-ivg")
+
+
+def test_import_stays_light():
+    heavy = "{'torch', 'pandas', 'transformers', 'numpy'}"
+    code = f"import sys, anamnesis.config; print(sorted({heavy} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "workflow")}
+    )
+    assert done.stdout.strip() == "[]"

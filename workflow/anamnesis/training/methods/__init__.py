@@ -1,0 +1,43 @@
+"""Training methods, one file each. ``build`` puts a method and, for names ending in -ivg, guidance
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from anamnesis.training.distillation import Distillation, KlSettings
+from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token
+from anamnesis.training.methods.lwf import Lwf
+from anamnesis.training.methods.method import Method
+from anamnesis.training.objectives import Objective
+from anamnesis.training.stage import Stage
+
+METHODS: dict[str, type[Method]] = {
+    "inclora": Method,
+    "seqlora": Method,
+    "lwf": Lwf,
+}
+
+
+def build(
+    name: str, stage: Stage, guidance: Mapping | None = None, additions: Additions | None = None
+) -> tuple[Method, Objective]:
+    """The method called ``name`` for a stage, and what it minimises there.
+
+    ``guidance``: the section of the configuration, with its ``additions`` (``guidance.guided_additions``).
+    """
+    method = METHODS[name](stage)
+    terms = list(method.terms())
+    if guidance is None:
+        return method, method.objective(terms, None)
+    kl = KlSettings(**{k: v for k, v in guidance["kl"].items() if k != "teacher"})
+    if kl.weight:
+        if guidance["kl"]["teacher"] == "current":
+            teacher = dict(additions)
+        else:
+            geometry = stage.engine.geometry
+            teacher = stage.reference(lambda pack: at_last_prompt_token(geometry, additions, pack))
+        terms.append(Distillation("kl", kl, teacher))
+    intervention = Intervention(additions, guidance["schedule"], guidance["plateau"])
+    return method, method.objective(terms, intervention if guidance["intervention"] else None)

@@ -1,0 +1,38 @@
+"""What a training method is. Each file beside this one holds one method and overrides what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from anamnesis.training.batches import Batch, shuffled_batches
+from anamnesis.training.guidance import Intervention
+from anamnesis.training.objectives import Objective, Term
+from anamnesis.training.stage import Stage
+
+
+class Method:
+    """Plain fine-tuning of the stage's adapter; made before the stage begins."""
+
+    def __init__(self, stage: Stage):
+        self.stage = stage
+
+    def batches(self) -> list[Batch]:
+        """What is trained on, in its order."""
+        training = self.stage.training
+        return shuffled_batches(
+            self.stage.examples, training["epochs"], training["batch_size"], self.stage.random("order")
+        )
+
+    def terms(self) -> Sequence[Term]:
+        """What is added to the loss."""
+        return ()
+
+    def objective(self, terms: Sequence[Term], intervention: Intervention | None) -> Objective:
+        """What is minimised, given all terms (those of guidance included)."""
+        return Objective(terms, intervention)
+
+    def finish(self) -> dict[str, torch.Tensor]:
+        """What the next stage needs to know, saved as ``state.safetensors`` beside the adapter."""
+        return {}

@@ -1,0 +1,126 @@
+"""The model as it was when the stage began: the teacher of most terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import nn
+
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.hooks import captured_heads
+from anamnesis.prefix.likelihood import has_plain_head, head_input
+from anamnesis.prefix.pack import Pack, pack_by_size
+from anamnesis.training.examples import Example
+from anamnesis.training.student import compared_rows
+
+LARGEST_CACHE = (
+    1 << 30
+)  # bytes of hidden states kept in memory for a stage; beyond it a teacher runs every step
+
+Change = Callable[[Pack], AbstractContextManager]
+
+
+class Start:
+    """The trainable weights of a model at the time of the call, to be put back for a while."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.values = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The model as it was, in evaluation mode and without gradient."""
+        parameters = dict(self.model.named_parameters())
+        now = {name: parameters[name].data for name in self.values}
+        training = self.model.training
+        self.model.eval()
+        try:
+            for name, value in self.values.items():
+                parameters[name].data = value
+            with torch.no_grad():
+                yield
+        finally:
+            for name, value in now.items():
+                parameters[name].data = value
+            self.model.train(training)
+
+
+class Reference:
+    """Predictions of the model at the start of a stage, of which most are computed once.
+
+    What it predicts for an example never changes, so the last hidden states of the stage's examples are kept
+    (up to ``LARGEST_CACHE``) and only the output head runs in a step. ``change(pack)`` is a context, such as
+    an intervention at the last prompt token, in which the model runs.
+    """
+
+    def __init__(
+        self,
+        engine: PrefixEngine,
+        start: Start,
+        token_budget: int,
+        change: Change = lambda pack: nullcontext(),
+    ):
+        self.engine, self.start, self.token_budget, self.change = engine, start, token_budget, change
+        self._hidden: dict[Example, torch.Tensor] = {}
+        self._stems: dict[tuple[int, ...], torch.Tensor] = {}
+        self._heads: dict[Example, torch.Tensor] = {}
+
+    def prepare(self, examples: Sequence[Example], heads: bool = False) -> Reference:
+        """Compute what the stage will ask for, in full batches, if it may be kept. Returns itself.
+
+        ``heads``: the head outputs at the last prompt token too, which are always kept.
+        """
+        examples = list(dict.fromkeys(examples))
+        kept = has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
+        if not kept and not heads:
+            return self
+        sizes = [e.tree().size for e in examples]
+        with self.start.active():
+            for batch in pack_by_size(sizes, self.token_budget):
+                self._compute([examples[i] for i in batch], kept, heads)
+        return self
+
+    def logits(self, examples: Sequence[Example], positions: str) -> torch.Tensor:
+        """Logits (n_rows, vocabulary) at the rows of ``student.compared_rows``."""
+        if any(e not in self._hidden for e in examples):
+            pack = Pack(tuple(e.tree() for e in examples))
+            with self.start.active(), self.change(pack):
+                return self.engine.run(pack, compared_rows(pack, examples, 0, positions))
+        parts = [self._hidden[e] for e in examples]
+        if positions == "all":
+            stems = dict.fromkeys(e.prompt[: e.stem] for e in examples if e.stem)
+            parts = [*(self._stems[stem] for stem in stems), *parts]
+        elif positions == "output":
+            parts = [h[-len(e.branch) :] for h, e in zip(parts, examples, strict=True)]
+        else:
+            parts = [h[-len(e.branch)][None] for h, e in zip(parts, examples, strict=True)]
+        with torch.no_grad():
+            return self.engine.model.get_output_embeddings()(torch.cat(parts).to(self.engine.device))
+
+    def heads(self, examples: Sequence[Example]) -> torch.Tensor:
+        """(n_layers, n_examples, n_heads, head_dim) outputs at the last prompt token."""
+        return torch.stack([self._heads[e] for e in examples], 1).to(self.engine.device)
+
+    def _bytes(self, examples: Sequence[Example]) -> int:
+        weight = self.engine.model.get_output_embeddings().weight
+        return sum(e.tree().size for e in examples) * weight.shape[1] * weight.element_size()
+
+    def _compute(self, examples: Sequence[Example], hidden: bool, heads: bool) -> None:
+        pack = Pack(tuple(e.tree() for e in examples))
+        last = [pack.branch_start(t, 0) for t in range(len(examples))]
+        head = self.engine.model.get_output_embeddings()
+        with (
+            self.change(pack),
+            head_input(head, first_row_only=True) as seen,
+            captured_heads(self.engine.geometry, last) as outputs,
+        ):
+            self.engine.run(pack, range(pack.size) if hidden else [0])
+        if heads:
+            self._heads |= dict(zip(examples, torch.stack(outputs, 1).cpu(), strict=True))
+        if hidden:
+            states = seen[0].cpu()
+            self._stems |= {stem: states[rows.start : rows.stop] for stem, rows in pack.stems.items()}
+            for t, example in enumerate(examples):
+                self._hidden[example] = states[pack.starts[t] : pack.starts[t] + pack.trees[t].size]

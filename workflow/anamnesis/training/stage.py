@@ -1,0 +1,60 @@
+"""What a training method knows of the stage it is used in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from anamnesis.data.prompts import generator
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.training.examples import Example
+from anamnesis.training.reference import Change, Reference, Start
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a chain, before training begins.
+
+    ``number``: 1 for the first; ``examples``: of the new task; ``past``: training examples (``new`` False) of
+    the tasks learnt before, in their order, for methods that may see them; ``earlier``: the adapter folders
+    of the stages before; ``settings``: the method's own section of the configuration, ``training`` the common
+    one; ``selected``: the head set S; ``theta`` (hidden_size): the new task's instruction vector;
+    ``own_adapter``: whether the stage's adapter is its own or the one that goes through all stages.
+    """
+
+    engine: PrefixEngine
+    tokenizer: object
+    number: int
+    examples: Sequence[Example]
+    settings: Mapping
+    training: Mapping
+    seed: int
+    token_budget: int
+    past: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    earlier: Sequence[Path] = ()
+    selected: Sequence[tuple[int, int]] = ()
+    theta: torch.Tensor | None = None
+    own_adapter: bool = True
+
+    @cached_property
+    def start(self) -> Start:
+        """The trainable weights before the stage. Ask for it before they change."""
+        return Start(self.engine.model)
+
+    @property
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        return {n: p for n, p in self.engine.model.named_parameters() if p.requires_grad}
+
+    def reference(self, change: Change | None = None, heads: bool = False) -> Reference:
+        """The model before the stage as a teacher on the new task's examples."""
+        options = {} if change is None else {"change": change}
+        made = Reference(self.engine, self.start, self.token_budget, **options)
+        return made.prepare(self.examples, heads)
+
+    def random(self, *names):
+        """A numpy generator of its own for each purpose."""
+        return generator(self.seed, *names)

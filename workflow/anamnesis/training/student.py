@@ -1,0 +1,164 @@
+"""The model in training on one batch: one forward pass, from which every term of the loss takes what it
+needs.
+
+The answers under intervention, the plain answers, and those of a teacher that is the current model share the
+prompt up to its last token: they are branches of one tree, and the prompt runs once, with gradient. What all
+prompts of a task begin with (the instruction) runs once per batch. LoRA's dropout is therefore drawn once for
+tokens that are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.hooks import added_to_heads, head_outputs
+from anamnesis.prefix.pack import Pack
+from anamnesis.training.examples import Example
+
+POSITIONS = ("last_prompt", "output", "all")  # from few to many: each contains those before it
+Additions = Mapping[int, torch.Tensor]  # layer -> (n_heads, head_dim)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the terms of a loss ask of a forward pass.
+
+    ``plain``: positions at which the logits of the new task's examples are wanted without intervention (None:
+    nowhere); ``taught``: h̄ to add, at full strength, for a teacher that is the current model; ``heads``:
+    whether head outputs at the last prompt token are.
+    """
+
+    plain: str | None = None
+    taught: Additions | None = None
+    heads: bool = False
+
+    def __or__(self, other: Needs) -> Needs:
+        widest = max((self.plain, other.plain), key=lambda p: -1 if p is None else POSITIONS.index(p))
+        taught = other.taught if self.taught is None else self.taught
+        return Needs(widest, taught, self.heads or other.heads)
+
+
+@dataclass
+class Student:
+    """A batch after its forward pass.
+
+    ``order``: the whole batch, new examples first; ``examples``: the new ones, in the order of all rows
+    below.
+    ``answers`` (n_answer_tokens, vocabulary): logits that predict the answers of ``order``, under
+    intervention for the new task.
+    ``heads`` (n_layers, n_examples, n_heads, head_dim): head outputs at the last prompt token.
+    """
+
+    order: Sequence[Example]
+    examples: Sequence[Example]
+    progress: float
+    answers: torch.Tensor
+    heads: torch.Tensor | None = None
+    _pack: Pack | None = None
+    _logits: torch.Tensor | None = None
+    _place: dict[int, int] = field(default_factory=dict)
+    _plain: int = 0
+    _taught: int | None = None
+
+    def plain(self, positions: str) -> torch.Tensor:
+        """Logits without intervention at the rows of :func:`compared_rows`."""
+        return self._at(compared_rows(self._pack, self.examples, self._plain, positions))
+
+    def taught(self, positions: str) -> torch.Tensor:
+        """Logits of the current model with h̄ added: the rows that differ from the plain ones."""
+        return self._at(compared_rows(self._pack, self.examples, self._taught, positions)).detach()
+
+    def _at(self, rows: Sequence[int]) -> torch.Tensor:
+        return self._logits[torch.tensor([self._place[row] for row in rows], device=self._logits.device)]
+
+
+def run_student(
+    engine: PrefixEngine,
+    examples: Sequence[Example],
+    progress: float,
+    needs: Needs,
+    additions: Additions | None = None,
+    strength: float = 0.0,
+) -> Student:
+    """One forward pass over ``examples`` (new ones and replayed ones).
+
+    ``additions``, ``strength``: s·h̄ is added at the last prompt token of the new task's answers (paper
+    2406.12227, eq. 3).
+    """
+    examples = sorted(examples, key=lambda e: not e.new)
+    new = [e for e in examples if e.new]
+    guided = additions is not None and strength != 0
+    plain = int(guided and (needs.plain is not None or needs.heads))
+    taught = plain + 1 if needs.taught is not None else None
+    branches = 1 + plain + (taught is not None)
+    pack = Pack(tuple(e.tree(branches if e.new else 1) for e in examples))
+    answers = [row for t, e in enumerate(examples) for row in branch_rows(pack, t, 0)[: len(e.answer)]]
+    rows = dict.fromkeys(answers)
+    if needs.plain is not None:
+        rows |= dict.fromkeys(compared_rows(pack, new, plain, needs.plain))
+    if taught is not None:
+        rows |= dict.fromkeys(compared_rows(pack, new, taught, "output"))
+    place = {row: k for k, row in enumerate(rows)}
+    with ExitStack() as stack:
+        if guided:
+            stack.enter_context(_added(engine, pack, len(new), {0: strength}, additions))
+        if taught is not None:
+            stack.enter_context(_added(engine, pack, len(new), {taught: 1.0}, needs.taught))
+        last = [pack.branch_start(t, plain) for t in range(len(new))]
+        heads = stack.enter_context(head_outputs(engine.geometry, last)) if needs.heads else None
+        logits = engine.run(pack, list(rows)).float()
+    chosen = logits if len(answers) == len(rows) else logits[: len(answers)]
+    seen = torch.stack(heads) if heads is not None else None
+    return Student(examples, new, progress, chosen, seen, pack, logits, place, plain, taught)
+
+
+def _added(engine: PrefixEngine, pack: Pack, count: int, degrees: Mapping[int, float], additions: Additions):
+    """degree · h̄ at the first token of a branch of each of the first ``count`` trees."""
+    rows = [pack.branch_start(t, branch) for branch in degrees for t in range(count)]
+    degree = torch.tensor([d for d in degrees.values() for _ in range(count)])
+    return added_to_heads(engine.geometry, additions, torch.tensor(rows), degree)
+
+
+def branch_rows(pack: Pack, tree: int, branch: int) -> range:
+    """Row indices of a branch of a tree."""
+    start = pack.branch_start(tree, branch)
+    return range(start, start + len(pack.trees[tree].branches[branch]))
+
+
+def compared_rows(pack: Pack, examples: Sequence[Example], branch: int, positions: str) -> list[int]:
+    """Row indices at which two models are compared on the first trees of a pack, one for each example.
+
+    The stems (``positions`` "all" only, each once) come first, then tree by tree.
+    """
+    rows = [row for stem in pack.stems.values() for row in stem] if positions == "all" else []
+    for t in range(len(examples)):
+        here = branch_rows(pack, t, branch)
+        if positions == "all":
+            rows += range(pack.starts[t], pack.starts[t] + len(pack.trees[t].trunk))
+        rows += here[:1] if positions == "last_prompt" else here
+    return rows
+
+
+def compared_weights(examples: Sequence[Example], positions: str, reduction: str) -> torch.Tensor:
+    """The weight of each row of :func:`compared_rows` in a mean over examples of a sum or mean over
+    positions. A row that several examples share counts once for each.
+    """
+    stems: dict[tuple[int, ...], float] = {}
+    weights: list[float] = []
+    for e in examples:
+        own = {"last_prompt": 1, "output": len(e.branch)}.get(
+            positions, len(e.prompt) - e.stem + len(e.branch) - 1
+        )
+        count = own + (e.stem if positions == "all" else 0)
+        weight = 1 / len(examples) / (count if reduction == "mean" else 1)
+        weights += [weight] * own
+        if e.stem and positions == "all":
+            stem = e.prompt[: e.stem]
+            stems[stem] = stems.get(stem, 0.0) + weight
+    shared = [weight for stem, weight in stems.items() for _ in stem]
+    return torch.tensor(shared + weights)
