@@ -16,6 +16,7 @@ from anamnesis.data.prompts import (
     encode_pairs,
     generator,
 )
+from anamnesis.errors import UserError
 from anamnesis.evaluation.generation import Request, generate
 from anamnesis.evaluation.scoring import Question, score_questions
 from anamnesis.prefix.engine import PrefixEngine
@@ -121,6 +122,11 @@ class Evaluator:
         questions = []
         for item in items:
             encoded = [next(pairs) for _ in item.choices]
+            if any(context != encoded[0][0] for context, _ in encoded):
+                raise UserError(
+                    f"the tokenizer joins the end of the prompt of {item.example_id} with some of its choices, "
+                    "so that they cannot be compared: let prompts.output_label end in another character"
+                )
             questions.append(Question(encoded[0][0], [continuation for _, continuation in encoded]))
         scores = score_questions(self.engine, questions, self.batch_tokens, progress)
         rows = []
@@ -158,7 +164,9 @@ class LineEnd:
     """Stops generation at a line break or a special token (end of text, end of turn); cuts the text there."""
 
     def __init__(self, tokenizer):
-        self.tokenizer, self.ends = tokenizer, {*tokenizer.all_special_ids, tokenizer.eos_token_id}
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.tokenizer = tokenizer
+        self.ends = {*tokenizer.all_special_ids, tokenizer.eos_token_id, *special}
         self._breaks: dict[int, bool] = {}
 
     def __call__(self, ids: Sequence[int]) -> bool:
