@@ -210,7 +210,7 @@ def test_a_teacher_that_may_not_be_kept_in_memory_gives_the_same_loss(monkeypatc
 def test_replayed_examples_are_answered_without_guidance():
     """They count in the answer loss only, and need not begin like the new task's."""
     model, kl = tuned("llama"), KlSettings(weight=0.5)
-    old = [Example(tuple(tiny_models.token_ids(8, 7)[0]), (5, 6), 0, new=False)]
+    old = [Example(tuple(tiny_models.token_ids(8, 7)[0]), (5, 6), 3, new=False)]
     fast = loss_of(model, guided(model, batch(), kl, "previous"), 0.3, [*old, *batch()]).total
     tokens = sum(len(e.answer) for e in batch())
     kl_term = plain_loss(model, batch(), kl, "previous", 0.7) - plain_loss(

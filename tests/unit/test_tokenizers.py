@@ -80,11 +80,13 @@ def test_generation_stops_at_an_end_token_that_is_special_without_being_named():
 
 
 def test_choices_that_a_tokenizer_joins_with_the_prompt_are_refused():
-    """A vocabulary in which the label's colon and the blank are one token, unless the blank goes with a "b"."""
+    """A vocabulary in which the label's colon and the blank are one token, unless the blank goes with a
+    "b".
+    """
     vocabulary = {c: i for i, c in enumerate([*" :abQ", " b", ": ", "<end>"])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[(" ", "b"), (":", " ")]))
     words = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
     evaluator = Evaluator(None, words, Template(), 1, ["instruction"], 64, 0)
     items = [Item("test-0", "Q:", ("ab", "b"), "ab")]
-    with pytest.raises(UserError, match=r"joins the end of the prompt of test-0.*prompts\.output_label"):
+    with pytest.raises(UserError, match=r"joins the prompt of test-0.*prompts\.output_label"):
         evaluator._rank(items, lambda done: None)

@@ -1,5 +1,14 @@
 """Mean activations, causal effects, ranking of heads, instruction vectors and interventions."""
 
+OPTIMISED = None  # how vectors are optimised, where they are
+if CONFIG.vectors.extractor == "optimised":
+    OPTIMISED = {
+        **SETTINGS["vectors"]["optimised"],
+        "examples": CONFIG.vectors.activation_prompts,
+        "prompts": SETTINGS["prompts"],
+        "seed": CONFIG.seed,
+    }
+
 
 rule average_activations:
     input:
@@ -98,6 +107,7 @@ rule build_vectors:
         snapshot=SNAPSHOT,
         heads=HEADS,
         means=[VECTORS / task / "mean_activations.safetensors" for task in VECTOR_TASKS],
+        tables=[TASKS / f"{task}.parquet" for task in VECTOR_TASKS if OPTIMISED],
     output:
         vectors=vector_files(),
         record=VECTORS / "instruction_vectors.json",
@@ -108,11 +118,13 @@ rule build_vectors:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=6000,
+        runtime=240 if OPTIMISED else 20,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         tasks=VECTOR_TASKS,
         model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        optimised=OPTIMISED,
         code=script_digest("build_vectors"),
     script:
         "../scripts/build_vectors.py"

@@ -1,5 +1,5 @@
-"""Write the instruction vector of every task: the selected heads' mean outputs through their slices of
-W_O.
+"""Write the instruction vector of every task: the selected heads' mean outputs through their slices of W_O,
+or a vector optimised on the answers to zero-shot prompts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,25 +12,53 @@ def main(
     snapshot: str,
     heads: str,
     means: Sequence[str],
+    tables: Sequence[str],
     tasks: Sequence[str],
     model: Mapping[str, Any],
+    optimised: Mapping[str, Any] | None,
+    batch_tokens: int,
     vectors: Sequence[str],
 ) -> dict:
-    """Write ``vectors`` (safetensors: theta), one per task, in the order of ``means`` and ``tasks``."""
+    """Write ``vectors`` (safetensors: theta), one per task, in the order of ``means``, ``tasks`` and
+    ``tables``.
+
+    ``tables``: the tasks themselves, where ``optimised`` says how vectors are optimised on them; otherwise
+    empty.
+    """
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.vectors.instruction import instruction_vector, selected_heads
 
-    means, vectors = ([x] if isinstance(x, str) else x for x in (means, vectors))
-    language_model, _ = load_model(snapshot, model["dtype"], model["device"])
-    geometry = PrefixEngine(language_model).geometry
+    means, vectors, tables = ([x] if isinstance(x, str) else x for x in (means, vectors, tables))
+    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    engine = PrefixEngine(language_model)
     chosen = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
-    norms = {}
-    for task, mean, output in zip(tasks, means, vectors, strict=True):
-        theta = instruction_vector(geometry, read_tensors(mean)["mean"], chosen)
-        write_tensors(output, {"theta": theta}, {"task": task, "heads": str(chosen)})
+    norms, losses = {}, {}
+    for task, mean, table, output in zip(tasks, means, tables or means, vectors, strict=True):
+        theta = instruction_vector(engine.geometry, read_tensors(mean)["mean"], chosen)
+        header = {"task": task, "heads": str(chosen)}
+        if optimised is not None:
+            found = _optimise(engine, tokenizer, task, table, optimised, float(theta.norm()), batch_tokens)
+            theta, losses[task] = found.theta, [round(found.before, 4), round(found.after, 4)]
+            header = {"task": task, "optimised": str(dict(optimised))}
+        write_tensors(output, {"theta": theta}, header)
         norms[task] = round(float(theta.norm()), 4)
-    return {"heads": [list(pair) for pair in chosen], "norms": norms}
+    facts = {"heads": [list(pair) for pair in chosen], "norms": norms}
+    return facts | ({"answer_loss_without_and_with": losses} if losses else {})
+
+
+def _optimise(engine, tokenizer, task: str, table: str, settings: Mapping, norm: float, batch_tokens: int):
+    """``norm``: that of the vector of the heads, which the optimised one may have so many times."""
+    from anamnesis.data.prompts import Template, generator
+    from anamnesis.progress import progress
+    from anamnesis.vectors.optimised import Optimisation, chosen_layer, optimised_vector, zero_shot_examples
+
+    rng, template = generator(settings["seed"], task, "optimised"), Template(**settings["prompts"])
+    layer = chosen_layer(engine.geometry, settings["layer"])
+    examples = zero_shot_examples(read_parquet(table), tokenizer, template, settings["examples"], rng)
+    plan = Optimisation(layer, settings["steps"], settings["batch_size"], settings["learning_rate"])
+    with progress(plan.steps, f"vector {task}") as done:
+        return optimised_vector(engine, examples, plan, settings["norm"] * norm, rng, batch_tokens, done)
 
 
 if __name__ == "__main__":

@@ -25,15 +25,15 @@ def main(
     """
     from anamnesis.data.prompts import Template
     from anamnesis.evaluation.records import EvaluationSet, Evaluator
+    from anamnesis.models.latent_files import engine_of
     from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.progress import progress
 
     adapters = [adapters] if isinstance(adapters, str) else list(adapters)
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
     language_model = merge_adapters(language_model, [Path(a) for a in adapters])
     evaluator = Evaluator(
-        PrefixEngine(language_model),
+        engine_of(language_model, adapters, snapshot, tokenizer),
         tokenizer,
         Template(**prompts),
         evaluation["shots"],

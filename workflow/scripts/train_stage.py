@@ -70,6 +70,7 @@ def main(
             prepared.seed,
         )
     chosen, objective = build(method, prepared, guidance, additions)
+    prepared = chosen.stage
     what = [code, method, stage, seed, dict(model), dict(training), dict(settings), guidance, dict(prompts)]
     identity = _identity(what, snapshot, [task, *past, heads, vector, mean, prompt_table], earlier)
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
@@ -80,6 +81,7 @@ def main(
         save_adapter(prepared.engine.model, folder, model["name"], order[:-1])
         if state := chosen.finish():
             write_tensors(folder / "state.safetensors", state)
+        chosen.save(folder)
     write_parquet(steps, log)
     shutil.rmtree(checkpoints.parent, ignore_errors=True)
     return {
@@ -97,7 +99,7 @@ def main(
 
 def _identity(settings: list, snapshot: str, files: Sequence[str | None], earlier: Sequence[str]) -> str:
     """Digest of all that determines a stage: only a checkpoint of the very same one may be continued."""
-    weights = [digest_file(file) for a in earlier for file in sorted(Path(a).glob("*.safetensors"))]
+    weights = [digest_file(file) for a in earlier for file in sorted(Path(a).rglob("*.safetensors"))]
     made = Path(snapshot).stat().st_mtime_ns  # a snapshot is replaced as a whole; its weights may be huge
     return digest_json([settings, made, [digest_file(f) for f in files if f], weights])[:16]
 

@@ -110,6 +110,27 @@ class Prompts(Section):
     separator: Text = Field("\n\n", description="Written between instruction, demonstrations and question.")
 
 
+class Optimised(Section):
+    """Vectors found by gradient descent on the answers to zero-shot prompts, with the model fixed."""
+
+    layer: Integer | None = Field(
+        None, ge=0, description="Layer after which the vector is added; null: the middle one."
+    )
+    steps: Integer = Field(
+        50, ge=1, description="Steps of Adam (>= 1). Cost: a training step of the batch each, per task."
+    )
+    batch_size: Integer = Field(16, ge=1, description="Examples in each step (>= 1).")
+    learning_rate: Number = Field(
+        0.1,
+        gt=0,
+        description="First step size, as a share of the root mean square of a vector of the largest norm "
+        "(> 0); it falls linearly to 0.",
+    )
+    norm: Number = Field(
+        1.0, gt=0, description="Largest norm, in norms of the task's vector of the heads (> 0)."
+    )
+
+
 class Vectors(Section):
     """Mean activations, causal effects and instruction vectors (paper eq. 1 and 2)."""
 
@@ -149,6 +170,14 @@ class Vectors(Section):
         min_length=1,
         description="Fixed head set as [[layer, head], ...], both counted from 0, used instead of the "
         "ranking; null: rank the heads of the model at hand.",
+    )
+    extractor: Literal["heads", "optimised"] = Field(
+        "heads",
+        description="Where theta comes from: heads (the sum of the mean outputs of S; paper) or optimised. "
+        "Guided training (-ivg) adds the heads' mean outputs either way.",
+    )
+    optimised: Optimised = Field(
+        default_factory=Optimised, description="The optimised vector; unused with heads."
     )
 
 

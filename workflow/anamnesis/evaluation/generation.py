@@ -15,7 +15,7 @@ import torch
 
 from anamnesis.prefix.attention import Block, Call, ForestLayout, attend_blocks, layout
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack, Tree, common_prefix_length, pack_by_size
+from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 
 Stop = Callable[[list[int]], bool]
 Progress = Callable[[int], None]
@@ -33,11 +33,6 @@ class Request:
     prompts: Sequence[Sequence[int]]
     max_new_tokens: int
     change_prompt: Callable[[list[int]], AbstractContextManager] | None = None
-
-    @property
-    def shared(self) -> int:
-        """Number of tokens that run once; every prompt keeps one token or more of its own."""
-        return min(common_prefix_length(self.prompts), min(map(len, self.prompts), default=1) - 1)
 
 
 class Part:
@@ -153,7 +148,7 @@ def generate(
     those of the shared prefixes and all others each by themselves; it does not change the answers.
     """
     results: list[list[list[int]]] = [[[] for _ in request.prompts] for request in requests]
-    shared = [request.shared for request in requests]
+    shared = [engine.shared(request.prompts) for request in requests]
     prefixes: dict = {}
     for batch in _batches(requests, shared, token_budget):
         prefixes = {
@@ -199,6 +194,7 @@ def _decode(
     tokens = torch.cat([first for first, _ in started])
     state = DecodeLayout([part for _, part in started])
     limits = [r.max_new_tokens for pack, r in zip(packs, requests, strict=True) for _ in pack.trees]
+    prompts = [tree.trunk for pack in packs for tree in pack.trees]
     results: list[list[int]] = [[] for _ in limits]
     while True:
         for sequence, token in zip(state.alive, tokens.tolist(), strict=True):
@@ -209,7 +205,7 @@ def _decode(
         if not going:
             return results
         state.drop(going)
-        with layout(engine.model, state):
+        with layout(engine.model, state), engine.continuing([prompts[s] for s in state.alive]):
             output = engine.model(
                 input_ids=tokens[going][None], position_ids=state.positions[None], use_cache=False
             )

@@ -124,8 +124,8 @@ class Evaluator:
             encoded = [next(pairs) for _ in item.choices]
             if any(context != encoded[0][0] for context, _ in encoded):
                 raise UserError(
-                    f"the tokenizer joins the end of the prompt of {item.example_id} with some of its choices, "
-                    "so that they cannot be compared: let prompts.output_label end in another character"
+                    f"the tokenizer joins the prompt of {item.example_id} with some of its choices, so that "
+                    "they cannot be compared: let prompts.output_label end in another character"
                 )
             questions.append(Question(encoded[0][0], [continuation for _, continuation in encoded]))
         scores = score_questions(self.engine, questions, self.batch_tokens, progress)

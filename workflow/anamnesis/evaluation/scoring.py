@@ -9,7 +9,7 @@ import torch
 
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.likelihood import token_log_probabilities
-from anamnesis.prefix.pack import Pack, Tree, common_prefix_length, pack_by_size
+from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ def score_questions(
     ``token_budget`` bounds the tokens of one forward pass; when memory runs out the pass is halved.
     ``progress`` gets the questions done.
     """
-    contexts = [q.context for q in questions]
-    shared = min(common_prefix_length(contexts), min(map(len, contexts), default=1) - 1)
+    shared = engine.shared([q.context for q in questions])
     prefix = engine.prefill(questions[0].context[:shared]) if questions else None
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
     scores: list[Score | None] = [None] * len(questions)

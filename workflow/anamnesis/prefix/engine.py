@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry, find_heads
 from anamnesis.prefix.attention import ForestLayout, layout
-from anamnesis.prefix.pack import Pack, Prefix, Tree
+from anamnesis.prefix.pack import Pack, Prefix, Tree, common_prefix_length
 from anamnesis.prefix.rows import Births, BranchingLayout, births_hooked, keep_rows
 
 
@@ -44,6 +45,14 @@ class PrefixEngine:
         keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
         with births_hooked(self.geometry, branching), keep_rows(self.geometry, keep, pack.size):
             return self._forward(pack, branching, keep=0)[: len(keep)]
+
+    def shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many first tokens of all prompts may run once; every prompt keeps one or more of its own."""
+        return min(common_prefix_length(prompts), min(map(len, prompts), default=1) - 1)
+
+    def continuing(self, prompts: Sequence[Sequence[int]]) -> AbstractContextManager:
+        """A context in which the model runs one further token of each prompt, in a row."""
+        return nullcontext()
 
     @torch.no_grad()
     def prefill(self, tokens: Sequence[int]) -> Prefix | None:

@@ -18,7 +18,7 @@ def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list
     W_O.
     """
     captured: list[torch.Tensor] = []
-    index = torch.as_tensor(rows)
+    index = torch.as_tensor(rows, dtype=torch.long)
 
     def hook(module, args):
         x = args[0].detach()[0, index.to(args[0].device)]
@@ -61,15 +61,7 @@ def added_to_residual(
     geometry: HeadGeometry, layer: int, vector: torch.Tensor, rows: Sequence[int]
 ) -> Iterator[None]:
     """Add ``vector`` (hidden_size) to the residual stream after ``layer`` at the tokens ``rows``."""
-    index = torch.as_tensor(rows)
-
-    def hook(module, args, output):
-        hidden = output[0] if isinstance(output, tuple) else output
-        delta = vector.to(hidden.device, hidden.dtype).expand(1, len(index), -1)
-        hidden = hidden.index_add(1, index.to(hidden.device), delta)
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-    handle = geometry.blocks[layer].register_forward_hook(hook)
+    handle = geometry.blocks[layer].register_forward_hook(_adding(vector, rows))
     try:
         yield
     finally:
@@ -77,10 +69,35 @@ def added_to_residual(
 
 
 @contextmanager
+def added_to_attention(
+    geometry: HeadGeometry, layer: int, vector: torch.Tensor, rows: Sequence[int]
+) -> Iterator[None]:
+    """Add ``vector`` (hidden_size) to what W_O of ``layer`` returns at the tokens ``rows``."""
+    handle = geometry.projections[layer].register_forward_hook(_adding(vector, rows))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _adding(vector: torch.Tensor, rows: Sequence[int]):
+    """A hook that adds ``vector`` to a module's output (1, n_tokens, hidden_size) at ``rows``."""
+    index = torch.as_tensor(rows, dtype=torch.long)
+
+    def hook(module, args, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        delta = vector.to(hidden.device, hidden.dtype).expand(1, len(index), -1)
+        hidden = hidden.index_add(1, index.to(hidden.device), delta)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    return hook
+
+
+@contextmanager
 def head_outputs(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
     """As :func:`captured_heads`, but with gradient."""
     seen: list[torch.Tensor] = []
-    index = torch.as_tensor(rows)
+    index = torch.as_tensor(rows, dtype=torch.long)
 
     def hook(module, args):
         x = args[0][0, index.to(args[0].device)]

@@ -45,7 +45,24 @@ def train_stage(
     the newest whole one and ends with the same weights, bit for bit on a CPU.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    trainer = StageTrainer(
+    trainer = trainer_of(engine, batches, objective, settings, seed, checkpoints)
+    start = newest_checkpoint(checkpoints)
+    if start is not None:
+        log.info("continuing from %s", start.name)
+    trainer.train(resume_from_checkpoint=str(start) if start else None)
+    return pd.DataFrame(trainer.steps)
+
+
+def trainer_of(
+    engine: PrefixEngine,
+    batches: Sequence[Batch],
+    objective: Objective,
+    settings: Mapping,
+    seed: int,
+    checkpoints: Path,
+) -> StageTrainer:
+    """The trainer of a stage, with the arguments of :func:`train_stage`."""
+    return StageTrainer(
         engine=engine,
         objective=objective,
         scheduler=settings["scheduler"],
@@ -56,11 +73,6 @@ def train_stage(
         callbacks=[MarkComplete()],
         optimizer_cls_and_kwargs=_optimizer_class(settings),
     )
-    start = newest_checkpoint(checkpoints)
-    if start is not None:
-        log.info("continuing from %s", start.name)
-    trainer.train(resume_from_checkpoint=str(start) if start else None)
-    return pd.DataFrame(trainer.steps)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

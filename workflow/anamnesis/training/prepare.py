@@ -67,5 +67,6 @@ def prepare_stage(
         [] if ranking is None else selected_heads(ranking),
         read_tensors(vector)["theta"] if vector else None,
         needs.own_adapter,
+        Path(snapshot),
     )
     return stage, cut

@@ -23,7 +23,8 @@ class Stage:
     the tasks learnt before, in their order, for methods that may see them; ``earlier``: the adapter folders
     of the stages before; ``settings``: the method's own section of the configuration, ``training`` the common
     one; ``selected``: the head set S; ``theta`` (hidden_size): the new task's instruction vector;
-    ``own_adapter``: whether the stage's adapter is its own or the one that goes through all stages.
+    ``own_adapter``: whether the stage's adapter is its own or the one that goes through all stages;
+    ``snapshot``: the folder of the base model.
     """
 
     engine: PrefixEngine
@@ -39,6 +40,7 @@ class Stage:
     selected: Sequence[tuple[int, int]] = ()
     theta: torch.Tensor | None = None
     own_adapter: bool = True
+    snapshot: Path | None = None
 
     @cached_property
     def start(self) -> Start:

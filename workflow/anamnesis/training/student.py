@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -60,21 +60,34 @@ class Student:
     answers: torch.Tensor
     heads: torch.Tensor | None = None
     _pack: Pack | None = None
-    _logits: torch.Tensor | None = None
-    _place: dict[int, int] = field(default_factory=dict)
-    _plain: int = 0
-    _taught: int | None = None
+    _plain: Rows | None = None
+    _taught: Rows | None = None
 
     def plain(self, positions: str) -> torch.Tensor:
         """Logits without intervention at the rows of :func:`compared_rows`."""
-        return self._at(compared_rows(self._pack, self.examples, self._plain, positions))
+        return self._at(self._plain, positions)
 
     def taught(self, positions: str) -> torch.Tensor:
-        """Logits of the current model with h̄ added: the rows that differ from the plain ones."""
-        return self._at(compared_rows(self._pack, self.examples, self._taught, positions)).detach()
+        """Logits of the current model with h̄ added, at the rows of :func:`compared_rows`."""
+        return self._at(self._taught, positions).detach()
 
-    def _at(self, rows: Sequence[int]) -> torch.Tensor:
-        return self._logits[torch.tensor([self._place[row] for row in rows], device=self._logits.device)]
+    def _at(self, rows: Rows, positions: str) -> torch.Tensor:
+        return rows.pick(compared_rows(self._pack, self.examples, rows.branch, positions))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Logits at some rows of a branch. What is asked for whole is given as it is: copies are large."""
+
+    branch: int
+    rows: Sequence[int]
+    logits: torch.Tensor
+
+    def pick(self, rows: Sequence[int]) -> torch.Tensor:
+        if list(rows) == list(self.rows):
+            return self.logits
+        place = {row: k for k, row in enumerate(self.rows)}
+        return self.logits[torch.tensor([place[row] for row in rows], device=self.logits.device)]
 
 
 def run_student(
@@ -92,18 +105,16 @@ def run_student(
     """
     examples = sorted(examples, key=lambda e: not e.new)
     new = [e for e in examples if e.new]
-    guided = additions is not None and strength != 0
+    guided = additions is not None and strength != 0 and bool(new)
     plain = int(guided and (needs.plain is not None or needs.heads))
-    taught = plain + 1 if needs.taught is not None else None
+    taught = plain + 1 if needs.taught is not None and new else None
     branches = 1 + plain + (taught is not None)
     pack = Pack(tuple(e.tree(branches if e.new else 1) for e in examples))
     answers = [row for t, e in enumerate(examples) for row in branch_rows(pack, t, 0)[: len(e.answer)]]
-    rows = dict.fromkeys(answers)
-    if needs.plain is not None:
-        rows |= dict.fromkeys(compared_rows(pack, new, plain, needs.plain))
-    if taught is not None:
-        rows |= dict.fromkeys(compared_rows(pack, new, taught, "output"))
-    place = {row: k for k, row in enumerate(rows)}
+    compared = compared_rows(pack, new, plain, needs.plain) if needs.plain else []
+    teaching = compared_rows(pack, new, taught, "output") if taught else []
+    known = set(compared)  # without intervention the answers are among the rows that are compared
+    apart = [row for row in answers if row not in known]
     with ExitStack() as stack:
         if guided:
             stack.enter_context(_added(engine, pack, len(new), {0: strength}, additions))
@@ -111,10 +122,20 @@ def run_student(
             stack.enter_context(_added(engine, pack, len(new), {taught: 1.0}, needs.taught))
         last = [pack.branch_start(t, plain) for t in range(len(new))]
         heads = stack.enter_context(head_outputs(engine.geometry, last)) if needs.heads else None
-        logits = engine.run(pack, list(rows)).float()
-    chosen = logits if len(answers) == len(rows) else logits[: len(answers)]
+        logits = engine.run(pack, apart + compared + teaching).float()
+    own, shared, teacher = logits.split([len(apart), len(compared), len(teaching)])
+    kept = own if len(apart) == len(answers) else Rows(0, apart + compared, logits).pick(answers)
     seen = torch.stack(heads) if heads is not None else None
-    return Student(examples, new, progress, chosen, seen, pack, logits, place, plain, taught)
+    return Student(
+        examples,
+        new,
+        progress,
+        kept,
+        seen,
+        pack,
+        Rows(plain, compared, shared),
+        Rows(taught or 0, teaching, teacher),
+    )
 
 
 def _added(engine: PrefixEngine, pack: Pack, count: int, degrees: Mapping[int, float], additions: Additions):
@@ -135,7 +156,8 @@ def compared_rows(pack: Pack, examples: Sequence[Example], branch: int, position
 
     The stems (``positions`` "all" only, each once) come first, then tree by tree.
     """
-    rows = [row for stem in pack.stems.values() for row in stem] if positions == "all" else []
+    stems = dict.fromkeys(e.prompt[: e.stem] for e in examples if e.stem) if positions == "all" else ()
+    rows = [row for stem in stems for row in pack.stems[stem]]
     for t in range(len(examples)):
         here = branch_rows(pack, t, branch)
         if positions == "all":

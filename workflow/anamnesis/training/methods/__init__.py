@@ -8,15 +8,25 @@ from collections.abc import Mapping
 
 from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token
+from anamnesis.training.methods.ewc import Ewc
+from anamnesis.training.methods.fvg import Fvg
+from anamnesis.training.methods.jfa import Jfa
 from anamnesis.training.methods.lwf import Lwf
 from anamnesis.training.methods.method import Method
+from anamnesis.training.methods.olora import Olora
+from anamnesis.training.methods.replay import Replay
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 
 METHODS: dict[str, type[Method]] = {
     "inclora": Method,
     "seqlora": Method,
+    "ewc": Ewc,
+    "jfa": Jfa,
     "lwf": Lwf,
+    "fvg": Fvg,
+    "olora": Olora,
+    "replay": Replay,
 }
 
 
@@ -28,6 +38,7 @@ def build(
     ``guidance``: the section of the configuration, with its ``additions`` (``guidance.guided_additions``).
     """
     method = METHODS[name](stage)
+    stage = method.stage  # a method may furnish it
     terms = list(method.terms())
     if guidance is None:
         return method, method.objective(terms, None)

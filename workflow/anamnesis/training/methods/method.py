@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -36,3 +37,6 @@ class Method:
     def finish(self) -> dict[str, torch.Tensor]:
         """What the next stage needs to know, saved as ``state.safetensors`` beside the adapter."""
         return {}
+
+    def save(self, folder: Path) -> None:
+        """Write what else belongs into the adapter's folder, where the adapter and its note already are."""

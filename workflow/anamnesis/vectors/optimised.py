@@ -1,0 +1,156 @@
+"""Instruction vectors found by gradient descent on the answers, with the model fixed.
+
+An alternative to the sum of head outputs, which arXiv 2406.12227 leaves to future work: what a zero-shot
+prompt lacks is learnt as one vector, added to the residual stream after one layer at the last prompt token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import cross_entropy
+
+from anamnesis.data.prompts import Template, answer_text, encode_pairs
+from anamnesis.errors import UserError
+from anamnesis.models.heads import HeadGeometry
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.hooks import added_to_residual
+from anamnesis.prefix.pack import Pack, pack_by_size
+from anamnesis.training.batches import shuffled_batches
+from anamnesis.training.examples import Example, with_stem
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """``layer``: after which the vector is added; ``steps`` of Adam on ``batch_size`` examples each.
+
+    ``learning_rate``: first step size in units of the root mean square of a vector of the largest norm; it
+    falls linearly to 0.
+    """
+
+    layer: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class OptimisedVector:
+    """``theta`` (hidden_size,) float32; ``before``, ``after``: nats per answer token without and with it."""
+
+    theta: torch.Tensor
+    before: float
+    after: float
+
+
+def chosen_layer(geometry: HeadGeometry, layer: int | None) -> int:
+    """The middle layer for None. Raises UserError for a layer the model does not have."""
+    if layer is None:
+        return geometry.n_layers // 2
+    if layer >= geometry.n_layers:
+        raise UserError(
+            f"vectors.optimised.layer = {layer}: the model has {geometry.n_layers} layers; give one of 0 to "
+            f"{geometry.n_layers - 1}, or null"
+        )
+    return layer
+
+
+def zero_shot_examples(
+    task: pd.DataFrame, tokenizer, template: Template, count: int, rng: np.random.Generator
+) -> list[Example]:
+    """At most ``count`` examples of a task: validation rows, then training rows, each in random order.
+
+    Test rows are never used. Raises UserError for a task that has no others.
+    """
+    parts = [task[task.split == split] for split in ("validation", "train")]
+    rows = pd.concat([part.iloc[rng.permutation(len(part))] for part in parts]).iloc[:count]
+    if not len(rows):
+        raise UserError(
+            "the task has neither validation nor training examples to optimise a vector on: give it some"
+        )
+    texts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
+    pairs = encode_pairs(tokenizer, texts, [answer_text(y) for y in rows.target])
+    return with_stem([(tuple(prompt), tuple(answer)) for prompt, answer in pairs])
+
+
+def optimised_vector(
+    engine: PrefixEngine,
+    examples: Sequence[Example],
+    plan: Optimisation,
+    largest: float,
+    rng: np.random.Generator,
+    token_budget: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> OptimisedVector:
+    """The vector of norm <= ``largest`` under which the answers are likeliest: projected gradient descent.
+
+    The mean cross-entropy per answer token is minimised; the model is used in the mode it is in and left as
+    it was. ``progress`` is told of every step.
+    """
+    width = engine.geometry.hidden_size
+    unit = largest / width**0.5
+    theta = torch.zeros(width, device=engine.device, requires_grad=True)  # in units of ``unit``
+    optimiser = torch.optim.Adam([theta], lr=plan.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / plan.steps)
+    a_pass = -(-len(examples) // plan.batch_size)
+    batches = shuffled_batches(examples, -(-plan.steps // a_pass), plan.batch_size, rng)[: plan.steps]
+    with _frozen(engine.model):
+        before = _loss(engine, examples, plan.layer, torch.zeros(width), token_budget)
+        for batch in batches:
+            optimiser.zero_grad()
+            _loss(engine, batch.examples, plan.layer, theta, token_budget, unit)
+            optimiser.step()
+            schedule.step()
+            with torch.no_grad():
+                theta /= max(1.0, float(theta.norm()) / width**0.5)
+            progress(1)
+        found = unit * theta.detach()
+        after = _loss(engine, examples, plan.layer, found, token_budget)
+    return OptimisedVector(found.cpu(), before, after)
+
+
+def _loss(
+    engine: PrefixEngine,
+    examples: Sequence[Example],
+    layer: int,
+    theta: torch.Tensor,
+    token_budget: int,
+    unit: float = 1.0,
+) -> float:
+    """Mean cross-entropy per answer token with ``unit * theta`` added; its gradient goes to ``theta.grad``
+    if that is asked for.
+    """
+    total, tokens = 0.0, sum(len(e.answer) for e in examples)
+    for batch in pack_by_size([e.tree().size for e in examples], token_budget):
+        chosen = [examples[i] for i in batch]
+        pack = Pack(tuple(e.tree() for e in chosen))
+        last = [pack.branch_start(t, 0) for t in range(len(chosen))]
+        rows = [start + k for start, e in zip(last, chosen, strict=True) for k in range(len(e.answer))]
+        wanted = torch.tensor([token for e in chosen for token in e.answer], device=engine.device)
+        with (
+            torch.set_grad_enabled(theta.requires_grad),
+            added_to_residual(engine.geometry, layer, unit * theta, last),
+        ):
+            loss = cross_entropy(engine.run(pack, rows).float(), wanted, reduction="sum") / tokens
+        if theta.requires_grad:
+            loss.backward()
+        total += loss.item()
+    return total
+
+
+@contextmanager
+def _frozen(model: torch.nn.Module) -> Iterator[None]:
+    """Without gradients to any weight, so that nothing below the vector's layer is kept for them."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
