@@ -26,7 +26,7 @@ from anamnesis.config.models import Training
 from anamnesis.training.adapters import save_adapter
 from anamnesis.training.loop import StageTrainer, trainer_of
 from anamnesis.training.methods import build
-from anamnesis.training.prepare import prepare_stage
+from anamnesis.training.prepare import StageFiles, prepare_stage
 
 TASKS = ("news_topic", "choose_last_of_5_spanish")  # learnt first, learnt now
 BARS = {"seqlora": 1.15, "ewc": 1.15, "olora": 1.15, "lwf": 1.6, "replay": None, "fvg": 1.7, "jfa": 2.5}
@@ -56,21 +56,10 @@ def stage_of(method: str, number: int, folder: Path, snapshot: Path, files: dict
     sections = Methods().model_dump(mode="json")
     settings = {k: v for k, v in sections.get(method, {}).items() if k != "rank"}
     task, past = (str(folder / f"{TASKS[number - 1]}.parquet"), [str(folder / f"{TASKS[0]}.parquet")])
-    stage, _ = prepare_stage(
-        str(snapshot),
-        task,
-        method,
-        number,
-        0,
-        MODEL,
-        Training().model_dump(mode="json"),
-        settings,
-        PROMPTS,
-        2048,
-        earlier,
-        past[: number - 1] if METHODS[method].past else [],
-        **(files if METHODS[method].vector else {}),
-    )
+    before = past[: number - 1] if METHODS[method].past else []
+    inputs = StageFiles(str(snapshot), task, earlier, before, **(files if METHODS[method].vector else {}))
+    training = Training().model_dump(mode="json")
+    stage, _ = prepare_stage(inputs, method, number, 0, MODEL, training, settings, PROMPTS, 2048)
     begin = time.perf_counter()
     chosen, objective = build(method, stage)
     return chosen, objective, time.perf_counter() - begin

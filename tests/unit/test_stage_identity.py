@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import runpy
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train_stage.py"
+from anamnesis.training.prepare import StageFiles
+
 SETTINGS = ["code", "inclora-ivg", 0, {"dtype": "float32"}, {"epochs": 1}, {"heads": 2}, {"separator": "\n"}]
 
 
 @pytest.fixture
 def stage(tmp_path):
     """``stage(**changes)``: the identity of a guided second stage, some of its files written anew."""
-    identity = runpy.run_path(str(SCRIPT))["_identity"]
     files = {name: tmp_path / name for name in ("task", "heads", "mean")}
     snapshot, adapter = tmp_path / "snapshot", tmp_path / "stage1" / "adapter"
     for folder in (snapshot, adapter):
@@ -28,8 +26,8 @@ def stage(tmp_path):
         for name, content in contents.items():
             (weights if name == "adapter" else files[name]).write_text(content)
         os.utime(snapshot, ns=(made, made))
-        read = [str(files["task"]), *(str(files[n]) if guided else None for n in ("heads", "mean")), None]
-        return identity(list(settings), str(snapshot), read, list(earlier))
+        guide = {name: str(files[name]) for name in ("heads", "mean")} if guided else {}
+        return StageFiles(str(snapshot), str(files["task"]), earlier, **guide).identity(settings)
 
     return ask
 

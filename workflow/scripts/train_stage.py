@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import atomic_directory, digest_file, digest_json, write_parquet, write_tensors
+from anamnesis.artifacts import atomic_directory, write_parquet, write_tensors
 
 
 def main(
@@ -38,41 +38,17 @@ def main(
     from anamnesis.training.guidance import guided_additions
     from anamnesis.training.loop import train_stage
     from anamnesis.training.methods import build
-    from anamnesis.training.prepare import prepare_stage
+    from anamnesis.training.prepare import StageFiles, prepare_stage
 
     earlier, past = ([value] if isinstance(value, str) else list(value) for value in (earlier, past))
+    files = StageFiles(snapshot, task, earlier, past, heads, vector, mean, prompt_table)
     prepared, cut = prepare_stage(
-        snapshot,
-        task,
-        method,
-        stage,
-        seed,
-        model,
-        training,
-        settings,
-        prompts,
-        batch_tokens,
-        earlier,
-        past,
-        heads,
-        vector,
+        files, method, stage, seed, model, training, settings, prompts, batch_tokens
     )
-    additions = None
-    if guidance:
-        additions = guided_additions(
-            prepared.engine,
-            prepared.tokenizer,
-            guidance,
-            heads,
-            mean,
-            prompt_table,
-            batch_tokens,
-            prepared.seed,
-        )
+    additions = guided_additions(prepared, guidance, heads, mean, prompt_table) if guidance else None
     chosen, objective = build(method, prepared, guidance, additions)
     prepared = chosen.stage
-    what = [code, method, stage, seed, dict(model), dict(training), dict(settings), guidance, dict(prompts)]
-    identity = _identity(what, snapshot, [task, *past, heads, vector, mean, prompt_table], earlier)
+    identity = files.identity([code, method, stage, seed, model, training, settings, guidance, prompts])
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
     resumable = {**training, "checkpoint_steps": checkpoint_steps}
     log = train_stage(prepared.engine, chosen.batches(), objective, resumable, prepared.seed, checkpoints)
@@ -95,13 +71,6 @@ def main(
         "steps": int(log.step.nunique()),
         "final_loss": float(log.loss.iloc[-1]),
     }
-
-
-def _identity(settings: list, snapshot: str, files: Sequence[str | None], earlier: Sequence[str]) -> str:
-    """Digest of all that determines a stage: only a checkpoint of the very same one may be continued."""
-    weights = [digest_file(file) for a in earlier for file in sorted(Path(a).rglob("*.safetensors"))]
-    made = Path(snapshot).stat().st_mtime_ns  # a snapshot is replaced as a whole; its weights may be huge
-    return digest_json([settings, made, [digest_file(f) for f in files if f], weights])[:16]
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import torch
 from anamnesis.artifacts import read_parquet, read_tensors
 from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry
-from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import added_to_heads
 from anamnesis.prefix.pack import Pack
+from anamnesis.training.stage import Stage
 from anamnesis.training.student import Additions
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.icl import CLEAN, encode_questions
@@ -60,24 +60,17 @@ def at_last_prompt_token(geometry: HeadGeometry, additions: Additions, pack: Pac
 
 
 def guided_additions(
-    engine: PrefixEngine,
-    tokenizer,
-    settings: Mapping,
-    heads: str,
-    mean: str,
-    prompt_table: str | None,
-    token_budget: int,
-    seed: int,
+    stage: Stage, settings: Mapping, heads: str, mean: str, prompt_table: str | None = None
 ) -> Additions:
-    """h̄ of the heads that guide, as the section ``guidance`` of the configuration asks for.
+    """h̄ of the heads that guide a stage, as the section ``guidance`` of the configuration asks for.
 
     ``heads``: the ranking (parquet); ``mean``: the task's mean head activations of the initial model
     (safetensors); ``prompt_table``: its in-context prompts, from which ``vectors_from: current`` takes the
-    activations of the model at hand instead. Controls, drawn from ``seed``: ``random_heads`` takes other
-    heads than the selected ones; ``random_vectors`` takes random vectors of each head's norm. Raises
+    activations of the model at hand instead. Controls, drawn from the stage's seed: ``random_heads`` takes
+    other heads than the selected ones; ``random_vectors`` takes random vectors of each head's norm. Raises
     UserError when more heads are asked for than there are.
     """
-    geometry, table = engine.geometry, read_parquet(heads, ["layer", "head", "selected"])
+    geometry, table = stage.engine.geometry, read_parquet(heads, ["layer", "head", "selected"])
     chosen = selected_heads(table, settings["heads"])
     if len(chosen) < settings["heads"]:
         raise UserError(
@@ -86,11 +79,11 @@ def guided_additions(
         )
     if settings["vectors_from"] == "current":
         prompts = read_parquet(prompt_table, ["kind", "text", "target"])
-        questions = encode_questions(tokenizer, prompts[prompts.kind == CLEAN])
-        activation = mean_head_activations(engine, questions, token_budget).mean
+        questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
+        activation = mean_head_activations(stage.engine, questions, stage.token_budget).mean
     else:
         activation = read_tensors(mean)["mean"]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(stage.seed)
     if settings["control"] == "random_heads":
         rest = table[~table.selected].sort_values(["layer", "head"])
         if len(rest) < len(chosen):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from anamnesis.artifacts import read_parquet, read_tensors
+from anamnesis.artifacts import digest_file, digest_json, read_parquet, read_tensors
 from anamnesis.config.methods import METHODS
 from anamnesis.data.prompts import Template, generator
 from anamnesis.models.loading import load_model, merge_adapters, open_adapter
@@ -16,9 +17,38 @@ from anamnesis.training.stage import Stage
 from anamnesis.vectors.instruction import selected_heads
 
 
+@dataclass(frozen=True)
+class StageFiles:
+    """What a stage is made from.
+
+    ``snapshot``: the base model; ``task``, ``past``: parquet files of the new task and of those before, if
+    the method may see them; ``earlier``: adapter folders, merged in their order, or the one that is trained
+    on;
+    ``heads``: the ranking; ``vector``, ``mean``: the task's instruction vector and mean activations;
+    ``prompt_table``: its in-context prompts.
+    """
+
+    snapshot: str
+    task: str
+    earlier: Sequence[str] = ()
+    past: Sequence[str] = ()
+    heads: str | None = None
+    vector: str | None = None
+    mean: str | None = None
+    prompt_table: str | None = None
+
+    def identity(self, settings: Sequence) -> str:
+        """Digest of all that determines a stage: only a checkpoint of the very same one may be continued."""
+        read = [self.task, *self.past, self.heads, self.vector, self.mean, self.prompt_table]
+        weights = [file for a in self.earlier for file in sorted(Path(a).rglob("*.safetensors"))]
+        # a snapshot is replaced as a whole, and its weights may be huge
+        made = Path(self.snapshot).stat().st_mtime_ns
+        files = [digest_file(file) if file else None for file in [*read, *weights]]
+        return digest_json([list(settings), made, files])[:16]
+
+
 def prepare_stage(
-    snapshot: str,
-    task: str,
+    files: StageFiles,
     method: str,
     number: int,
     seed: int,
@@ -27,46 +57,40 @@ def prepare_stage(
     settings: Mapping,
     prompts: Mapping[str, str],
     token_budget: int,
-    earlier: Sequence[str] = (),
-    past: Sequence[str] = (),
-    heads: str | None = None,
-    vector: str | None = None,
 ) -> tuple[Stage, int]:
     """The stage, its adapter fresh or continued, and how many prompts of its task were cut.
 
-    ``task``, ``past``: parquet files of the new task and of those before; ``earlier``: adapter folders,
-    merged in their order, or the one that is trained on. ``model``, ``training``, ``settings``: sections of
-    the configuration. Each stage has a seed, a start and an order of its own.
+    ``model``, ``training``, ``settings``, ``prompts``: sections of the configuration, the third the method's
+    own. Each stage has a seed, a start and an order of its own.
     """
-    needs = METHODS[method]
+    needs, earlier = METHODS[method], [Path(a) for a in files.earlier]
     stage_seed = int(generator(seed, "stage", number - 1).integers(2**31))
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(files.snapshot, model["dtype"], model["device"])
     if needs.own_adapter or not earlier:
-        merged = merge_adapters(language_model, [Path(a) for a in earlier])
-        tuned = add_adapter(merged, training["lora"], stage_seed)
+        tuned = add_adapter(merge_adapters(language_model, earlier), training["lora"], stage_seed)
     else:
-        tuned = open_adapter(language_model, Path(earlier[-1]), trainable=True)
-    template, room = Template(**prompts), training["max_input_tokens"]
-    examples, cut = build_examples(read_parquet(task), tokenizer, template, room)
-    before = {
-        Path(file).stem: build_examples(read_parquet(file), tokenizer, template, room, new=False)[0]
-        for file in past
-    }
-    ranking = read_parquet(heads, ["layer", "head", "selected"]) if heads else None
+        tuned = open_adapter(language_model, earlier[-1], trainable=True)
+
+    def examples_of(file: str, new: bool):
+        template, room = Template(**prompts), training["max_input_tokens"]
+        return build_examples(read_parquet(file), tokenizer, template, room, new)
+
+    examples, cut = examples_of(files.task, True)
+    ranking = read_parquet(files.heads, ["layer", "head", "selected"]) if files.heads else None
     stage = Stage(
-        PrefixEngine(tuned),
-        tokenizer,
-        number,
-        examples,
-        settings,
-        training,
-        stage_seed,
-        token_budget,
-        before,
-        [Path(a) for a in earlier],
-        [] if ranking is None else selected_heads(ranking),
-        read_tensors(vector)["theta"] if vector else None,
-        needs.own_adapter,
-        Path(snapshot),
+        engine=PrefixEngine(tuned),
+        tokenizer=tokenizer,
+        number=number,
+        examples=examples,
+        settings=settings,
+        training=training,
+        seed=stage_seed,
+        token_budget=token_budget,
+        past={Path(file).stem: examples_of(file, False)[0] for file in files.past},
+        earlier=earlier,
+        selected=() if ranking is None else selected_heads(ranking),
+        theta=read_tensors(files.vector)["theta"] if files.vector else None,
+        own_adapter=needs.own_adapter,
+        snapshot=Path(files.snapshot),
     )
     return stage, cut
