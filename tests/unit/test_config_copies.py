@@ -73,8 +73,11 @@ def test_every_field_is_described():
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_experiments_are_valid_on_top_of_the_default(path):
-    config = load_config([DEFAULT, path])
+def test_experiments_are_valid_on_top_of_what_they_say(path):
+    """Their first lines name the experiment they go on top of, if it is another than the default."""
+    named = re.findall(r"--configfile (.*)", path.read_text(encoding="utf-8"))[0].split()
+    config = load_config([DEFAULT, *(ROOT / name for name in named)])
+    assert named[-1].endswith(path.name)
     assert config.suite.name == path.stem
     assert config.results != load_config(DEFAULT).results
 
