@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,75 @@ def resolve(config: Config, name: str) -> Resolved:
         settings,
         guidance if method.endswith(TWIN_SUFFIX) else None,
     )
+
+
+def variant_differences(config: Config) -> dict[str, dict[str, Any]]:
+    """What the variants listed in ``training.methods`` have other than the methods they are variants of.
+
+    Returns variant -> {dotted key of the configuration: the variant's value}, such as
+    ``{"jfa-5": {"methods.jfa.flashbacks": 5}}``; empty for a variant that changes nothing its method uses.
+    The rank of an adapter is always ``training.lora.rank``.
+    """
+    differences = {}
+    for name in (name for name in config.training.methods if name in config.variants):
+        own, base = _leaves(resolve(config, name)), _leaves(resolve(config, config.variants[name].of))
+        differences[name] = {key: value for key, value in own.items() if value != base[key]}
+    return differences
+
+
+def variant_comparisons(config: Config) -> list[dict[str, Any]]:
+    """What the figure of variants compares, as plain JSON types: one row per method in each comparison.
+
+    Rows have ``base`` (the method), ``setting`` (dotted key, or None), ``method`` (the variant or the method
+    itself) and ``value``. Variants that differ from their method in one and the same number stand together,
+    by value, where that makes three values or more; all others are compared by name, with neither setting nor
+    value. The method itself is in each comparison, and so is the unguided method in those by name of a guided
+    one, as far as ``training.methods`` lists them.
+    """
+    differences = variant_differences(config)
+    rows = []
+    for base in dict.fromkeys(config.variants[name].of for name in differences):
+        family = {name: found for name, found in differences.items() if config.variants[name].of == base}
+        series = _series(config, base, family)
+        for key, values in series.items():
+            ordered = sorted(values, key=values.__getitem__)
+            rows += [{"base": base, "setting": key, "method": m, "value": values[m]} for m in ordered]
+        if others := [name for name in family if not any(name in values for values in series.values())]:
+            names = [*_listed(config, base, base.removesuffix(TWIN_SUFFIX)), *others]
+            rows += [{"base": base, "setting": None, "method": m, "value": None} for m in names]
+    return rows
+
+
+def _series(config: Config, base: str, family: Mapping[str, Mapping]) -> dict[str, dict[str, float]]:
+    """Setting -> {method: number}, for the settings of which there are three values or more."""
+    own = _leaves(resolve(config, base))
+    numbers: dict[str, dict[str, float]] = {}
+    for name, found in family.items():
+        for key, value in found.items():
+            if len(found) == 1 and _is_number(value) and _is_number(own[key]):
+                numbers.setdefault(key, dict.fromkeys(_listed(config, base), own[key]))[name] = value
+    return {key: values for key, values in numbers.items() if len(set(values.values())) >= 3}
+
+
+def _listed(config: Config, *names: str) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name in config.training.methods]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _leaves(resolved: Resolved) -> dict[str, Any]:
+    sections = {"training": resolved.training, f"methods.{resolved.base}": resolved.settings}
+    return dict(_flat({**sections, "guidance": resolved.guidance or {}}))
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _override(section, changes: Mapping[str, Any], key: str) -> dict[str, Any]:

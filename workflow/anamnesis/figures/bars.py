@@ -40,14 +40,15 @@ def summary_bars(frame: pd.DataFrame) -> Figure:
         raise UserError("the table of measures has no trained method: there is nothing to draw")
     with styled():
         side_by_side = len(methods) <= _MOST_SIDE_BY_SIDE
-        figure = new_figure(2.9 if side_by_side else 6.6)
+        figure = new_figure(2.9 if side_by_side else 6.0)
         shape = (1, len(_TITLES)) if side_by_side else (len(_TITLES), 1)
-        panels = figure.subplots(*shape, sharey=True)
+        panels = figure.subplots(*shape, sharex=True, sharey=True)
         for axes, (name, title) in zip(panels, _TITLES.items(), strict=True):
             _draw_panel(axes, frame, methods, name)
             axes.set_title(title)
-            axes.set_ylabel("" if side_by_side and axes is not panels[0] else "Accuracy at the end (%)")
             axes.set_ylim(0, _top(frame, methods))
+        for axes in panels[:1] if side_by_side else panels:
+            axes.set_ylabel("Accuracy at the end (%)")
         figure.legend(handles=_key(frame), loc="outside lower center", ncols=4)
     return figure
 

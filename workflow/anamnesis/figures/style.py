@@ -34,7 +34,10 @@ METHOD_COLOURS: Mapping[str, str] = {
     "fvg": "#009e73", "fvg-ivg": "#5e3c99",
     "jfa": "#ddaa77", "jfa-ivg": "#225555",
 }  # fmt: skip
-_OTHER_COLOURS = ("#999933", "#aa4499", "#1b7837", "#4477aa", "#994455", "#777777")
+_OTHER_COLOURS = (
+    "#999933", "#aa4499", "#1b7837", "#4477aa", "#994455", "#777777", "#2aa198", "#661100", "#88aaee", "#c4a000",
+    "#3b3b98", "#d98880",
+)  # fmt: skip
 
 CONDITION_COLOURS: Mapping[str, str] = {
     "add": "#0072b2", "remove": "#d55e00", "random": "#8c8c8c", "none": "#222222", "few-shot": "#009e73",
