@@ -12,7 +12,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 from anamnesis.artifacts import check_writable
 from anamnesis.config.checks import find_task_files
 from anamnesis.config.load import config_section, load_config
-from anamnesis.config.variants import resolve
+from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.config.variants import resolve, variant_comparisons
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
 from anamnesis.recovery import announce_scheduler, release_stale_locks
@@ -46,6 +47,7 @@ BASE = SUITE / "base" / "stage0"
 FIGURES = SUITE / "figures"
 LOGS = RESULTS / "logs"
 BENCHMARKS = RESULTS / "benchmarks"
+REFERENCE = Path(workflow.basedir) / "workflow" / "reference" / "paper_table1.csv"
 
 TRAIN_TASKS = list(CONFIG.suite.orders[0])
 ROLES = dict.fromkeys(TRAIN_TASKS, "train_task") | dict.fromkeys(CONFIG.suite.held_out, "held_out")
@@ -58,9 +60,16 @@ CHAINS = [
     for order in range(1, len(CONFIG.suite.orders) + 1)
     for seed in CONFIG.training.seeds
 ]
-FIGURE_NAMES = ["accuracy_curves", "head_effects", "summary"] + ["interventions"] * bool(
-    CONFIG.interventions.sets
-)
+COMPARISONS = variant_comparisons(CONFIG)
+TWINS = [name for name in CONFIG.training.methods if name + TWIN_SUFFIX in CONFIG.training.methods]
+FIGURE_NAMES = [
+    "accuracy_curves",
+    "head_effects",
+    "summary",
+    *["interventions"] * bool(CONFIG.interventions.sets),
+    *["twins"] * (len(TWINS) >= 2),
+    *["variants"] * bool(COMPARISONS),
+]
 
 
 wildcard_constraints:
@@ -108,7 +117,9 @@ def trained_task(wildcards, stage=None):
 def adapters_upto(wildcards, last):
     """The adapters that make the model after stage ``last`` of a chain: all of them, or the one that went through."""
     first = 1 if RESOLVED[wildcards.method].needs.own_adapter else max(last, 1)
-    return [str(STAGE / "adapter").format(**{**wildcards, "stage": stage}) for stage in range(first, last + 1)]
+    return [
+        str(STAGE / "adapter").format(**{**wildcards, "stage": stage}) for stage in range(first, last + 1)
+    ]
 
 
 def stage_inputs(wildcards):
@@ -118,7 +129,9 @@ def stage_inputs(wildcards):
     if earlier := adapters_upto(wildcards, int(wildcards.stage) - 1):
         inputs["earlier"] = earlier
     if method.needs.past and int(wildcards.stage) > 1:
-        inputs["past"] = [TASKS / f"{trained_task(wildcards, s)}.parquet" for s in range(1, int(wildcards.stage))]
+        inputs["past"] = [
+            TASKS / f"{trained_task(wildcards, s)}.parquet" for s in range(1, int(wildcards.stage))
+        ]
     if method.guidance or method.needs.vector:
         inputs["heads"] = HEADS
     if method.needs.vector:

@@ -69,6 +69,7 @@ rule evaluate_stage:
 rule tabulate_results:
     input:
         evaluations=[path for chain in CHAINS for path in chain_evaluations(chain)],
+        reference=REFERENCE,
     output:
         accuracy=accuracy_files(),
         curves=SUITE / "accuracy.parquet",

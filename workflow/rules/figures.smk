@@ -106,6 +106,60 @@ rule plot_summary:
         "../scripts/plot_summary.py"
 
 
+rule plot_twins:
+    input:
+        frame=SUITE / "measures.parquet",
+    output:
+        pdf=report(
+            FIGURES / "twins.pdf",
+            caption="../report/twins.rst",
+            category="Forgetting",
+        ),
+        png=FIGURES / "twins.png",
+        csv=FIGURES / "twins.csv",
+    log:
+        LOGS / "plot_twins.log",
+    benchmark:
+        BENCHMARKS / "plot_twins.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        statistics=SETTINGS["statistics"],
+        code=script_digest("plot_twins"),
+    script:
+        "../scripts/plot_twins.py"
+
+
+rule plot_variants:
+    input:
+        frame=SUITE / "measures.parquet",
+    output:
+        pdf=report(
+            FIGURES / "variants.pdf",
+            caption="../report/variants.rst",
+            category="Forgetting",
+        ),
+        png=FIGURES / "variants.png",
+        csv=FIGURES / "variants.csv",
+    log:
+        LOGS / "plot_variants.log",
+    benchmark:
+        BENCHMARKS / "plot_variants.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        comparisons=COMPARISONS,
+        code=script_digest("plot_variants"),
+    script:
+        "../scripts/plot_variants.py"
+
+
 rule write_report:
     input:
         table=SUITE / "table1.csv",
@@ -114,7 +168,7 @@ rule write_report:
         interventions=expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),
         pictures=expand(FIGURES / "{name}.png", name=FIGURE_NAMES),
         prompts=VECTORS / CONFIG.suite.held_out[0] / "prompts.parquet",
-        reference=Path(workflow.basedir) / "workflow" / "reference" / "paper_table1.csv",
+        reference=REFERENCE,
         records=record_files(),
     output:
         report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
@@ -130,6 +184,7 @@ rule write_report:
     params:
         config=SETTINGS,
         figures={name: str(FIGURES / f"{name}.png") for name in FIGURE_NAMES},
+        comparisons=COMPARISONS,
         code=script_digest("write_report"),
     script:
         "../scripts/write_report.py"

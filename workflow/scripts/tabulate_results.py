@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from anamnesis.artifacts import read_parquet, write_parquet, write_text
 from anamnesis.evaluation.forgetting import accuracy_frame
+from anamnesis.evaluation.published import published_markdown
 from anamnesis.evaluation.summary import (
     Chain,
     chain_measures,
@@ -18,6 +21,7 @@ from anamnesis.evaluation.summary import (
 
 def main(
     evaluations: Sequence[str],
+    reference: str,
     chains: Sequence[Mapping],
     orders: Sequence[Sequence[str]],
     statistics: Mapping[str, Any],
@@ -28,8 +32,8 @@ def main(
     markdown: str,
     latex: str,
 ) -> dict:
-    """``evaluations``: stages 0 to T of each chain, chain after chain. Writes all outputs; the table in three
-    formats.
+    """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
+    numbers. Writes all outputs; the table in three formats.
     """
     accuracy = [accuracy] if isinstance(accuracy, str) else accuracy
     stages = len(orders[0]) + 1
@@ -45,7 +49,7 @@ def main(
     write_parquet(curves, curves_frame(frames))
     write_parquet(measures, per_chain)
     write_text(table, to_csv(summary))
-    write_text(markdown, to_markdown(summary))
+    write_text(markdown, to_markdown(summary) + published_markdown(summary, pd.read_csv(reference)))
     write_text(latex, to_latex(summary))
     return {"chains": len(chains)}
 

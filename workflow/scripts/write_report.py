@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ def main(
     curves: str,
     heads: str,
     figures: Mapping[str, str],
+    comparisons: Sequence[Mapping[str, Any]],
     records: Sequence[str],
     prompts: str,
     reference: str,
@@ -25,7 +27,9 @@ def main(
     interventions: Sequence[str] = (),
     pictures: Sequence[str] = (),
 ) -> None:
-    """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``."""
+    """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``comparisons``:
+    of variants with the methods they are variants of.
+    """
     sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     results = ExperimentResults(
@@ -34,6 +38,7 @@ def main(
         curves=read_parquet(curves),
         heads=read_parquet(heads),
         figures=figures,
+        comparisons=comparisons,
         interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
         records={_record_name(path): read_json(path) for path in records},
         prompts=shown.assign(task=Path(prompts).parent.name),

@@ -279,10 +279,13 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """Table 1 as a Markdown table with its note; vertical bars in names are escaped."""
-    header, rows = table_cells(table)
-    lines = [header, ["---"] + ["---:"] * len(MEASURES), *rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"{body}\n\n{table_note(table)}\n"
+    return f"{markdown_table(*table_cells(table))}\n\n{table_note(table)}\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table, all columns but the first to the right; vertical bars are escaped."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 _LATEX = {

@@ -5,5 +5,17 @@ from anamnesis.figures.curves import accuracy_curves
 from anamnesis.figures.heads import head_effects
 from anamnesis.figures.interventions import interventions
 from anamnesis.figures.style import method_colour, save_figure
+from anamnesis.figures.twins import twins
+from anamnesis.figures.variants import variants, variants_frame
 
-__all__ = ["accuracy_curves", "head_effects", "interventions", "method_colour", "save_figure", "summary_bars"]
+__all__ = [
+    "accuracy_curves",
+    "head_effects",
+    "interventions",
+    "method_colour",
+    "save_figure",
+    "summary_bars",
+    "twins",
+    "variants",
+    "variants_frame",
+]

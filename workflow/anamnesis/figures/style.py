@@ -35,8 +35,8 @@ METHOD_COLOURS: Mapping[str, str] = {
     "jfa": "#ddaa77", "jfa-ivg": "#225555",
 }  # fmt: skip
 _OTHER_COLOURS = (
-    "#999933", "#aa4499", "#1b7837", "#4477aa", "#994455", "#777777", "#2aa198", "#661100", "#88aaee", "#c4a000",
-    "#3b3b98", "#d98880",
+    "#999933", "#aa4499", "#1b7837", "#4477aa", "#994455", "#777777", "#2aa198", "#661100", "#88aaee",
+    "#c4a000", "#3b3b98", "#d98880",
 )  # fmt: skip
 
 CONDITION_COLOURS: Mapping[str, str] = {

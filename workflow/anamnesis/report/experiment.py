@@ -8,9 +8,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from anamnesis.evaluation.published import NOTE, published_cells, sources
 from anamnesis.evaluation.summary import HEADINGS, MEASURES, table_cells, table_note
 from anamnesis.report import sentences
 from anamnesis.report.builder import Picture, Section, Table
@@ -27,6 +29,8 @@ _CAPTIONS = {
     "interventions": """\
         Accuracy when the instruction vector is added to zero-shot prompts or removed from few-shot prompts
         after one layer, beside a random vector of equal norm.""",
+    "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
+    "variants": "Methods under other settings, one point per chain; the settings are in the configuration.",
 }
 # Parts of a record that are long and stand in the configuration or in the record itself.
 _NOT_SHOWN = ("params", "inputs", "config")
@@ -38,9 +42,10 @@ class ExperimentResults:
     """Everything a report shows.
 
     config : the checked configuration as plain values. table, curves, heads, interventions : frames as
-    written by the workflow (interventions None when none were run). figures : name -> PNG (summary,
-    accuracy_curves, head_effects, interventions); the PDF and CSV beside each are linked. records : name ->
-    provenance record. prompts : ``task, kind, text, target``, a few to show. reference : published Table 1.
+    written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
+    variants, accuracy_curves, head_effects, interventions); the PDF and CSV beside each are linked.
+    comparisons : of variants (``config.variants.variant_comparisons``). records : name -> provenance record.
+    prompts : ``task, kind, text, target``, a few to show. reference : published Table 1.
     links : label -> file, for the tables.
     """
 
@@ -50,6 +55,7 @@ class ExperimentResults:
     heads: pd.DataFrame
     figures: Mapping[str, str | Path]
     interventions: pd.DataFrame | None = None
+    comparisons: Sequence[Mapping[str, Any]] = ()
     records: Mapping[str, Mapping] = field(default_factory=dict)
     prompts: pd.DataFrame | None = None
     reference: pd.DataFrame | None = None
@@ -65,7 +71,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
         _what_was_run(results.config),
         _forgetting(results),
         _vectors(results),
-        _published(results.reference),
+        _published(results),
         _prompts(results.prompts),
         _provenance(results),
     ]
@@ -162,6 +168,18 @@ def _forgetting(results: ExperimentResults) -> Section:
         "What is forgotten",
         pictures=[
             *_picture(results, "summary", "Bars of HP, IP and OP per method", said),
+            *_picture(
+                results,
+                "twins",
+                "HP, IP, OP and forgetting of every chain with and without guidance",
+                sentences.twins_sentences(results.table),
+            ),
+            *_picture(
+                results,
+                "variants",
+                "HP, IP, OP and forgetting of methods under other settings",
+                sentences.variants_sentences(results.table, results.comparisons),
+            ),
             *_picture(results, "accuracy_curves", "Accuracy against stage, one panel per set", curves),
         ],
     )
@@ -218,7 +236,8 @@ def _with_layer(value: float, layer: object) -> str:
     return "–" if pd.isna(value) or pd.isna(layer) else f"{sentences.percent(value)} ({layer})"
 
 
-def _published(reference: pd.DataFrame | None) -> Section | None:
+def _published(results: ExperimentResults) -> Section | None:
+    reference = results.reference
     if reference is None or reference.empty:
         return None
     rows = [
@@ -231,13 +250,15 @@ def _published(reference: pd.DataFrame | None) -> Section | None:
         for row in reference.itertuples()
     ]
     header = ["Benchmark", "Method", *(HEADINGS[m] for m in MEASURES[:3]), "Note"]
+    beside, compared = published_cells(results.table, reference)
+    tables = [Table(beside, compared, NOTE)] if compared else []
     return Section(
         "Published numbers",
         paragraphs=[
             "For orientation only: another model, other data and other scoring, so they are no target for "
             "this run."
         ],
-        tables=[Table(header, rows, str(reference["source"].iloc[0]), folded=True)],
+        tables=[*tables, Table(header, rows, sources(reference), folded=True)],
     )
 
 

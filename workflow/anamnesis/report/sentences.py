@@ -7,11 +7,13 @@ of zero, and is called weak evidence when there are few pairs.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from anamnesis.evaluation.forgetting import few_shots
-from anamnesis.evaluation.summary import BASELINE, MINIMUM_PAIRS
+from anamnesis.evaluation.summary import BASELINE, HEADINGS, MINIMUM_PAIRS, TWIN_SUFFIX
 
 MEASURE_NAMES = {
     "hp": "zero-shot accuracy on held-out sets (HP)",
@@ -66,6 +68,48 @@ def _difference_sentence(row, measure: str) -> str:
         return start + " (n\u00a0=\u00a01 pair, no interval): one pair says nothing about other seeds."
     covered = f"{100 * row.confidence:g}\u00a0% interval {points(row.low)} to {points(row.high)}"
     return start + f" ({covered}, n\u00a0=\u00a0{row.n} pairs): " + verdict(row.low, row.high, row.n, measure)
+
+
+def twins_sentences(table: pd.DataFrame) -> list[str]:
+    """One sentence: for how many methods each measure is better with guidance, and for how many of them by an
+    interval without zero.
+    """
+    pairs = table[(table["kind"] == "difference") & (table["n"] > 0)]
+    parts = []
+    for measure in ("hp", "ip", "op", "forgetting"):
+        rows = pairs[pairs["measure"] == measure]
+        sign = -1 if measure in _LESS_IS_BETTER else 1
+        nearest = sign * rows["low" if sign > 0 else "high"]
+        better, sure = int((sign * rows["mean"] > 0).sum()), int((nearest > 0).sum())
+        if len(rows):
+            parts.append(f"{HEADINGS[measure]} for {better} ({sure}) of {len(rows)}")
+    if not parts:
+        return []
+    said = (
+        f"Methods whose mean is better with guidance: {_listed(parts)}; in parentheses, those of them whose "
+    )
+    said += "interval excludes zero"
+    least = int(pairs["n"].min())
+    return [f"{said}, weak evidence with n\u00a0=\u00a0{least}." if least < MINIMUM_PAIRS else f"{said}."]
+
+
+def variants_sentences(table: pd.DataFrame, comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence per method that has variants: IP of the lowest and highest variant, and its own."""
+    levels = table[(table["kind"] == "level") & (table["measure"] == "ip")]
+    means = levels.set_index("method")["mean"].dropna()
+    sentences = []
+    for base in dict.fromkeys(row["base"] for row in comparisons):
+        names = dict.fromkeys(row["method"] for row in comparisons if row["base"] == base)
+        found = means.reindex([n for n in names if n not in (base, base.removesuffix(TWIN_SUFFIX))]).dropna()
+        if found.empty:
+            continue
+        low, high = str(found.idxmin()), str(found.idxmax())
+        said = f"is {percent(found[low])} with {low}"
+        if low != high:
+            said = f"lies between {percent(found[low])} ({low}) and {percent(found[high])} ({high})"
+        own = f"; with {base} itself it is {percent(means[base])}" if base in means else ""
+        sentences.append(f"IP of the variants of {base} {said}{own}.")
+    return sentences
 
 
 def verdict(low: float, high: float, pairs: int, measure: str) -> str:
