@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from anamnesis.data.prompts import Template
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_adapter
+from anamnesis.training.adapters import add_lora
 from anamnesis.training.batches import Batch
 from anamnesis.training.examples import build_examples
 from anamnesis.training.methods import build
@@ -107,7 +107,7 @@ def run() -> int:
     made.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a pass of the teacher")
     options = made.parse_args()
     model, tokenizer = start(options)
-    tuned = add_adapter(model, LORA, 0).train()
+    tuned = add_lora(model, LORA, 0).train()
     lines, total = [], {}
     for task in TASKS:
         seconds, tokens = measure(task, options, tuned, tokenizer)

@@ -6,7 +6,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, kl_div
 import tiny_models
 from anamnesis.models.loading import load_model, merge_adapters
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_adapter
+from anamnesis.training.adapters import add_lora
 from anamnesis.training.examples import Example, with_stem
 from anamnesis.training.stage import Stage
 
@@ -56,7 +56,7 @@ def past() -> dict[str, list[Example]]:
 
 def stage_of(snapshot, earlier=(), past=None, dropout: float = 0.0, **changes) -> Stage:
     model, tokenizer = load_model(snapshot, device="cpu")
-    model = add_adapter(merge_adapters(model, earlier), {**LORA, "dropout": dropout}, 7)
+    model = add_lora(merge_adapters(model, earlier), {**LORA, "dropout": dropout}, 7)
     number, settings = len(earlier) + 1, {**SETTINGS, **changes}
     engine = PrefixEngine(model.train())
     return Stage(

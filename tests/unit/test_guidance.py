@@ -11,7 +11,7 @@ import tiny_models
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training import reference
-from anamnesis.training.adapters import add_adapter
+from anamnesis.training.adapters import add_lora
 from anamnesis.training.batches import Batch
 from anamnesis.training.distillation import KlSettings
 from anamnesis.training.divergence import DIRECTIONS, divergence
@@ -34,7 +34,7 @@ def tuned(name: str):
         "dropout": 0.0,
         "target_modules": TARGETS.get(name, ["q_proj", "v_proj"]),
     }
-    model = add_adapter(tiny_models.build(name), settings, seed=1)
+    model = add_lora(tiny_models.build(name), settings, seed=1)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # GPT-2 has dropout of its own

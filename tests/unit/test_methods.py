@@ -173,7 +173,8 @@ def test_two_stages_load_with_peft_alone_and_survive_a_kill(tmp_path, study, tra
     for adapter, expected in zip((first, second), seen, strict=True):
         with torch.no_grad():
             found = follow_note(adapter, study / "model")(tokens).logits
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        # a merged weight is rounded where the adapter beside it was not
+        torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
     assert (seen[1] - seen[0]).abs().max() > 1e-2
 
     with monkeypatch.context() as patch:

@@ -12,7 +12,7 @@ import tiny_models
 from anamnesis.artifacts import write_tensors
 from anamnesis.data.prompts import generator
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_adapter
+from anamnesis.training.adapters import add_lora
 from anamnesis.training.batches import Batch
 from anamnesis.training.examples import Example, with_stem
 from anamnesis.training.methods import METHODS, build, ewc
@@ -26,7 +26,7 @@ LENGTHS = [(9, 3), (5, 2), (12, 1), (4, 4)]  # tokens of (prompt, answer) after 
 
 def tuned(dropout: float = 0.0):
     lora = {"rank": 2, "alpha": 4, "dropout": dropout, "target_modules": ["q_proj", "v_proj"]}
-    return move(add_adapter(tiny_models.build("llama"), lora, seed=1), 2).train()
+    return move(add_lora(tiny_models.build("llama"), lora, seed=1), 2).train()
 
 
 def move(model, seed: int):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 import tiny_models
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_adapter, save_adapter
+from anamnesis.training.adapters import add_lora, save_adapter
 from anamnesis.training.batches import Batch
 from anamnesis.training.examples import with_stem
 from anamnesis.training.methods import build
@@ -20,7 +20,7 @@ LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
 
 def tuned(seed: int, moved: bool = True):
     lora = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
-    model = add_adapter(tiny_models.build("llama"), lora, seed)
+    model = add_lora(tiny_models.build("llama"), lora, seed)
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in trained(model).values():

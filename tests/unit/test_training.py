@@ -15,7 +15,7 @@ from anamnesis.data.prompts import Template, generator
 from anamnesis.errors import UserError
 from anamnesis.models.loading import load_model, merge_adapters
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_adapter, save_adapter
+from anamnesis.training.adapters import add_lora, save_adapter
 from anamnesis.training.batches import shuffled_batches, spread
 from anamnesis.training.examples import build_examples
 from anamnesis.training.loop import COMPLETE, newest_checkpoint, train_stage
@@ -99,7 +99,7 @@ def test_a_task_without_training_rows_is_refused():
 
 def test_unknown_target_modules_are_named_with_those_there_are():
     with pytest.raises(UserError, match=r"q_projj.*choose from .*q_proj"):
-        add_adapter(tiny_models.build("llama"), {**LORA, "target_modules": ["q_projj"]}, 0)
+        add_lora(tiny_models.build("llama"), {**LORA, "target_modules": ["q_projj"]}, 0)
 
 
 def run_stage(model, folder, seed=3, objective=None, **changes):
@@ -111,7 +111,7 @@ def run_stage(model, folder, seed=3, objective=None, **changes):
 
 
 def train(tmp_path, name="run", objective=None, **changes):
-    model = add_adapter(tiny_models.build("llama"), LORA, 3)
+    model = add_lora(tiny_models.build("llama"), LORA, 3)
     return model, run_stage(model, tmp_path / name, 3, objective, **changes)
 
 
@@ -173,7 +173,7 @@ def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path):
 def test_seeds_differ_and_repeat(tmp_path):
     first, again = train(tmp_path, "a")[1], train(tmp_path, "b")[1]
     pd.testing.assert_frame_equal(first, again)
-    model = add_adapter(tiny_models.build("llama"), LORA, 4)
+    model = add_lora(tiny_models.build("llama"), LORA, 4)
     other = run_stage(model, tmp_path / "c", 4)
     assert not other.loss.equals(first.loss)
 
@@ -209,7 +209,7 @@ def test_saved_adapters_load_with_peft_in_the_order_of_their_note(tmp_path):
     adapters, tokens = [], torch.tensor(tiny_models.token_ids(7, 12))
     for stage in (1, 2):
         model, _ = load_model(snapshot, device="cpu")
-        tuned = add_adapter(merge_adapters(model, adapters), {**LORA, "dropout": 0.0}, stage)
+        tuned = add_lora(merge_adapters(model, adapters), {**LORA, "dropout": 0.0}, stage)
         run_stage(tuned, tmp_path / f"checkpoints{stage}", stage)
         folder = tmp_path / f"stage{stage}"
         save_adapter(tuned, folder, "tiny", [str(a) for a in adapters])

@@ -34,7 +34,6 @@ def main(
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
     forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued.
     """
-    from anamnesis.training.adapters import save_adapter
     from anamnesis.training.guidance import guided_additions
     from anamnesis.training.loop import train_stage
     from anamnesis.training.methods import build
@@ -53,11 +52,7 @@ def main(
     resumable = {**training, "checkpoint_steps": checkpoint_steps}
     log = train_stage(prepared.engine, chosen.batches(), objective, resumable, prepared.seed, checkpoints)
     order = [*earlier, adapter] if prepared.own_adapter else [adapter]
-    with atomic_directory(adapter) as folder:
-        save_adapter(prepared.engine.model, folder, model["name"], order[:-1])
-        if state := chosen.finish():
-            write_tensors(folder / "state.safetensors", state)
-        chosen.save(folder)
+    save(chosen, adapter, model["name"], order[:-1])
     write_parquet(steps, log)
     shutil.rmtree(checkpoints.parent, ignore_errors=True)
     return {
@@ -71,6 +66,17 @@ def main(
         "steps": int(log.step.nunique()),
         "final_loss": float(log.loss.iloc[-1]),
     }
+
+
+def save(method, adapter: str, base: str, earlier: Sequence[str]) -> None:
+    """The adapter, what the next stage needs to know, and what else belongs to the method."""
+    from anamnesis.training.adapters import save_adapter
+
+    with atomic_directory(adapter) as folder:
+        save_adapter(method.stage.engine.model, folder, base, earlier)
+        if state := method.finish():
+            write_tensors(folder / "state.safetensors", state)
+        method.save(folder)
 
 
 if __name__ == "__main__":

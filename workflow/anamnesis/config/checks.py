@@ -19,6 +19,9 @@ RESERVED_SUITE_NAMES = ("vectors",)
 
 TASK_FILE_TYPES = (".parquet", ".jsonl", ".csv", ".json")
 
+PER_STAGE = ("lambda1", "lambda2", "preserved")
+"""Settings of methods that are one number, or a list with one for each stage."""
+
 
 def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
     """All contradictions between the keys of ``config``, one message each; empty when there are none.
@@ -117,12 +120,12 @@ def _check_methods(config: Config) -> Iterator[str]:
 
 def _check_settings(name: str, found: Resolved, stages: int) -> Iterator[str]:
     own = found.settings
-    for key in ("lambda1", "lambda2"):
+    for key in PER_STAGE:
         value = own.get(key)
         if isinstance(value, list | tuple) and len(value) != stages:
             yield (
-                f"methods.olora.{key} (for {name}) lists {len(value)} values: give one number, or one for "
-                f"each of the {stages} stages"
+                f"methods.{found.base}.{key} (for {name}) lists {len(value)} values: give one number, or "
+                f"one for each of the {stages} stages"
             )
     if found.base == "jfa" and own["nearest"] > own["pool"]:
         yield (

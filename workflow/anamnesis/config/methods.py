@@ -17,16 +17,20 @@ TWIN_SUFFIX = "-ivg"
 """A method's name with this ending is the same method with instruction-vector guidance."""
 
 
+Share = Annotated[Number, Field(gt=0, lt=1)]
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a method's stages are made from.
 
     ``own_adapter``: a new adapter for each stage, on the model with the earlier ones merged; otherwise one
-    adapter goes through all stages. ``past``: examples of the tasks learnt before. ``vector``: the head set
-    and the new task's instruction vector.
+    adapter goes through all stages. ``tuner``: what PEFT calls the kind of adapter. ``past``: examples of the
+    tasks learnt before. ``vector``: the head set and the new task's instruction vector.
     """
 
     own_adapter: bool = True
+    tuner: Literal["lora", "osf"] = "lora"
     past: bool = False
     vector: bool = False
 
@@ -37,6 +41,7 @@ METHODS = {
     "ewc": Needs(own_adapter=False),
     "lwf": Needs(),
     "olora": Needs(),
+    "osf": Needs(tuner="osf"),
     "replay": Needs(past=True),
     "fvg": Needs(vector=True),
     "jfa": Needs(past=True),
@@ -114,6 +119,16 @@ class Olora(Section):
     )
     lambda2: Annotated[Number, Field(ge=0)] | tuple[Annotated[Number, Field(ge=0)], ...] = Field(
         0.0, description="Weight of the new adapter's norm (>= 0): a number or a list. Paper: 0 to 0.3."
+    )
+
+
+class Osf(Section):
+    """Orthogonal subspace fine-tuning (arXiv 2504.07097), as PEFT has it."""
+
+    preserved: Share | tuple[Share, ...] = Field(
+        0.5,
+        description="Share of each weight's singular directions, the largest first, that stay as they are, "
+        "in (0, 1): one number, or a list with one for each stage. PEFT: 0.5.",
     )
 
 
@@ -199,6 +214,7 @@ class Methods(Section):
     ewc: Ewc = Field(default_factory=Ewc, description="Elastic weight consolidation.")
     lwf: Lwf = Field(default_factory=Lwf, description="Learning without forgetting.")
     olora: Olora = Field(default_factory=Olora, description="Orthogonal low-rank adaptation.")
+    osf: Osf = Field(default_factory=Osf, description="Orthogonal subspace fine-tuning.")
     replay: Replay = Field(default_factory=Replay, description="Experience replay.")
     fvg: Fvg = Field(default_factory=Fvg, description="Function-vector guided training.")
     jfa: Jfa = Field(default_factory=Jfa, description="Joint flashback adaptation.")

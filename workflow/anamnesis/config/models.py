@@ -72,14 +72,14 @@ class Data(Section):
         "built-in tasks of the same name and add new ones; null: built-in tasks only.",
     )
     train_examples: Integer = Field(
-        200, ge=1, description="At most so many training examples a task (>= 1). Paper: 700 to 1500 on FUNC."
+        160, ge=1, description="At most so many training examples a task (>= 1). Paper: 700 to 1500 on FUNC."
     )
     validation_examples: Integer = Field(
         100,
         ge=1,
         description="At most so many validation examples a task (>= 1). Paper: 200 for the vectors.",
     )
-    test_examples: Integer = Field(40, ge=1, description="At most so many test examples a task (>= 1).")
+    test_examples: Integer = Field(32, ge=1, description="At most so many test examples a task (>= 1).")
     tasks: dict[Name, UserTask] = Field(
         default_factory=dict,
         description="Your own tasks: name -> {path, instruction, knowledge, max_new_tokens}.",
@@ -141,7 +141,7 @@ class Vectors(Section):
     )
     shots: Integer = Field(5, ge=1, description="Demonstrations per prompt (>= 1). Paper: N = 10.")
     activation_prompts: Integer = Field(
-        50,
+        40,
         ge=1,
         description="Prompts per task for the mean activation of eq. 1, of which those answered correctly "
         "count (>= 1). Paper: 200. Cost: about one forward pass each.",
@@ -202,7 +202,7 @@ class Interventions(Section):
         None, min_length=1, description="Decoder layers to intervene on, counted from 0; null: every layer."
     )
     examples: Integer = Field(
-        40, ge=1, description="Test examples per set (>= 1). Cost grows with it per layer."
+        32, ge=1, description="Test examples per set (>= 1). Cost grows with it per layer."
     )
     shots: Integer = Field(
         5, ge=1, description="Demonstrations of the few-shot base from which the vector is removed (>= 1)."

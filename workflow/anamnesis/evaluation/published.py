@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from anamnesis.evaluation.summary import BASELINE, HEADINGS, TWIN_SUFFIX, markdown_table
+from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.evaluation.summary import BASELINE, HEADINGS, markdown_table
 
 _MEASURES = ("hp", "ip", "op")
 NOTE = (

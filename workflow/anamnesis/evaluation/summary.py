@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.errors import UserError
 from anamnesis.evaluation import forgetting as measures_of
 
 BASELINE = "before training"
-TWIN_SUFFIX = "-ivg"
 MEASURES = ("hp", "ip", "op", "forgetting", "bwt")
 # A two-sided sign test on fewer pairs than this cannot reach p < 0.05 (2 · 0.5⁶ = 0.031).
 MINIMUM_PAIRS = 6

@@ -33,6 +33,7 @@ METHOD_COLOURS: Mapping[str, str] = {
     "replay": "#56b4e9", "replay-ivg": "#7f3b08",
     "fvg": "#009e73", "fvg-ivg": "#5e3c99",
     "jfa": "#ddaa77", "jfa-ivg": "#225555",
+    "osf": "#a05195", "osf-ivg": "#2f4b7c",
 }  # fmt: skip
 _OTHER_COLOURS = (
     "#999933", "#aa4499", "#1b7837", "#4477aa", "#994455", "#777777", "#2aa198", "#661100", "#88aaee",

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.errors import UserError
 from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.evaluation.summary import MEASURES, TWIN_SUFFIX, bootstrap_interval, paired_differences
+from anamnesis.evaluation.summary import MEASURES, bootstrap_interval, paired_differences
 from anamnesis.figures.measures import TITLES, limits, shown_measures
 from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, styled
 

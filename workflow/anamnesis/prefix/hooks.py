@@ -15,13 +15,13 @@ from anamnesis.models.heads import HeadGeometry
 @contextmanager
 def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
     """Yields a list that fills with one (len(rows), n_heads, head_dim) tensor per layer: head outputs before
-    W_O.
+    W_O, with gradient where the model runs with it.
     """
     captured: list[torch.Tensor] = []
     index = torch.as_tensor(rows, dtype=torch.long)
 
     def hook(module, args):
-        x = args[0].detach()[0, index.to(args[0].device)]
+        x = args[0][0, index.to(args[0].device)]
         captured.append(x.reshape(len(rows), geometry.n_heads, geometry.head_dim))
 
     with ExitStack() as stack:
@@ -91,19 +91,3 @@ def _adding(vector: torch.Tensor, rows: Sequence[int]):
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     return hook
-
-
-@contextmanager
-def head_outputs(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
-    """As :func:`captured_heads`, but with gradient."""
-    seen: list[torch.Tensor] = []
-    index = torch.as_tensor(rows, dtype=torch.long)
-
-    def hook(module, args):
-        x = args[0][0, index.to(args[0].device)]
-        seen.append(x.reshape(len(rows), geometry.n_heads, geometry.head_dim))
-
-    with ExitStack() as stack:
-        for projection in geometry.projections:
-            stack.callback(projection.register_forward_pre_hook(hook).remove)
-        yield seen

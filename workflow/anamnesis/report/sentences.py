@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.evaluation.forgetting import few_shots
-from anamnesis.evaluation.summary import BASELINE, HEADINGS, MINIMUM_PAIRS, TWIN_SUFFIX
+from anamnesis.evaluation.summary import BASELINE, HEADINGS, MINIMUM_PAIRS
 
 MEASURE_NAMES = {
     "hp": "zero-shot accuracy on held-out sets (HP)",

@@ -1,6 +1,4 @@
-"""The LoRA adapter of a stage: made, saved as plain PEFT, with a note that says how to load a chain of
-them.
-"""
+"""The adapter of a stage: made, saved as plain PEFT, with a note that says how to load a chain of them."""
 
 from __future__ import annotations
 
@@ -10,28 +8,14 @@ from pathlib import Path
 from anamnesis.errors import UserError
 
 
-def add_adapter(model, settings: Mapping, seed: int):
-    """``model`` with a fresh LoRA adapter (rank, alpha, dropout, target_modules), initialised from
-    ``seed``.
+def add_lora(model, settings: Mapping, seed: int):
+    """``model`` with a fresh LoRA adapter, initialised from ``seed``. ``settings``: rank, alpha, dropout,
+    target_modules.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
-    missing = [name for name in settings["target_modules"] if name not in names]
-    if missing:
-        linear = sorted(
-            {
-                n.rsplit(".", 1)[-1]
-                for n, m in model.named_modules()
-                if getattr(m, "weight", None) is not None and m.weight.dim() == 2
-            }
-        )
-        raise UserError(
-            f"training.lora.target_modules names {', '.join(missing)}, which {type(model).__name__} does "
-            f"not have: "
-            f"choose from {', '.join(linear)}"
-        )
+    _check_targets(model, settings["target_modules"])
     config = LoraConfig(
         r=settings["rank"],
         lora_alpha=settings["alpha"],
@@ -45,6 +29,54 @@ def add_adapter(model, settings: Mapping, seed: int):
         return get_peft_model(model, config)
 
 
+def add_osf(model, target_modules: Sequence[str], preserved: float):
+    """``model`` whose target weights are split by their singular values: the share ``preserved`` of the
+    directions, the largest first, stays, the others are trained at right angles to them.
+
+    Raises UserError where so small a share leaves a weight no direction to preserve.
+    """
+    from peft import OSFConfig, get_peft_model
+
+    _check_targets(model, target_modules)
+    smallest = min(
+        min(m.weight.shape) for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in target_modules
+    )
+    if int(smallest * preserved) < 1:
+        raise UserError(
+            f"methods.osf.preserved = {preserved:g}: of the {smallest} singular directions of the smallest "
+            f"weight none would be preserved; give at least {1 / smallest:.2g}"
+        )
+    config = OSFConfig(
+        effective_rank=float(preserved), target_modules=list(target_modules), task_type="CAUSAL_LM"
+    )
+    tuned = get_peft_model(model, config)
+    if not any(p.requires_grad for p in tuned.parameters()):
+        raise UserError(
+            f"osf cannot adapt {', '.join(target_modules)} of {type(model).__name__} "
+            "(training.lora.target_modules): it takes torch.nn.Linear layers only; name others, or choose "
+            "another method"
+        )
+    return tuned
+
+
+def _check_targets(model, target_modules: Sequence[str]) -> None:
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
+    missing = [name for name in target_modules if name not in names]
+    if missing:
+        linear = sorted(
+            {
+                n.rsplit(".", 1)[-1]
+                for n, m in model.named_modules()
+                if getattr(m, "weight", None) is not None and m.weight.dim() == 2
+            }
+        )
+        raise UserError(
+            f"training.lora.target_modules names {', '.join(missing)}, which {type(model).__name__} does "
+            f"not have: "
+            f"choose from {', '.join(linear)}"
+        )
+
+
 def save_adapter(model, folder: Path, base: str, earlier: Sequence[str]) -> None:
     """Write the adapter (safetensors) and the README that states the base model and the load order."""
     model.save_pretrained(folder, safe_serialization=True)
@@ -54,7 +86,7 @@ def save_adapter(model, folder: Path, base: str, earlier: Sequence[str]) -> None
 def load_note(base: str, order: Sequence[str]) -> str:
     """Markdown: how to load this stage with PEFT alone."""
     if len(order) == 1:
-        return f"""# LoRA adapter
+        return f"""# Adapter
 
 Base model: `{base}`. Nothing else is needed:
 
@@ -66,7 +98,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), th
 ```
 """
     steps = "\n".join(f"{i}. {name}" for i, name in enumerate(order, 1))
-    return f"""# LoRA adapter of one stage
+    return f"""# Adapter of one stage
 
 Base model: `{base}`.
 

@@ -109,7 +109,8 @@ class StageTrainer(Trainer):
 
     def outside_adapter(self) -> dict[str, torch.nn.Parameter]:
         """What is trained besides the adapter, which PEFT saves by itself."""
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad and "lora_" not in n}
+        own = self.model.base_model.prefix
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad and own not in n}
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -11,9 +11,9 @@ from anamnesis.config.methods import METHODS
 from anamnesis.data.prompts import Template, generator
 from anamnesis.models.loading import load_model, merge_adapters, open_adapter
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_adapter
+from anamnesis.training.adapters import add_lora, add_osf
 from anamnesis.training.examples import build_examples
-from anamnesis.training.stage import Stage
+from anamnesis.training.stage import Stage, of_stage
 from anamnesis.vectors.instruction import selected_heads
 
 
@@ -66,10 +66,14 @@ def prepare_stage(
     needs, earlier = METHODS[method], [Path(a) for a in files.earlier]
     stage_seed = int(generator(seed, "stage", number - 1).integers(2**31))
     language_model, tokenizer = load_model(files.snapshot, model["dtype"], model["device"])
-    if needs.own_adapter or not earlier:
-        tuned = add_adapter(merge_adapters(language_model, earlier), training["lora"], stage_seed)
-    else:
+    if earlier and not needs.own_adapter:
         tuned = open_adapter(language_model, earlier[-1], trainable=True)
+    elif needs.tuner == "osf":
+        preserved = of_stage(settings["preserved"], number)
+        merged = merge_adapters(language_model, earlier)
+        tuned = add_osf(merged, training["lora"]["target_modules"], preserved)
+    else:
+        tuned = add_lora(merge_adapters(language_model, earlier), training["lora"], stage_seed)
 
     def examples_of(file: str, new: bool):
         template, room = Template(**prompts), training["max_input_tokens"]

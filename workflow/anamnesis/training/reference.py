@@ -15,9 +15,8 @@ from anamnesis.prefix.pack import Pack, pack_by_size
 from anamnesis.training.examples import Example
 from anamnesis.training.student import compared_rows
 
-LARGEST_CACHE = (
-    1 << 30
-)  # bytes of hidden states kept in memory for a stage; beyond it a teacher runs every step
+LARGEST_CACHE = 1 << 30
+"""Bytes of hidden states kept in memory for a stage; beyond it a teacher runs in every step."""
 
 Change = Callable[[Pack], AbstractContextManager]
 
@@ -67,13 +66,14 @@ class Reference:
         self._stems: dict[tuple[int, ...], torch.Tensor] = {}
         self._heads: dict[Example, torch.Tensor] = {}
 
-    def prepare(self, examples: Sequence[Example], heads: bool = False) -> Reference:
+    def prepare(self, examples: Sequence[Example], logits: bool = True, heads: bool = False) -> Reference:
         """Compute what the stage will ask for, in full batches, if it may be kept. Returns itself.
 
-        ``heads``: the head outputs at the last prompt token too, which are always kept.
+        ``logits``: whether it will be asked for logits; ``heads``: for head outputs at the last prompt token,
+        which are always kept.
         """
         examples = list(dict.fromkeys(examples))
-        kept = has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
+        kept = logits and has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
         if not kept and not heads:
             return self
         sizes = [e.tree().size for e in examples]

@@ -51,12 +51,17 @@ class Stage:
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         return {n: p for n, p in self.engine.model.named_parameters() if p.requires_grad}
 
-    def reference(self, change: Change | None = None, heads: bool = False) -> Reference:
-        """The model before the stage as a teacher on the new task's examples."""
+    def reference(self, change: Change | None = None, logits: bool = True, heads: bool = False) -> Reference:
+        """The model before the stage as a teacher on the new task's examples (``Reference.prepare``)."""
         options = {} if change is None else {"change": change}
         made = Reference(self.engine, self.start, self.token_budget, **options)
-        return made.prepare(self.examples, heads)
+        return made.prepare(self.examples, logits, heads)
 
     def random(self, *names):
         """A numpy generator of its own for each purpose."""
         return generator(self.seed, *names)
+
+
+def of_stage(value: float | Sequence[float], number: int) -> float:
+    """A setting that is one number, or one for each stage."""
+    return value if isinstance(value, int | float) else value[number - 1]

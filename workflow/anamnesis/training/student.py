@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.hooks import added_to_heads, head_outputs
+from anamnesis.prefix.hooks import added_to_heads, captured_heads
 from anamnesis.prefix.pack import Pack
 from anamnesis.training.examples import Example
 
@@ -121,7 +121,7 @@ def run_student(
         if taught is not None:
             stack.enter_context(_added(engine, pack, len(new), {taught: 1.0}, needs.taught))
         last = [pack.branch_start(t, plain) for t in range(len(new))]
-        heads = stack.enter_context(head_outputs(engine.geometry, last)) if needs.heads else None
+        heads = stack.enter_context(captured_heads(engine.geometry, last)) if needs.heads else None
         logits = engine.run(pack, apart + compared + teaching).float()
     own, shared, teacher = logits.split([len(apart), len(compared), len(teaching)])
     kept = own if len(apart) == len(answers) else Rows(0, apart + compared, logits).pick(answers)

@@ -26,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     "lwf": Lwf,
     "fvg": Fvg,
     "olora": Olora,
+    "osf": Method,
     "replay": Replay,
 }
 

@@ -67,7 +67,7 @@ class Fvg(Method):
         terms: list[Term] = []
         if own["consistency"]:
             gate = HEAD_GATE if own["gates"] else 0.0
-            before = stage.reference(heads=True)
+            before = stage.reference(logits=False, heads=True)
             terms.append(HeadConsistency(own["consistency"], stage.selected, before, gate))
         wanted = [(key, at) for key, at in (("kl_last", "last_prompt"), ("kl_all", "all")) if own[key]]
         teacher = stage.reference(self._vector_added()) if wanted else None

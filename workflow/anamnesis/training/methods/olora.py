@@ -10,6 +10,7 @@ import torch
 
 from anamnesis.artifacts import read_tensors
 from anamnesis.training.methods.method import Method
+from anamnesis.training.stage import of_stage
 from anamnesis.training.student import Needs, Student
 
 Weights = Mapping[str, torch.nn.Parameter]
@@ -25,7 +26,7 @@ class Olora(Method):
 
     def terms(self) -> list[Overlap | Norm]:
         stage = self.stage
-        overlap, norm = (_of_stage(stage.settings[key], stage.number) for key in ("lambda1", "lambda2"))
+        overlap, norm = (of_stage(stage.settings[key], stage.number) for key in ("lambda1", "lambda2"))
         found = []
         if overlap and stage.earlier:
             adapters = [read_tensors(folder / "adapter_model.safetensors") for folder in stage.earlier]
@@ -68,8 +69,3 @@ class Norm:
 def _saved(name: str) -> str:
     """The name under which PEFT saves a parameter of its adapter "default"."""
     return name.replace(".default.", ".")
-
-
-def _of_stage(value: float | Sequence[float], number: int) -> float:
-    """A setting that is one number, or one for each stage."""
-    return value if isinstance(value, int | float) else value[number - 1]
