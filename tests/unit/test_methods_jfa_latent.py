@@ -70,18 +70,19 @@ def finished(method, folder, earlier=()):
     return folder
 
 
-def second_stage(snapshot, tmp_path):
+def second_stage(snapshot, tmp_path, layers=(0, 1)):
     """Two stages with latent tasks: (the second method after training, adapter folders)."""
-    first, _ = build("jfa", stage_of(snapshot, latent_layers=[0, 1]))
+    first, _ = build("jfa", stage_of(snapshot, latent_layers=layers))
     folders = [finished(moved(first), tmp_path / "first")]
-    second, _ = build("jfa", stage_of(snapshot, folders, past(), latent_layers=[0, 1]))
+    second, _ = build("jfa", stage_of(snapshot, folders, past(), latent_layers=layers))
     folders.append(finished(moved(second, 6), tmp_path / "second", folders))
     return second, folders
 
 
-def test_peft_alone_gives_what_is_evaluated(snapshot, tmp_path):
+@pytest.mark.parametrize("layers", [(0, 1), (1, 2), (2,)], ids=str)
+def test_peft_alone_gives_what_is_evaluated(snapshot, tmp_path, layers):
     """As the note in the adapter's folder says: merge, retrieve, and mix the slots' adapters."""
-    _, folders = second_stage(snapshot, tmp_path)
+    _, folders = second_stage(snapshot, tmp_path, layers)
     prompts = [list(e.prompt) for e in task(4)]
     answers = [tiny_models.token_ids(50 + i, 1, 3, 2) for i in range(len(prompts))]
     model, tokenizer = load_model(snapshot, device="cpu")
@@ -107,6 +108,21 @@ def test_peft_alone_gives_what_is_evaluated(snapshot, tmp_path):
     note = (folders[-1] / "README.md").read_text()
     assert "add_weighted_adapter" in note
     assert "load them in this" in note.lower()
+
+
+def test_below_the_latent_tasks_a_common_beginning_runs_once(snapshot, tmp_path):
+    _, folders = second_stage(snapshot, tmp_path, (2,))
+    model, tokenizer = load_model(snapshot, device="cpu")
+    engine = engine_of(merge_adapters(model, folders), folders, snapshot, tokenizer)
+    rows: list[int] = []
+    for block in engine.geometry.blocks:
+        block.self_attn.register_forward_pre_hook(
+            lambda module, args, kwargs: rows.append(kwargs["hidden_states"].shape[1]), with_kwargs=True
+        )
+    prompts = [list(e.prompt) for e in task(4)]
+    score_questions(engine, [Question(p, [[1]]) for p in prompts], 1000)
+    whole = sum(map(len, prompts))
+    assert rows == [whole - 2 * (len(prompts) - 1)] * 2 + [whole]  # two tokens are the same in all
 
 
 def peft_alone(snapshot, folders, shares: dict[int, float]):

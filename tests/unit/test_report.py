@@ -269,6 +269,18 @@ def test_level_sentence_fills_in_measured_numbers(results):
     )
 
 
+def test_of_many_methods_the_lowest_and_the_highest_are_named():
+    rows = [("level", f"m{i}", "ip", i / 10, 3) for i in (3, 1, 5, 2, 4)] + [
+        ("level", "before training", "ip", 0.7, 1)
+    ]
+    table = pd.DataFrame(rows, columns=["kind", "method", "measure", "mean", "n"])
+    text = sentences.level_sentence(table, "ip").replace("\u00a0", " ")
+    assert text.endswith(
+        "was 70.0 % before training and lies between 10.0 % with m1 (n = 3) and 50.0 % with m5 (n = 3) after "
+        "the last stage."
+    )
+
+
 def test_curve_and_form_sentences(results):
     moved, _ = (text.replace("\u00a0", " ") for text in sentences.curves_sentences(results.curves))
     assert moved.startswith(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -12,6 +12,8 @@ from torch import nn
 
 from anamnesis.errors import UserError
 from anamnesis.models.loading import read_weights, without_progress_bars
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 
 Prompt = tuple[int, ...]
 CHUNK = 4096  # tokens of one forward pass
@@ -33,7 +35,31 @@ class PromptEncoder:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(n_prompts, width) float32 on the CPU. Prompts of one length run together: there is no padding."""
+        """(n_prompts, width) float32 on the CPU. There is no padding, and what prompts of the language model
+        itself begin with runs once.
+        """
+        return self._by_beginning(prompts) if self.source == "self" else self._by_length(prompts)
+
+    def release(self) -> None:
+        """Free the model; the next prompt reads it again."""
+        self.__dict__.pop("_model", None)
+
+    def _by_beginning(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        engine = PrefixEngine(self._model[0])
+        shared = engine.shared(prompts)
+        found: list[torch.Tensor | None] = [None] * len(prompts)
+        for batch in pack_by_size([len(prompt) - shared for prompt in prompts], CHUNK):
+            trees = tuple(Tree(prompts[i][shared:], stem=tuple(prompts[i][:shared])) for i in batch)
+            pack = Pack(trees)
+            hidden = self._reached(partial(engine.run, pack, [0]))[0].float()
+            before = hidden[:shared].sum(0)
+            for i, start, tree in zip(batch, pack.starts, trees, strict=True):
+                own = hidden[start : start + tree.size].sum(0)
+                found[i] = ((before + own) / len(prompts[i])).cpu()
+        return torch.stack(found)
+
+    def _by_length(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        model = self._model[0]
         texts = [self._read(prompt) for prompt in prompts]
         found: list[torch.Tensor | None] = [None] * len(texts)
         for length in sorted({len(text) for text in texts}):
@@ -42,26 +68,22 @@ class PromptEncoder:
             for start in range(0, len(alike), count):
                 rows = alike[start : start + count]
                 tokens = torch.tensor([texts[i] for i in rows], device=self.device)
-                for i, vector in zip(rows, self._hidden(tokens).float().mean(1).cpu(), strict=True):
+                hidden = self._reached(partial(model, input_ids=tokens))
+                for i, vector in zip(rows, hidden.float().mean(1).cpu(), strict=True):
                     found[i] = vector
         return torch.stack(found)
 
-    def release(self) -> None:
-        """Free the model; the next prompt reads it again."""
-        self.__dict__.pop("_model", None)
-
-    def _hidden(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(n, length, width): what the layer returns; the layers after it are not run."""
-        model, _ = self._model
+    def _reached(self, run: Callable[[], object]) -> torch.Tensor:
+        """What the layer returns when the model runs, (n, length, width); the layers after it are spared."""
         seen: list[torch.Tensor] = []
 
         def hook(module, args, output):
             seen.append(output[0] if isinstance(output, tuple) else output)
             raise _Reached
 
-        handle = self._layer(model).register_forward_hook(hook)
+        handle = self._layer(self._model[0]).register_forward_hook(hook)
         try:
-            model(input_ids=tokens)
+            run()
         except _Reached:
             pass
         finally:

@@ -13,8 +13,10 @@ from torch.nn.functional import normalize
 
 from anamnesis.models.encoder import Prompt, PromptEncoder
 from anamnesis.models.heads import HeadGeometry
+from anamnesis.prefix.attention import ForestLayout
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.pack import Pack
+from anamnesis.prefix.widening import WideningLayout, widened
 
 SMALLEST = 1e-6  # similarities count at least as much, so that shares are positive and sum to 1
 
@@ -72,15 +74,23 @@ class LatentEngine(PrefixEngine):
     """A prefix engine in which every tree runs with the latent tasks of its prompt.
 
     The prompt is the stem, the trunk and ``branch_tokens`` of the first branch: none in the evaluation, one
-    in training (``Example.tree``). What a prompt retrieves depends on all of it, so prompts share no tokens;
-    the answers of one prompt do.
+    in training (``Example.tree``). What a prompt retrieves depends on all of it, so prompts share no tokens
+    from the first layer with latent tasks on; the answers of one prompt do. ``share_below``: whether what
+    prompts begin with runs once below that layer, where nothing else may then be hooked.
     """
 
     def __init__(
-        self, model, pool: LatentPool, encoder: PromptEncoder, branch_tokens: int = 0, geometry=None
+        self,
+        model,
+        pool: LatentPool,
+        encoder: PromptEncoder,
+        branch_tokens: int = 0,
+        geometry=None,
+        share_below: bool = False,
     ):
         super().__init__(model, geometry)
         self.pool, self.encoder, self.branch_tokens = pool, encoder, branch_tokens
+        self.share_below = share_below and not self.geometry.fixed_length and min(pool.layers) > 0
         self._shares: dict[Prompt, torch.Tensor] = {}
 
     def shared(self, prompts: Sequence[Sequence[int]]) -> int:
@@ -104,7 +114,12 @@ class LatentEngine(PrefixEngine):
             rest = tree.branches[0][: self.branch_tokens] if tree.branches else ()
             prompts.append((*tree.trunk, *rest))
         with self._mixed(prompts, [tree.size for tree in pack.trees]):
-            return super()._forward(pack, chosen, keep)
+            shared = super().shared([tree.trunk for tree in pack.trees])
+            if not (self.share_below and shared and len(pack.trees) > 1 and type(chosen) is ForestLayout):
+                return super()._forward(pack, chosen, keep)
+            widening = WideningLayout(chosen, shared, min(self.pool.layers))
+            with widened(self.geometry, widening):
+                return super()._forward(widening.narrow, widening, keep)
 
     def _mixed(self, prompts: Sequence[Prompt], tokens: Sequence[int]):
         """The latent tasks of each prompt at so many tokens of the row."""

@@ -154,8 +154,8 @@ def births_hooked(geometry, branching: BranchingLayout):
                 hidden = branching.grow(hidden)
             if hidden.shape[1] != static:
                 source = branching.source
-                args = [_spread(a, static, source) for a in args]
-                kwargs = {name: _spread(a, static, source) for name, a in kwargs.items()}
+                args = [spread(a, static, source) for a in args]
+                kwargs = {name: spread(a, static, source) for name, a in kwargs.items()}
             if args:
                 args[0] = hidden
             else:
@@ -218,10 +218,12 @@ def keep_rows(geometry, keep: torch.Tensor, static: int):
         handle.remove()
 
 
-def _spread(value, static: int, source: torch.Tensor):
-    """Per-token arguments of a decoder layer (rotary tables, positions) repeated for the born tokens."""
+def spread(value, static: int, source: torch.Tensor):
+    """Per-token arguments of a decoder layer (hidden states, rotary tables, positions) for another row, whose
+    token i is token ``source[i]`` of the one of ``static`` tokens.
+    """
     if isinstance(value, torch.Tensor) and value.dim() >= 2 and value.shape[1] == static:
         return value[:, source]
     if isinstance(value, tuple):
-        return tuple(_spread(v, static, source) for v in value)
+        return tuple(spread(v, static, source) for v in value)
     return value

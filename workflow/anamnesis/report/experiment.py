@@ -82,8 +82,12 @@ def _headline(results: ExperimentResults) -> Section:
     header, cells = table_cells(results.table)
     rows = [[cell.replace(", ", ",\u00a0").replace(" ±", "\u00a0±") for cell in row] for row in cells]
     said = [sentences.level_sentence(results.table, "ip")]
-    for measure in ("ip", "hp", "op", "forgetting"):
-        said += sentences.difference_sentences(results.table, measure)
+    pairs = results.table[results.table["kind"] == "difference"]["twin"].nunique()
+    if pairs > sentences.FEW:
+        said += sentences.twins_sentences(results.table)
+    else:
+        for measure in ("ip", "hp", "op", "forgetting"):
+            said += sentences.difference_sentences(results.table, measure)
     return Section(
         "Headline",
         paragraphs=said,

@@ -25,6 +25,9 @@ MEASURE_NAMES = {
 }
 _LESS_IS_BETTER = {"forgetting"}
 
+FEW = 4
+"""So many methods, or pairs of them, get a sentence each; the table has all of them."""
+
 
 def percent(value: float) -> str:
     """A fraction as per cent with one decimal: 0.469 -> "46.9 %" (a dash when it is not defined)."""
@@ -37,24 +40,29 @@ def points(value: float) -> str:
 
 
 def level_sentence(table: pd.DataFrame, measure: str) -> str:
-    """One sentence with the value of ``measure`` before training and for every method at the end."""
+    """One sentence with the value of ``measure`` before training and for every method at the end, or, of more
+    than ``FEW`` methods, the lowest and the highest.
+    """
     levels = table[(table["kind"] == "level") & (table["measure"] == measure) & (table["n"] > 0)]
     before = levels.loc[levels["method"] == BASELINE, "mean"]
-    parts = [
-        f"{percent(row.mean)} with {row.method} (n\u00a0=\u00a0{row.n})"
-        for row in levels[levels["method"] != BASELINE].itertuples()
-    ]
+    trained = levels[levels["method"] != BASELINE]
+    if many := len(trained) > FEW:
+        trained = trained.sort_values("mean").iloc[[0, -1]]
+    parts = [f"{percent(row.mean)} with {row.method} (n\u00a0=\u00a0{row.n})" for row in trained.itertuples()]
     name = MEASURE_NAMES[measure]
     start = f"{name[0].upper()}{name[1:]}"
     if not parts:
         return f"{start}: not defined for this experiment."
-    first = f" was {percent(float(before.iloc[0]))} before training and is" if len(before) else " is"
+    after = "lies between" if many else "is"
+    first = (
+        f" was {percent(float(before.iloc[0]))} before training and {after}" if len(before) else f" {after}"
+    )
     return f"{start}{first} {_listed(parts)} after the last stage."
 
 
 def difference_sentences(table: pd.DataFrame, measure: str) -> list[str]:
     """One sentence per guided method: its paired difference to the plain one, the interval, and what may be
-    said.
+    said. Of more than ``FEW`` pairs :func:`twins_sentences` says what there is to say.
     """
     rows = table[(table["kind"] == "difference") & (table["measure"] == measure)]
     return [_difference_sentence(row, measure) for row in rows.itertuples()]
