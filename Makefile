@@ -21,7 +21,7 @@ SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench figures clean-venv
+.PHONY: help run estimate test lint bench figures clean-venv
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ help: ## show the targets
 run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print the headline row
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
 	@$(BIN)/python -m anamnesis.report.headline config.yaml $(CONFIG)
+
+estimate: $(STAMP) ## say what $(CONFIG) will cost; ARGS="--device a100-80gb --at-once 4" and others, see ARGS=--help
+	@$(BIN)/python -m anamnesis.compute.estimate config.yaml $(CONFIG) $(ARGS)
 
 figures: $(STAMP) ## bring the figures up to date, and what they need
 	$(SNAKEMAKE) figures $(ARGS) --configfile $(CONFIG)

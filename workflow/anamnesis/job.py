@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from anamnesis.artifacts import digest_file, provenance, write_json
+from anamnesis.compute.devices import claimed
 from anamnesis.errors import UserError
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
 
@@ -45,7 +46,8 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     inputs = _named(snakemake.input)
     asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
     try:
-        facts = main(**inputs, **params, **asked, **outputs) or {}
+        with claimed(int(_named(snakemake.resources).get("gpu") or 0)):
+            facts = main(**inputs, **params, **asked, **outputs) or {}
         if record:
             write_json(
                 record,
