@@ -24,7 +24,7 @@ from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.errors import UserError
 
-SHARE_OF_RATE = 0.6  # of a device's matrix rate that whole jobs reach; measured on two CPU cores
+CPU_SHARE, GPU_SHARE = 0.6, 0.3  # of the matrix rate that jobs reach: measured on two cores; assumed
 START_SECONDS = 9.0  # interpreter, libraries and a small model, on one core
 READ_RATE = 1e9  # bytes of weights per second
 FIXED = {"prepare_model": 35.0, "prepare_task": 1.0, "rank_heads": 2.0, "tabulate_results": 4.0}
@@ -33,13 +33,14 @@ FIXED["figures and report"] = 5.0
 
 @dataclass(frozen=True)
 class Device:
-    """``rate``: floating-point operations per second of its matrix units in the model's type; ``memory``:
-    bytes.
+    """``rate``: floating-point operations per second of its matrix units in the model's type; ``share``: how
+    much of it jobs reach; ``memory``: bytes.
     """
 
     name: str
     rate: float
     memory: float = float("inf")
+    share: float = GPU_SHARE
 
 
 DEVICES = {
@@ -68,7 +69,7 @@ def measured_cpu(shape: Shape, seconds: float = 1.0) -> Device:
             runs += 1
     finally:
         torch.set_num_threads(threads)
-    return Device("this computer, one core", runs * 2 * x.numel() * w.shape[0] / spent)
+    return Device("this computer, one core", runs * 2 * x.numel() * w.shape[0] / spent, share=CPU_SHARE)
 
 
 def estimate(
@@ -86,7 +87,7 @@ def estimate(
     frame = as_frame(experiment_plan(config, shape, count), shape)
     start = START_SECONDS + shape.bytes / READ_RATE
     fixed = frame["rule"].map(FIXED).fillna(start)
-    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / (device.rate * SHARE_OF_RATE)
+    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / (device.rate * device.share)
     frame["source"] = "counted"
     for i, rule in enumerate(frame["rule"]):
         found = measured_seconds(benchmarks, rule) if benchmarks else []
@@ -124,7 +125,7 @@ def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> 
     lines.append(
         f"{frame['jobs'].sum()} jobs, {frame['flops'].sum() / 1e12:,.0f} TFLOP, about "
         f"{frame.attrs['hours']:.2g} hours with {at_once} jobs at a time on {device.name} "
-        f"({device.rate / 1e12:.3g} TFLOP/s, of which {SHARE_OF_RATE:.0%} are assumed to be reached); "
+        f"({device.rate / 1e12:.3g} TFLOP/s, of which {device.share:.0%} are assumed to be reached); "
         f"{frame['disk_bytes'].sum() / 1e9:.2g} GB on disk; {shape.parameters / 1e9:.3g} billion weights"
     )
     if shape.bytes > device.memory:
