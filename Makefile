@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores all
+# before Snakemake, which would run the expressions of a configuration that asks for it (SECURITY.md)
+CHECK = $(BIN)/python -m anamnesis.config config.yaml $(CONFIG)
 TORCH := $(shell grep '^torch==' requirements.lock)
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
@@ -27,6 +29,7 @@ help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print the headline row
+	@$(CHECK)
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
 	@$(BIN)/python -m anamnesis.report.headline config.yaml $(CONFIG)
 
@@ -34,6 +37,7 @@ estimate: $(STAMP) ## say what $(CONFIG) will cost; ARGS="--device a100-80gb --a
 	@$(BIN)/python -m anamnesis.compute.estimate config.yaml $(CONFIG) $(ARGS)
 
 figures: $(STAMP) ## bring the figures up to date, and what they need
+	@$(CHECK)
 	$(SNAKEMAKE) figures $(ARGS) --configfile $(CONFIG)
 
 test: $(STAMP) ## run all tests

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from anamnesis.artifacts import digest_file, provenance, write_json
 from anamnesis.compute.devices import claimed
-from anamnesis.errors import UserError
+from anamnesis.errors import UserError, one_line
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
 
 RECORD = "record"  # the output that holds the provenance record
@@ -68,14 +68,10 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
             logger.error("%s", error)
         else:
             logger.error(
-                "unexpected %s: %s (traceback in %s)", type(error).__name__, _one_line(error), log_file
+                "unexpected %s: %s (traceback in %s)", type(error).__name__, one_line(error)[:300], log_file
             )
         logger.debug("%s", traceback.format_exc())
         sys.exit(1)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _limit_threads(threads: int) -> None:
