@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from anamnesis.config import config_section, load_config
-from anamnesis.config.__main__ import main
 from anamnesis.errors import UserError
 
 KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
@@ -314,47 +313,6 @@ def test_all_problems_of_a_file_are_reported_at_once(mapping):
     assert "training.epochs = 0" in message
     assert "unknown key vectors.shot = 1: did you mean vectors.shots?" in message
     assert message.count("; ") == 1
-
-
-@pytest.mark.parametrize(
-    ("variant", "expected"),
-    [
-        (
-            {"training": {"lora": {"rank": 0}}},
-            "variants.own.training.lora.rank = 0: must be an integer >= 1",
-        ),
-        (
-            {"settings": {"pol": 8}},
-            "unknown key variants.own.settings.pol = 8: did you mean variants.own.settings.pool?",
-        ),
-        ({"guidance": {1: 2}}, "variants.own.guidance[1] = 1: a name must be text, put it in quotes"),
-        ({"guidance": {"kl": {1: 2}}}, "variants.own.guidance.kl = 1: a name must be text"),
-    ],
-)
-def test_a_variant_is_checked_as_the_sections_it_changes(mapping, variant, expected):
-    assert refusal(change(mapping, "variants", {"own": {"of": "jfa", **variant}})).startswith(expected)
-
-
-def test_what_refers_to_itself_or_has_no_end_is_shown_in_part(mapping):
-    endless: list = []
-    endless.append(endless)
-    assert "training.seeds" in refusal(change(mapping, "training.seeds", endless))
-    many = ["x"]
-    for _ in range(40):
-        many = [many] * 10
-    message = refusal(change(mapping, "training.seeds", many))
-    assert "training.seeds" in message
-    assert len(message) < 5000
-
-
-def test_files_can_be_checked_without_running_anything_in_them(mapping, tmp_path, capsys):
-    path = tmp_path / "own.yaml"
-    path.write_text(yaml.safe_dump(change(mapping, "suite.orders", [["news_topic"]])))
-    assert main([str(path)]) == 0
-    path.write_text("__use_yte__: true\n" + path.read_text())
-    assert main([str(path)]) == 1
-    assert capsys.readouterr().err.startswith("configuration: unknown key __use_yte__ = True: ")
-    assert main([]) == 2
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from task_files import REPOSITORY
 
+from anamnesis.config.__main__ import main
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.data.builtin import BUILTIN
@@ -270,3 +271,39 @@ def test_what_yaml_can_do_beyond_plain_values_is_refused(added, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_bytes(TEXT + b"\n" + added)
     refused(load_config, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"training": {"lora": {"rank": 0}}}, "variants.own.training.lora.rank = 0: must be an integer >= 1"),
+        (
+            {"settings": {"pol": 8}},
+            "unknown key variants.own.settings.pol = 8: did you mean variants.own.settings.pool?",
+        ),
+        ({"guidance": {1: 2}}, "variants.own.guidance[1] = 1: a name must be text, put it in quotes"),
+        ({"guidance": {"kl": {1: 2}}}, "variants.own.guidance.kl = 1: a name must be text"),
+    ],
+)
+def test_a_variant_is_checked_as_the_sections_it_changes(changes, expected):
+    assert refused(load, put(("variants", "own"), VARIANT | changes)).startswith(expected)
+
+
+def test_what_refers_to_itself_or_has_no_end_is_shown_in_part():
+    endless: list = []
+    endless.append(endless)
+    assert "training.seeds" in refused(load, put(("training", "seeds"), endless))
+    many = ["x"]
+    for _ in range(40):
+        many = [many] * 10
+    assert "training.seeds" in refused(load, put(("training", "seeds"), many))
+
+
+def test_files_can_be_checked_without_running_anything_in_them(tmp_path, capsys):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(TEXT)
+    assert main([str(path)]) == 0
+    path.write_bytes(b"__use_yte__: true\n" + TEXT)
+    assert main([str(path)]) == 1
+    assert capsys.readouterr().err.startswith("configuration: unknown key __use_yte__ = True: ")
+    assert main([]) == 2

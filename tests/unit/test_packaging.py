@@ -1,11 +1,13 @@
-"""The lists of pinned packages agree with each other and name no place of download."""
+"""The lists of pinned packages agree and name no place of download; the Makefile checks before it runs."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,3 +43,13 @@ def test_conda_environment_is_the_lock():
     environment = yaml.safe_load((ROOT / "envs" / "anamnesis.yaml").read_text(encoding="utf-8"))
     (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     assert pip == read_lock(), "copy the pins of requirements.lock to envs/anamnesis.yaml"
+
+
+@pytest.mark.parametrize("target", ["run", "figures"])
+def test_make_checks_a_configuration_before_snakemake_reads_it(target):
+    """Snakemake would run the expressions in one that asks for it."""
+    command = ["make", "--dry-run", target, "CONFIG=a.yaml b.yaml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if "a.yaml b.yaml" in line]
+    assert lines[0].endswith("-m anamnesis.config config.yaml a.yaml b.yaml")
+    assert "snakemake" in lines[1]
