@@ -8,7 +8,12 @@ from anamnesis.data.sources import prepare
 
 
 def main(
-    name: str, data: Mapping[str, Any], seed: int, pins: str, output: str, file: str | list[str] | None = None
+    name: str,
+    data: Mapping[str, Any],
+    seed: int,
+    output: str,
+    pins: str | None = None,
+    file: str | list[str] | None = None,
 ) -> dict:
     """Write the task ``name`` to ``output``. ``data``: the section of the configuration; ``pins``: the file
     of commits that the hub's first use pinned; ``file``: the data files, if any.

@@ -57,6 +57,7 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tup
     short, and when nothing is cached and the hub may not be asked.
     """
     os.environ["HF_HUB_OFFLINE"] = "1" if USER_OFFLINE else "0"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import snapshot_download
 
     options = {"repo_type": "dataset", "revision": revision, "allow_patterns": list(patterns)}
