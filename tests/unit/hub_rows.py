@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LABELLED = {"text": ["wet", "dry"], "label": ["A", "B"]}
+LABELLED = {"text": ["wet {}", "dry"], "label": ["A", "B"]}
 PAIR = {"premise": "Rain.", "hypothesis": "It is wet."}
 
 # name -> (the row; {} stands where rows differ, expected input, expected target, expected choices, label)
@@ -99,31 +99,36 @@ ROWS = {
             "activity_label": "Cooking",
             "ctx_a": "A man stirs {}.",
             "ctx_b": "he then",
-            "endings": ["eats [step]  it.", "flies."],
+            "endings": ["eats [step] it {}.", "flies."],
             "label": "0",
         },
-        "Cooking: A man stirs {}. He then\nA. eats it.\nB. flies.",
+        "Cooking: A man stirs {}. He then\nA. eats it {}.\nB. flies.",
         "A",
         2,
         0,
     ),
     "arc_challenge": (
         {"question": "Rain is {}?", "choices": {**LABELLED, "label": ["1", "2"]}, "answerKey": "1"},
-        "Rain is {}?\nA. wet\nB. dry",
+        "Rain is {}?\nA. wet {}\nB. dry",
         "A",
         2,
         0,
     ),
     "commonsenseqa": (
         {"question": "Rain is {}?", "choices": LABELLED, "answerKey": "B"},
-        "Rain is {}?\nA. wet\nB. dry",
+        "Rain is {}?\nA. wet {}\nB. dry",
         "B",
         2,
         1,
     ),
     "mmlu_social": (
-        {"question": "Who {}?", "subject": "sociology", "choices": ["I", "You", "We", "They"], "answer": 2},
-        "Who {}?\nA. I\nB. You\nC. We\nD. They",
+        {
+            "question": "Who {}?",
+            "subject": "sociology",
+            "choices": ["I {}", "You", "We", "They"],
+            "answer": 2,
+        },
+        "Who {}?\nA. I {}\nB. You\nC. We\nD. They",
         "C",
         4,
         2,
@@ -137,8 +142,8 @@ ROWS = {
         None,
     ),
     "aqua": (
-        {"question": "1 + 1 {}?", "options": ["A)2", "B)3"], "rationale": "So.", "correct": "A"},
-        "1 + 1 {}?\nA. 2\nB. 3",
+        {"question": "1 + 1 {}?", "options": ["A)2 {}", "B)3"], "rationale": "So.", "correct": "A"},
+        "1 + 1 {}?\nA. 2 {}\nB. 3",
         "A",
         2,
         0,
@@ -158,4 +163,8 @@ def filled(row, tag):
     """The row, or text, with ``tag`` in the places of {}."""
     if isinstance(row, str):
         return row.replace("{}", tag)
-    return {key: filled(value, tag) if isinstance(value, str) else value for key, value in row.items()}
+    if isinstance(row, list):
+        return [filled(item, tag) for item in row]
+    if isinstance(row, dict):
+        return {key: filled(value, tag) for key, value in row.items()}
+    return row
