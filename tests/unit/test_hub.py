@@ -183,6 +183,27 @@ def test_a_layout_that_has_changed_is_named_by_file_row_and_column(cache, row, m
     assert "hf:allenai/ai2_arc@210d026faf99/ARC-Challenge/train-00000-of-00001.parquet" in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("repositories", "message"),
+    [
+        ({}, "no such repository, or a private one"),
+        (
+            {"models/a/b": Repository({"config.json": b"{}"}, "c" * 40, gated=True)},
+            "is gated: accept its terms",
+        ),
+        ({"models/a/b": Repository({"config.json": b"{}"}, "d" * 40)}, "no such revision"),
+    ],
+)
+def test_a_model_that_a_hub_does_not_give_is_said_in_one_line(cache, tmp_path, repositories, message):
+    from anamnesis.models.sources import prepare_model
+
+    cache.repositories = repositories
+    with pytest.raises(
+        UserError, match=rf"model\.source: hf:a/b@{'c' * 40}.*{message}.*or use path:<folder>"
+    ):
+        prepare_model(f"hf:a/b@{'c' * 40}", None, tmp_path / "model")
+
+
 JOB = """
 import runpy, sys
 main = runpy.run_path(sys.argv[1])["main"]

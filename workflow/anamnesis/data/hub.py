@@ -7,7 +7,6 @@ The library resumes downloads that were cut short, and files in its cache are us
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from anamnesis.data.catalogue.entry import Hub
 from anamnesis.data.files import RawRow, read_rows
 from anamnesis.data.mapping import map_row
 from anamnesis.errors import UserError, first_line
-from anamnesis.job import USER_OFFLINE
+from anamnesis.hub_access import USER_OFFLINE, allow, explain
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -56,8 +55,7 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tup
     revision or a file is not there, when it is gated and the token does not open it, when a download is cut
     short, and when nothing is cached and the hub may not be asked.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1" if USER_OFFLINE else "0"
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    allow()
     from huggingface_hub import snapshot_download
 
     options = {"repo_type": "dataset", "revision": revision, "allow_patterns": list(patterns)}
@@ -83,24 +81,6 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tup
             f"{name}: no file matches {missing[0]}; the repository has another layout or no such set"
         )
     return folder, folder.name
-
-
-def explain(name: str, error: Exception) -> str:
-    """What went wrong with a repository of a hub, and what to do, in one line."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "GatedRepoError" in kinds:
-        return (
-            f"{name} is gated: accept its terms on its page and set HF_TOKEN to a token of that account "
-            "(huggingface-cli login does it, too)"
-        )
-    if "RepositoryNotFoundError" in kinds:
-        return f"{name}: no such repository, or a private one; check its name and, if private, HF_TOKEN"
-    if "RevisionNotFoundError" in kinds:
-        return f"{name}: no such revision; give a commit of that repository"
-    return (
-        f"{name} could not be fetched ({first_line(error)}); check the network and run again: what has come "
-        "is kept"
-    )
 
 
 def _missing(folder: Path, patterns: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from anamnesis.data.prompts import (
     generator,
 )
 from anamnesis.errors import UserError
+from anamnesis.evaluation.forgetting import GENERATED
 from anamnesis.evaluation.generation import Request, generate
 from anamnesis.evaluation.metrics import WRITTEN, Answer, score
 from anamnesis.evaluation.scorers import option_scores
@@ -40,9 +41,6 @@ COLUMNS = [
     "choice_logprobs",
     "choice_scores",
 ]
-
-GENERATED = "generated"
-"""The ``scorer`` of answers that are written, not ranked."""
 
 
 @dataclass(frozen=True)
