@@ -16,7 +16,7 @@ from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.config.variants import resolve, variant_comparisons
 from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
-from anamnesis.data.places import find_task
+from anamnesis.data.places import PINS, find_task
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
 from anamnesis.recovery import announce_scheduler, claim_folder, release_stale_locks, superseded

@@ -12,6 +12,8 @@ from anamnesis.data.folder import files_of, find_task_files
 from anamnesis.errors import unknown
 
 DEFAULT_SOURCES = ("folder", "builtin")
+PINS = "hub_revisions.json"
+"""File in the folder of results: the commits of repositories that the catalogue does not pin."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Answer:
     @property
     def line(self) -> str:
         """The first line without blanks around it."""
-        return self.text.strip().split("\n")[0].strip()
+        return self.text.split("\n")[0].strip()
 
 
 Metric = Callable[[Answer], float]
