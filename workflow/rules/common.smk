@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from functools import cache
+from functools import lru_cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -118,7 +118,7 @@ def data_file(wildcards):
     return {"file": files} if files else {}
 
 
-@cache
+@lru_cache
 def published(task):
     """The catalogue's entry of a task that is read from a folder or a hub; None for others."""
     return look_up(task) if find_task(task, SETTINGS["data"]).kind in ("folder", "hub") else None
