@@ -17,8 +17,6 @@ from anamnesis.errors import UserError, unknown
 
 COLUMNS = ("stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n")
 ROLES = ("train_task", "held_out")
-GENERATED = "generated"
-"""The ``scorer`` of answers that were written, not ranked."""
 _KEYS = ["set", "role", "form", "shots", "metric", "scorer"]
 
 

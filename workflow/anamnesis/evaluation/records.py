@@ -18,7 +18,7 @@ from anamnesis.data.prompts import (
     generator,
 )
 from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import GENERATED
+from anamnesis.evaluation import GENERATED
 from anamnesis.evaluation.generation import Request, generate
 from anamnesis.evaluation.metrics import WRITTEN, Answer, score
 from anamnesis.evaluation.scorers import option_scores

@@ -17,8 +17,8 @@ from scipy import stats
 
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.errors import UserError
+from anamnesis.evaluation import GENERATED
 from anamnesis.evaluation import forgetting as measures_of
-from anamnesis.evaluation.forgetting import GENERATED
 
 BASELINE = "before training"
 MEASURES = ("hp", "ip", "op", "forgetting", "bwt")
