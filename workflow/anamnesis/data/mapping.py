@@ -10,10 +10,8 @@ from typing import Any
 
 from anamnesis.data.catalogue.entry import Columns
 from anamnesis.data.files import RawRow
+from anamnesis.data.prompts import FINAL_MARK
 from anamnesis.errors import UserError, show_value
-
-FINAL_MARK = "####"
-"""What stands before the final answer in worked solutions of GSM8K."""
 
 
 def _without_wikihow_marks(text: str) -> str:

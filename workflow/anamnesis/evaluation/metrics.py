@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from anamnesis.data.mapping import FINAL_MARK
+from anamnesis.data.prompts import FINAL_MARK
 from anamnesis.errors import UserError, unknown
 
 _NUMBER = re.compile(
