@@ -243,29 +243,32 @@ def build_items(
     if not len(rows):
         return []
     train = task[task.split == "train"]
-    were_cut = rows["cut"] if "cut" in rows else [False] * len(rows)
     rng = generator(seed, name, "demonstrations", shots)
-    if form == "knowledge":
-        train = train[train.knowledge_prompt.notna()]
-        pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
-        shown = "".join(
-            f"{x}{answer_text(y)}{template.separator}"
-            for x, y in draw_demonstrations(rng, pool, shots, "", name)
+    make = _knowledge_items if form == "knowledge" else _instruction_items
+    return make(rows, train, name, shots, template, rng)
+
+
+def _knowledge_items(rows, train, name: str, shots: int, template: Template, rng) -> list[Item]:
+    train = train[train.knowledge_prompt.notna()]
+    pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
+    drawn = draw_demonstrations(rng, pool, shots, "", name)
+    shown = "".join(f"{x}{answer_text(y)}{template.separator}" for x, y in drawn)
+    return [
+        Item(
+            r.example_id,
+            shown + r.knowledge_prompt,
+            _options(r.knowledge_choices),
+            r.knowledge_target,
+            r.knowledge_prompt,
+            r.knowledge_prompt,
+            cut,
         )
-        return [
-            Item(
-                r.example_id,
-                shown + r.knowledge_prompt,
-                _options(r.knowledge_choices),
-                r.knowledge_target,
-                r.knowledge_prompt,
-                r.knowledge_prompt,
-                cut,
-            )
-            for r, cut in zip(rows.itertuples(), were_cut, strict=True)
-        ]
-    pool = list(zip(train.input, train.target, strict=True))
-    shown = draw_demonstrations(rng, pool, shots, "", name)
+        for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
+    ]
+
+
+def _instruction_items(rows, train, name: str, shots: int, template: Template, rng) -> list[Item]:
+    shown = draw_demonstrations(rng, list(zip(train.input, train.target, strict=True)), shots, "", name)
     return [
         Item(
             r.example_id,
@@ -276,8 +279,12 @@ def build_items(
             template.render(r.instruction, [], r.input),
             cut,
         )
-        for r, cut in zip(rows.itertuples(), were_cut, strict=True)
+        for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
     ]
+
+
+def _were_cut(rows: pd.DataFrame) -> Sequence[bool]:
+    return rows["cut"].tolist() if "cut" in rows else [False] * len(rows)
 
 
 def _options(choices) -> tuple[str, ...]:

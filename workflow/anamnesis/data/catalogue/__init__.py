@@ -13,7 +13,7 @@ from anamnesis.data.catalogue.entry import Columns, DataSet, Hub
 
 CATALOGUE: dict[str, DataSet] = {
     entry.name: entry
-    for suite in (training.func(), training.trace(), training.long(), evaluation.held_out(), evaluation.jfa())
+    for suite in (training.FUNC, training.TRACE, training.LONG, evaluation.HELD_OUT, evaluation.JFA)
     for entry in suite
 }
 """Every published data set by name, but those of Super-NaturalInstructions (:func:`natural_instructions`)."""

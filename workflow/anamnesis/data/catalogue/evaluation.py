@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from anamnesis.data.catalogue.entry import Columns, DataSet, Hub, parquet
 
 MMLU = ("cais/mmlu", "c30699e8356da336a370243923dbaf21066bb9fe")
@@ -34,9 +32,27 @@ _WITH_LETTER = "Answer the question with the letter of the right option."
 _LETTERED = {"choices": "choices.text", "label": "answerKey", "letters": "choices.label"}
 
 
-def held_out() -> Iterator[DataSet]:
-    common = {"suite": "held-out", "instruction": _WITH_LETTER, "knowledge": _QUESTION}
-    yield DataSet(
+_HELD_OUT = {"suite": "held-out", "instruction": _WITH_LETTER, "knowledge": _QUESTION}
+
+
+def _mmlu(group: str) -> DataSet:
+    where = ("subject", tuple(MMLU_GROUPS[group].split()))
+    return DataSet(
+        f"mmlu_{group}",
+        **_HELD_OUT,
+        paper="2009.03300",
+        licence="MIT",
+        demonstrations="train (its dev)",
+        hub=Hub(
+            *MMLU,
+            parquet("all", train="dev", validation="validation", test="test"),
+            Columns("{question}", choices="choices", label="answer", where=where),
+        ),
+    )
+
+
+HELD_OUT = (
+    DataSet(
         "hellaswag",
         "held-out",
         "1905.07830",
@@ -48,10 +64,10 @@ def held_out() -> Iterator[DataSet]:
             parquet("data", train="train", test="validation"),
             Columns("{activity_label}: {ctx_a} {ctx_b!c}", choices="endings", label="label", clean="wikihow"),
         ),
-    )
-    yield DataSet(
+    ),
+    DataSet(
         "arc_challenge",
-        **common,
+        **_HELD_OUT,
         paper="1803.05457",
         licence="CC BY-SA 4.0",
         hub=Hub(
@@ -60,10 +76,10 @@ def held_out() -> Iterator[DataSet]:
             parquet("ARC-Challenge"),
             Columns("{question}", **_LETTERED),
         ),
-    )
-    yield DataSet(
+    ),
+    DataSet(
         "commonsenseqa",
-        **common,
+        **_HELD_OUT,
         paper="1811.00937",
         licence="MIT",
         hub=Hub(
@@ -72,21 +88,10 @@ def held_out() -> Iterator[DataSet]:
             parquet("data", train="train", test="validation"),
             Columns("{question}", **_LETTERED),
         ),
-    )
-    for group, subjects in MMLU_GROUPS.items():
-        where = ("subject", tuple(subjects.split()))
-        yield DataSet(
-            f"mmlu_{group}",
-            **common,
-            paper="2009.03300",
-            licence="MIT",
-            demonstrations="train (its dev)",
-            hub=Hub(
-                *MMLU,
-                parquet("all", train="dev", validation="validation", test="test"),
-                Columns("{question}", choices="choices", label="answer", where=where),
-            ),
-        )
+    ),
+    *map(_mmlu, MMLU_GROUPS),
+)
+"""Never trained on in 2406.12227."""
 
 
 # ---------------------------------------------------------------- the old tasks of JFA
@@ -103,11 +108,18 @@ BBH = (
 )  # fmt: skip
 
 
-def jfa() -> Iterator[DataSet]:
-    common = {"suite": "JFA", "instruction": "Solve the word problem.", "metric": "number"}
-    yield DataSet(
+_JFA = {"suite": "JFA", "instruction": "Solve the word problem.", "metric": "number"}
+
+
+def _bbh(name: str) -> DataSet:
+    hub = Hub(*LUKAEMON_BBH, {"": f"{name}/test-*.parquet"}, Columns("{input}", target="{target}"))
+    return DataSet(name, "BBH", "2210.09261", "MIT", hub=hub)
+
+
+JFA = (
+    DataSet(
         "gsm8k",
-        **common,
+        **_JFA,
         own_metric="number_after_mark",
         paper="2110.14168",
         licence="MIT",
@@ -117,10 +129,10 @@ def jfa() -> Iterator[DataSet]:
             parquet("main", train="train", test="test"),
             Columns("{question}", target="{answer}", final_answer="{answer!f}"),
         ),
-    )
-    yield DataSet(
+    ),
+    DataSet(
         "svamp",
-        **common,
+        **_JFA,
         paper="2103.07191",
         licence="MIT",
         hub=Hub(
@@ -129,10 +141,10 @@ def jfa() -> Iterator[DataSet]:
             parquet("data", train="train", test="test"),
             Columns("{Body} {Question}", target="{Answer}"),
         ),
-    )
-    yield DataSet("mawps", **common, paper="Koncel-Kedziorski et al. 2016", licence="not stated")
-    yield DataSet("asdiv", **common, paper="2106.15772", licence="CC BY-NC 4.0")
-    yield DataSet(
+    ),
+    DataSet("mawps", **_JFA, paper="Koncel-Kedziorski et al. 2016", licence="not stated"),
+    DataSet("asdiv", **_JFA, paper="2106.15772", licence="CC BY-NC 4.0"),
+    DataSet(
         "aqua",
         "JFA",
         "1705.04146",
@@ -145,7 +157,7 @@ def jfa() -> Iterator[DataSet]:
             parquet("raw"),
             Columns("{question}", choices="options", label="correct", clean="lettered"),
         ),
-    )
-    for name in BBH:
-        hub = Hub(*LUKAEMON_BBH, {"": f"{name}/test-*.parquet"}, Columns("{input}", target="{target}"))
-        yield DataSet(name, "BBH", "2210.09261", "MIT", hub=hub)
+    ),
+    *map(_bbh, BBH),
+)
+"""Old tasks of 2505.15467 besides ARC-Challenge, further word problems, and BBH task by task."""
