@@ -54,7 +54,8 @@ def multiple_choice(name: str, options, count: int, shots: int, fixed: bool) -> 
     frame = task_frame(name, options, count)
     test, train = frame[frame.split == "test"], frame[frame.split == "train"]
     pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
-    asked = "{}" if shots == 0 else "Question: {}\nAnswer:"
+    # questions of --data come with the words of the catalogue
+    asked = "{}" if shots == 0 or options.data else "Question: {}\nAnswer:"
     items = []
     for number, row in enumerate(test.itertuples()):
         rng = generator(options.seed, name, "fixed" if fixed else number)

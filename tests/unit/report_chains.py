@@ -15,12 +15,23 @@ def chain(method, seed, ip_last):
         levels = {"a": [0.1, 0.8, 0.6], "b": [0.2, 0.2, 0.9], "x": [0.5, 0.4, 0.3]}
         for name, values in levels.items():
             role = "held_out" if name == "x" else "train_task"
-            rows.append((stage, trained, name, role, "instruction", 0, "accuracy", values[stage], 20))
+            rows.append((stage, trained, name, role, "instruction", 0, "accuracy", "sum", values[stage], 20))
         rows.append(
-            (stage, trained, "x", "held_out", "instruction", 5, "accuracy", [0.7, 0.6, ip_last][stage], 20)
+            (
+                stage,
+                trained,
+                "x",
+                "held_out",
+                "instruction",
+                5,
+                "accuracy",
+                "sum",
+                [0.7, 0.6, ip_last][stage],
+                20,
+            )
         )
         rows.append(
-            (stage, trained, "x", "held_out", "knowledge", 0, "accuracy", [0.5, 0.5, 0.52][stage], 20)
+            (stage, trained, "x", "held_out", "knowledge", 0, "accuracy", "sum", [0.5, 0.5, 0.52][stage], 20)
         )
     return Chain(method, 1, seed, pd.DataFrame(rows, columns=list(COLUMNS)))
 

@@ -78,7 +78,6 @@ def test_empty_instruction_of_the_file_stays_empty(tmp_path):
         ("alphabetically_last_5", "in_input", (), "Choose the word that comes last in the alphabet."),
         ("choose_middle_of_3", "in_input", (), "Choose the middle word of the list."),
         ("plant_v_animal_3", "in_input", (), "Choose the right item of the list."),
-        ("numglue_cm", "open", (), ""),
         ("present-past", "open", (), "Write the verb in the simple past tense."),
         ("something", "open", (), "Write the right output for the input."),
         ("something", "classes", ("(A)", "(B)"), "Answer the question with the letter of the right option."),

@@ -26,7 +26,8 @@ from task_files import (
 from anamnesis.artifacts import read_parquet
 from anamnesis.config import find_task_files, load_config
 from anamnesis.data.builtin import builtin_task
-from anamnesis.data.sources import find_task, load_task
+from anamnesis.data.places import find_task
+from anamnesis.data.sources import load_task
 from anamnesis.errors import UserError
 
 # ---------------------------------------------------------------- where a task comes from
@@ -37,7 +38,7 @@ def test_user_task_then_folder_file_then_builtin(tmp_path):
     entry = {"antonym": {"path": "own.csv", "instruction": "Do it."}}
     assert find_task("antonym", settings(tmp_path, entry)).kind == "user"
     found = find_task("antonym", settings(tmp_path))
-    assert (found.kind, found.path) == ("folder", tmp_path / "bench" / "antonym.parquet")
+    assert (found.kind, found.files) == ("folder", (tmp_path / "bench" / "antonym.parquet",))
     assert find_task("antonym", settings()).kind == "built-in"
     assert find_task("plural", settings(tmp_path)).kind == "built-in"
 
@@ -65,7 +66,7 @@ def test_two_files_of_one_task_are_refused_alike_by_configuration_and_job(tmp_pa
             "one, or set data.root to one of the folders"
         )
     second.unlink()
-    assert find_task("letters", settings(tmp_path)).path == first
+    assert find_task("letters", settings(tmp_path)).files == (first,)
     assert load_config(content).suite.orders == (("letters",),)
 
 

@@ -33,7 +33,21 @@ def curves(methods=("inclora", "inclora-ivg"), orders=(1,), seeds=(0, 1)):
             for form, shots in forms:
                 value = generator.uniform()
                 rows.append(
-                    (method, order, seed, stage, trained, name, role, form, shots, "accuracy", value, 30)
+                    (
+                        method,
+                        order,
+                        seed,
+                        stage,
+                        trained,
+                        name,
+                        role,
+                        form,
+                        shots,
+                        "accuracy",
+                        "sum",
+                        value,
+                        30,
+                    )
                 )
     return pd.DataFrame(rows, columns=["method", "order", "seed", *COLUMNS])
 

@@ -29,7 +29,7 @@ def measures(methods, seeds=3, orders=1, gain=0.0):
         level = generator.uniform(0.3, 0.6, 4) + gain * method.endswith("-ivg")
         rows.append((method, order, seed, *level, -level[3]))
     names = ["method", "order", "seed", "hp", "ip", "op", "forgetting", "bwt"]
-    return pd.DataFrame(rows, columns=names).astype({"order": "Int64", "seed": "Int64"})
+    return pd.DataFrame(rows, columns=names).astype({"order": "Int64", "seed": "Int64"}).assign(scorer="sum")
 
 
 @pytest.fixture

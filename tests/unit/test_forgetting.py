@@ -28,7 +28,9 @@ HELD_FEW = [[0.8, 0.6], [0.7, 0.5], [0.5, 0.5], [0.6, 0.2]]
 
 def row(stage, name, role, form, shots, value, metric="accuracy"):
     trained = None if stage == 0 else TASKS[stage - 1]
-    return dict(zip(COLUMNS, [stage, trained, name, role, form, shots, metric, value, 10], strict=True))
+    return dict(
+        zip(COLUMNS, [stage, trained, name, role, form, shots, metric, "sum", value, 10], strict=True)
+    )
 
 
 @pytest.fixture
@@ -144,7 +146,15 @@ def test_repeated_task_is_refused(frame):
 
 def evaluation(scores, name="a", role="train_task", shots=0, metric="accuracy"):
     return pd.DataFrame(
-        {"set": name, "role": role, "form": "instruction", "shots": shots, "metric": metric, "score": scores}
+        {
+            "set": name,
+            "role": role,
+            "form": "instruction",
+            "shots": shots,
+            "metric": metric,
+            "scorer": "sum",
+            "score": scores,
+        }
     )
 
 

@@ -35,9 +35,9 @@ def chain(method, order, seed, ip_last, tasks=("a", "b")):
         trained = tasks[stage - 1] if stage else None
         for name, values in zero.items():
             role = "held_out" if name == "x" else "train_task"
-            rows.append((stage, trained, name, role, "instruction", 0, "accuracy", values[stage], 20))
+            rows.append((stage, trained, name, role, "instruction", 0, "accuracy", "sum", values[stage], 20))
         few = [0.7, 0.6, ip_last][stage]
-        rows.append((stage, trained, "x", "held_out", "instruction", 5, "accuracy", few, 20))
+        rows.append((stage, trained, "x", "held_out", "instruction", 5, "accuracy", "sum", few, 20))
     return Chain(method, order, seed, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
@@ -147,6 +147,12 @@ def test_note_says_how_weak_few_pairs_are(measures):
     assert "With n = 2 pairs the interval is weak evidence" in table_note(table1(two, resamples=100))
     many = chain_measures([chain(m, 1, s, 0.1 + s / 50) for m in ("m", "m-ivg") for s in range(6)])
     assert "weak" not in table_note(table1(many, resamples=100))
+
+
+def test_the_table_says_what_options_were_ranked_by(measures):
+    table = table1(measures)
+    assert set(measures["scorer"]) == set(table["scorer"]) == {"sum"}
+    assert "Options ranked by: sum (docs/data.md)." in to_markdown(table)
 
 
 def test_csv_reads_back_as_written(measures):

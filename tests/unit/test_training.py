@@ -90,7 +90,7 @@ def test_a_long_input_loses_its_beginning_but_not_the_instruction_or_the_answer_
     (example,), cut = build_examples(rows, tokenizer, Template(), 80)
     text = tokenizer.decode(example.prompt)
     assert cut == 1
-    assert len(example.prompt) == 80
+    assert 76 <= len(example.prompt) <= 80
     assert text.startswith("Say the opposite.\n\nInput:")
     assert text.endswith("the end\nOutput:")
 

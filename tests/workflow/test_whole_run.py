@@ -21,7 +21,7 @@ TASK = [
 ]  # fmt: skip
 EVALUATION = [
     "set", "role", "form", "shots", "example_id", "prompt_sha256", "prediction", "target", "score", "metric",
-    "choice_logprobs",
+    "scorer", "cut", "choice_logprobs", "choice_scores",
 ]  # fmt: skip
 COLUMNS = {
     **{f"results/tasks/{name}.parquet": TASK for name in SETS},
@@ -38,7 +38,7 @@ COLUMNS = {
     **{str(stage(method, number) / "evaluation.parquet"): EVALUATION for method, number in STAGES},
     **{
         str(SUITE / method / "order1/seed0/accuracy.parquet"): [
-            "stage", "trained_task", "set", "role", "form", "shots", "metric", "value", "n",
+            "stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n",
         ]
         for method in METHODS
     },

@@ -24,6 +24,12 @@ HOW_TO_RUN = (
     "batch_tokens",
     "checkpoint_steps",
 )  # resources given to the script: they change its memory, not its result
+USER_OFFLINE = os.environ.get("HF_HUB_OFFLINE", "").upper() in (
+    "1",
+    "ON",
+    "YES",
+    "TRUE",
+)  # as the library reads it
 LARGEST_DIGESTED = 64 << 20  # bytes; larger inputs (model weights) have their digest in a record of their own
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from functools import lru_cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -11,10 +12,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 from anamnesis.artifacts import check_writable
 from anamnesis.compute.demands import Demands
-from anamnesis.config.checks import find_task_files
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.config.variants import is_sum_of_adapters, resolve, variant_comparisons
+from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
+from anamnesis.data.places import PINS, find_task
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
 from anamnesis.recovery import announce_scheduler, claim_folder, release_stale_locks, superseded
@@ -111,10 +113,15 @@ def data_settings(wildcards):
 
 
 def data_file(wildcards):
-    """The file a task is read from, so that editing it makes the task stale; none for built-in tasks."""
-    own = CONFIG.data.tasks.get(wildcards.task)
-    found = own.path if own else find_task_files(CONFIG.data.root).get(wildcards.task)
-    return {"file": str(found)} if found else {}
+    """The files a task is read from, so that editing them makes the task stale; none for hub and built-in tasks."""
+    files = [str(file) for file in find_task(wildcards.task, SETTINGS["data"]).files]
+    return {"file": files} if files else {}
+
+
+@lru_cache
+def published(task):
+    """The catalogue's entry of a task that is read from a folder or a hub; None for others."""
+    return look_up(task) if find_task(task, SETTINGS["data"]).kind in ("folder", "hub") else None
 
 
 def trained_task(wildcards, stage=None):

@@ -42,6 +42,7 @@ rule prepare_task:
         name="{task}",
         data=data_settings,
         seed=CONFIG.seed,
+        pins=str(RESULTS / PINS),
         code=script_digest("prepare_task"),
     script:
         "../scripts/prepare_task.py"

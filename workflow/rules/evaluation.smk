@@ -1,18 +1,32 @@
 """Evaluation of every checkpoint, accuracy matrices and the summary table."""
 
 
+def answer_length(task):
+    """The longest generated answer of a task, in tokens."""
+    own, entry = CONFIG.data.tasks.get(task), published(task)
+    if own and own.max_new_tokens:
+        return own.max_new_tokens
+    return CONFIG.evaluation.max_new_tokens or (entry.max_answer if entry else DEFAULT_ANSWER)
+
+
+def metric(task):
+    """The metric that scores a published set; None: accuracy or, for what is generated, exact match."""
+    entry = published(task)
+    return entry.metric_of(CONFIG.evaluation.metrics) if entry else None
+
+
 def evaluation_params():
     return {
         "roles": ROLES,
         "model": config_section(CONFIG, "model.dtype", "model.device")["model"],
         "evaluation": {
-            name: value for name, value in SETTINGS["evaluation"].items() if name != "batch_tokens"
+            name: value
+            for name, value in SETTINGS["evaluation"].items()
+            if name not in ("batch_tokens", "metrics", "max_new_tokens")
         },
-        "answer_lengths": {
-            name: task.max_new_tokens
-            for name, task in CONFIG.data.tasks.items()
-            if name in ROLES and task.max_new_tokens
-        },
+        "answer_lengths": {name: answer_length(name) for name in ROLES},
+        "metrics": {name: metric(name) for name in ROLES},
+        "max_input_tokens": CONFIG.training.max_input_tokens,
         "prompts": SETTINGS["prompts"],
         "seed": CONFIG.seed,
         "code": script_digest("evaluate_stage"),

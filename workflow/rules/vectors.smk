@@ -6,6 +6,7 @@ if CONFIG.vectors.extractor == "optimised":
         **SETTINGS["vectors"]["optimised"],
         "examples": CONFIG.vectors.activation_prompts,
         "prompts": SETTINGS["prompts"],
+        "max_input_tokens": CONFIG.training.max_input_tokens,
         "seed": CONFIG.seed,
     }
 
@@ -40,6 +41,7 @@ rule average_activations:
             "vectors.include_instruction",
         )["vectors"],
         prompts=SETTINGS["prompts"],
+        max_input_tokens=CONFIG.training.max_input_tokens,
         seed=CONFIG.seed,
         code=script_digest("average_activations"),
     script:
@@ -159,6 +161,7 @@ rule intervene:
             CONFIG, "interventions.layers", "interventions.examples", "interventions.shots"
         )["interventions"],
         prompts=SETTINGS["prompts"],
+        max_input_tokens=CONFIG.training.max_input_tokens,
         seed=CONFIG.seed,
         code=script_digest("intervene"),
     script:

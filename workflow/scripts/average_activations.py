@@ -15,6 +15,7 @@ def main(
     model: Mapping[str, Any],
     vectors: Mapping[str, Any],
     prompts: Mapping[str, str],
+    max_input_tokens: int,
     seed: int,
     batch_tokens: int,
     prompt_table: str,
@@ -23,6 +24,7 @@ def main(
     """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count)."""
     import torch
 
+    from anamnesis.data.lengths import shorten_inputs
     from anamnesis.data.prompts import Template
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
@@ -36,15 +38,18 @@ def main(
         vectors["effect_prompts"],
         vectors["include_instruction"],
     )
-    table = build_prompts(read_parquet(task), name, plan, Template(**prompts), seed)
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    template = Template(**prompts)
+    rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
+    table = build_prompts(rows, name, plan, template, seed)
     questions = encode_questions(tokenizer, table[table.kind == CLEAN])
     with progress(len(questions), f"activations {name}") as done:
         found = mean_head_activations(PrefixEngine(language_model), questions, batch_tokens, done)
     write_parquet(prompt_table, table)
     header = {"task": name, "over": found.over, "correct": str(found.correct), "prompts": str(found.prompts)}
     write_tensors(mean, {"mean": found.mean, "count": torch.tensor(found.count)}, header)
-    return {"averaged_over": found.over, "correct": found.correct, "prompts": found.prompts}
+    facts = {"averaged_over": found.over, "correct": found.correct, "prompts": found.prompts}
+    return facts | {"inputs_cut": int(cut.sum())}
 
 
 if __name__ == "__main__":

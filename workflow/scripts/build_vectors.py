@@ -49,13 +49,15 @@ def main(
 
 def _optimise(engine, tokenizer, task: str, table: str, settings: Mapping, norm: float, batch_tokens: int):
     """``norm``: that of the vector of the heads, which the optimised one may have so many times."""
+    from anamnesis.data.lengths import shorten_inputs
     from anamnesis.data.prompts import Template, generator
     from anamnesis.progress import progress
     from anamnesis.vectors.optimised import Optimisation, chosen_layer, optimised_vector, zero_shot_examples
 
     rng, template = generator(settings["seed"], task, "optimised"), Template(**settings["prompts"])
     layer = chosen_layer(engine.geometry, settings["layer"])
-    examples = zero_shot_examples(read_parquet(table), tokenizer, template, settings["examples"], rng)
+    rows, _ = shorten_inputs(read_parquet(table), tokenizer, template, settings["max_input_tokens"])
+    examples = zero_shot_examples(rows, tokenizer, template, settings["examples"], rng)
     plan = Optimisation(layer, settings["steps"], settings["batch_size"], settings["learning_rate"])
     with progress(plan.steps, f"vector {task}") as done:
         return optimised_vector(engine, examples, plan, settings["norm"] * norm, rng, batch_tokens, done)

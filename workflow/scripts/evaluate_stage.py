@@ -14,6 +14,8 @@ def main(
     model: Mapping[str, Any],
     evaluation: Mapping[str, Any],
     answer_lengths: Mapping[str, int],
+    metrics: Mapping[str, str | None],
+    max_input_tokens: int,
     prompts: Mapping[str, str],
     seed: int,
     batch_tokens: int,
@@ -40,6 +42,8 @@ def main(
         evaluation["forms"],
         batch_tokens,
         seed,
+        evaluation["scorer"],
+        max_input_tokens,
     )
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
     total = sum(
@@ -49,7 +53,7 @@ def main(
         if form == "instruction" or f.knowledge_prompt.notna().any()
     )
     sets = [
-        EvaluationSet(name, roles[name], frame, answer_lengths.get(name, evaluation["max_new_tokens"]))
+        EvaluationSet(name, roles[name], frame, answer_lengths[name], metrics[name] or "accuracy")
         for name, frame in frames.items()
     ]
     with progress(total, "evaluation") as done:
@@ -58,7 +62,9 @@ def main(
     return {
         "adapters": adapters,
         "rows": len(table),
-        "scorer": "answer-only sum of log-probabilities; greedy exact match",
+        "scorer": evaluation["scorer"],
+        "metrics": table.groupby("set", sort=False)["metric"].first().to_dict(),
+        "inputs_cut": int(table.drop_duplicates(["set", "example_id"])["cut"].sum()),
     }
 
 

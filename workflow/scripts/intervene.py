@@ -17,11 +17,13 @@ def main(
     model: Mapping[str, Any],
     interventions: Mapping[str, Any],
     prompts: Mapping[str, str],
+    max_input_tokens: int,
     seed: int,
     batch_tokens: int,
     output: str,
 ) -> dict:
     """Write ``output`` (parquet: set, layer, condition, base, accuracy, n)."""
+    from anamnesis.data.lengths import shorten_inputs
     from anamnesis.data.prompts import Template
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
@@ -31,7 +33,8 @@ def main(
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
     engine = PrefixEngine(language_model)
     _check_layers(interventions["layers"], engine.geometry.n_layers)
-    rows = read_parquet(task)
+    template = Template(**prompts)
+    rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
     count = min(interventions["examples"], int((rows.split == "test").sum()))
     with progress(2 * count, f"interventions {name}") as done:
         table = intervention_table(
@@ -40,7 +43,7 @@ def main(
             rows,
             name,
             read_tensors(vector)["theta"],
-            Template(**prompts),
+            template,
             interventions,
             seed,
             batch_tokens,
@@ -49,7 +52,8 @@ def main(
     write_parquet(output, table)
     added = table[table.condition == "add"]
     best = added.loc[added.accuracy.idxmax()]
-    return {"best_layer": int(best.layer), "best_accuracy": float(best.accuracy)}
+    facts = {"best_layer": int(best.layer), "best_accuracy": float(best.accuracy)}
+    return facts | {"inputs_cut": int(cut.sum())}
 
 
 def _check_layers(layers: Sequence[int] | None, count: int) -> None:

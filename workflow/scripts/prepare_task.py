@@ -4,21 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from anamnesis.artifacts import digest_file, write_parquet
-from anamnesis.data.sources import find_task, load_task
+from anamnesis.data.sources import prepare
 
 
-def main(name: str, data: Mapping[str, Any], seed: int, output: str, file: str | None = None) -> dict:
-    """Write the task ``name`` to ``output``. ``data``: the section of the configuration; ``file``: the data
-    file, if any.
+def main(
+    name: str,
+    data: Mapping[str, Any],
+    seed: int,
+    output: str,
+    pins: str | None = None,
+    file: str | list[str] | None = None,
+) -> dict:
+    """Write the task ``name`` to ``output``. ``data``: the section of the configuration; ``pins``: the file
+    of commits that the hub's first use pinned; ``file``: the data files, if any.
     """
-    source = find_task(name, data)
-    frame = load_task(name, data, seed)
-    write_parquet(output, frame)
+    found = prepare(name, data, seed, pins)
+    write_parquet(output, found.frame)
+    digests = [digest_file(path) for path in found.source.files]
     return {
         "task": name,
-        "source": source.kind,
-        "data_sha256": None if source.path is None else digest_file(source.path),
-        "examples": frame["split"].value_counts(sort=False).to_dict(),
+        "source": found.source.kind,
+        "data_sha256": digests[0] if len(digests) == 1 else digests or None,
+        "commit": found.commit,
+        "examples": found.frame["split"].value_counts(sort=False).to_dict(),
+        "dropped": found.dropped,
     }
 
 

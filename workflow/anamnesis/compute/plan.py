@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,8 +14,9 @@ from anamnesis.compute.lengths import Count, Lengths, lengths_of
 from anamnesis.compute.shape import Shape
 from anamnesis.config.models import Config
 from anamnesis.config.variants import Resolved, resolve
+from anamnesis.data.places import PINS
 from anamnesis.data.prompts import Template
-from anamnesis.data.sources import load_task
+from anamnesis.data.sources import prepare
 
 BYTES_PER_ANSWER = 150  # a row of evaluation.parquet, compressed
 LORA_COPIES = 4  # float32 weights of an adapter: itself, and two moments and a copy while it is trained
@@ -89,7 +91,9 @@ def experiment_plan(config: Config, shape: Shape, count: Count) -> list[Demand]:
 def measure_tasks(config: Config, names, count: Count) -> dict[str, Lengths]:
     """The lengths of the experiment's tasks, from their first examples."""
     data, template = config.model_dump(mode="json")["data"], Template(**config.prompts.model_dump())
-    return {name: lengths_of(load_task(name, data, config.seed), template, count) for name in names}
+    pins = Path(config.results, PINS)
+    frames = ((name, prepare(name, data, config.seed, pins).frame) for name in names)
+    return {name: lengths_of(frame, template, count) for name, frame in frames}
 
 
 def adapter_parameters(shape: Shape, lora: Mapping) -> int:

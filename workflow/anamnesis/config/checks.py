@@ -82,14 +82,24 @@ def _check_task_files(config: Config) -> Iterator[str]:
             )
 
 
-def _check_tasks(config: Config, tasks: Sequence[str]) -> Iterator[str]:
+def _listed_tasks(config: Config) -> list[tuple[str, Sequence[str]]]:
+    """(key, the tasks it names) of every key that names tasks."""
     listed = [(f"suite.orders[{k}]", order) for k, order in enumerate(config.suite.orders)]
-    listed += [
+    return [
+        *listed,
         ("suite.held_out", config.suite.held_out),
         ("vectors.tasks", config.vectors.tasks or ()),
         ("interventions.sets", config.interventions.sets),
     ]
-    for key, names in listed:
+
+
+def named_tasks(config: Config) -> set[str]:
+    """The tasks that ``config`` names anywhere."""
+    return {name for _, names in _listed_tasks(config) for name in names}
+
+
+def _check_tasks(config: Config, tasks: Sequence[str]) -> Iterator[str]:
+    for key, names in _listed_tasks(config):
         for name in names:
             if name not in tasks:
                 yield f"{key}: {unknown('task', name, tasks)}"

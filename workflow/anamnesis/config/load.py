@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from anamnesis.config.checks import find_problems
+from anamnesis.config.checks import find_problems, named_tasks
 from anamnesis.config.describe import describe_errors
 from anamnesis.config.models import Config
-from anamnesis.data.folder import find_task_files
+from anamnesis.data import places
 from anamnesis.errors import UserError, show_value, unknown
 
 Source = Mapping[str, Any] | str | Path
@@ -24,7 +24,7 @@ def load_config(source: Source | Sequence[Source], known_tasks: Collection[str] 
 
     ``source`` is a mapping, a YAML file, or several of them; later ones override earlier ones key by key, and
     lists as a whole, as Snakemake does with ``--configfile``. ``known_tasks`` are the tasks that exist apart
-    from ``data.tasks``; by default the built-in ones and the files under ``data.root``.
+    from ``data.tasks``; by default those of the places in ``data.sources``.
 
     Raises UserError, one line with every problem found: unknown keys with the nearest valid one, values of
     the wrong type or out of range with what is allowed, unknown names, keys that contradict each other. A
@@ -39,7 +39,7 @@ def load_config(source: Source | Sequence[Source], known_tasks: Collection[str] 
     except ValidationError as error:
         raise UserError("; ".join(describe_errors(error))) from None
     if known_tasks is None:
-        known_tasks = {*_builtin_tasks(), *find_task_files(config.data.root)}
+        known_tasks = places.known_tasks(config.data.model_dump(), named_tasks(config))
     problems = find_problems(config, known_tasks)
     if problems:
         raise UserError("; ".join(problems))
@@ -74,14 +74,6 @@ def _child(section: Any, key: str, path: str) -> Any:
     if key not in section:
         raise unknown("configuration key", key, section)
     return section[key]
-
-
-def _builtin_tasks() -> Collection[str]:
-    from anamnesis.data.builtin import (
-        BUILTIN,
-    )  # only when asked: whoever passes known_tasks needs no data module
-
-    return BUILTIN
 
 
 def _read(source: Source) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import Field
 from anamnesis.config.analyses import Analyses
 from anamnesis.config.mechanisms import Mechanisms
 from anamnesis.config.methods import Lora, Methods, Variant
+from anamnesis.config.sequences import Order
 from anamnesis.config.types import (
     FilePath,
     Flag,
@@ -28,6 +29,7 @@ from anamnesis.config.types import (
     Source,
     Text,
 )
+from anamnesis.data.places import DEFAULT_SOURCES
 
 
 class Model(Section):
@@ -74,6 +76,12 @@ class UserTask(Section):
 class Data(Section):
     """Where examples come from and how many are used."""
 
+    sources: tuple[Literal["folder", "hub", "builtin"], ...] = Field(
+        DEFAULT_SOURCES,
+        min_length=1,
+        description="Places where a task that is not among data.tasks is looked for, the first that has it "
+        "counts: folder (data.root), hub (the catalogue's repositories; needs a network) and builtin.",
+    )
     root: FilePath | None = Field(
         None,
         description="Directory with <task>.parquet or <benchmark>/<task>.parquet files, which replace "
@@ -98,9 +106,10 @@ class Suite(Section):
     """The experiment: which tasks are learnt in which orders, and what is watched meanwhile."""
 
     name: Name = Field(description="Directory name of the suite's results.")
-    orders: tuple[Annotated[tuple[Name, ...], Field(min_length=1)], ...] = Field(
+    orders: tuple[Order, ...] = Field(
         min_length=1,
-        description="Orders in which the training tasks are learnt, each a permutation of the same tasks. "
+        description="Orders in which the training tasks are learnt, each a permutation of the same tasks: a "
+        "list, or the name of a published sequence (docs/data.md). "
         "Paper: 6 tasks on FUNC and TRACE, 15 on LONG.",
     )
     held_out: tuple[Name, ...] = Field(
@@ -251,7 +260,9 @@ class Training(Section):
         0.0, ge=0, lt=1, description="Share of the steps spent warming up, in [0, 1)."
     )
     max_input_tokens: Integer = Field(
-        512, ge=1, description="Longer prompts are cut at the left to so many tokens (>= 1). Paper: 512."
+        512,
+        ge=1,
+        description="Inputs that make longer prompts lose their beginning, everywhere (>= 1). Paper: 512.",
     )
     checkpoint_steps: Integer = Field(
         25, ge=1, description="A killed job loses at most so many optimiser steps (>= 1)."
@@ -334,11 +345,24 @@ class Evaluation(Section):
         min_length=1,
         description="Forms scored: with the instruction, and the plain fact where the task has one.",
     )
+    scorer: Literal["sum", "per_token", "per_character", "full_sequence"] = Field(
+        "sum",
+        description="What options are ranked by: log-probability of the answer (sum, per_token, "
+        "per_character of the option), or the mean over all tokens of prompt and answer (full_sequence, "
+        "OpenCompass's; every prompt runs whole).",
+    )
+    metrics: Literal["cleaned", "published"] = Field(
+        "cleaned",
+        description="Definition of a published set's metric: cleaned, or published (the benchmark's own).",
+    )
     batch_tokens: Integer = Field(
         2048, ge=1, description="Tokens per forward pass (>= 1); scores do not depend on it, memory does."
     )
-    max_new_tokens: Integer = Field(
-        8, ge=1, description="Longest generated answer, in tokens (>= 1). Paper: 50."
+    max_new_tokens: Integer | None = Field(
+        8,
+        ge=1,
+        description="Longest generated answer, in tokens (>= 1); null: that of the catalogue, 50 for sets "
+        "that are not in it. Paper: 50.",
     )
 
 

@@ -45,8 +45,8 @@ def read_split(row: RawRow) -> str:
     return split
 
 
-def with_letters(example: Example, row: RawRow) -> Example:
-    """Both forms of a multiple choice: the options under letters, and the bare question with their texts.
+def with_letters(example: Example, row: RawRow, knowledge: str = "{input}") -> Example:
+    """Both forms of a multiple choice: the options under letters, and ``knowledge`` with their texts.
 
     Raises UserError for more than 26 options.
     """
@@ -58,7 +58,7 @@ def with_letters(example: Example, row: RawRow) -> Example:
     if example.knowledge_prompt is None:
         example = replace(
             example,
-            knowledge_prompt=example.input,
+            knowledge_prompt=knowledge.replace("{input}", example.input),
             knowledge_target=example.target,
             knowledge_choices=options,
         )

@@ -102,12 +102,14 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A cell of a frame as None, str, int, float, bool or list; whole floats are integers with gaps."""
+    """A cell of a frame as None, str, int, float, bool, list or dict; whole floats are integers with gaps."""
     import numpy as np
     import pandas as pd
 
     if isinstance(value, np.ndarray | list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
     if isinstance(value, float) and value.is_integer():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from anamnesis.data.catalogue import NUMBERED, look_up
 from anamnesis.errors import UserError
 
 
@@ -34,3 +36,25 @@ def find_task_files(root: str | None) -> dict[str, Path]:
                 "remove one, or set data.root to one of the folders"
             )
     return found
+
+
+def files_of(name: str, files: Mapping[str, Path]) -> tuple[Path, ...]:
+    """The files of ``find_task_files`` that make up a task, () when there are none.
+
+    A file of the task's name comes first; then the other names the catalogue gives it, a
+    Super-NaturalInstructions file of its number, or the two files it is composed of.
+    """
+    entry = look_up(name)
+    if name in files or entry is None:
+        return (files[name],) if name in files else ()
+    for other in entry.files:
+        if other in files:
+            return (files[other],)
+    if entry.composed_of and all(part in files for part in entry.composed_of):
+        return tuple(files[part] for part in entry.composed_of)
+    # a bare number stands for the official name; a name given in full must be found as it is
+    if match := NUMBERED.fullmatch(name):
+        numbers = {stem: NUMBERED.fullmatch(stem) for stem in files}
+        same = [stem for stem, m in numbers.items() if m and int(m["number"]) == int(match["number"])]
+        return (files[same[0]],) if name.removeprefix("task").isdecimal() and same else ()
+    return ()

@@ -1,7 +1,6 @@
-"""Instructions for data files that hold none: by task name where it is known, else by the form of the data.
+"""Instructions for data files that hold none and are not in the catalogue: by task name, else by form.
 
-The names are those of the public function-vector, TRACE and grade-school-mathematics data sets; the sentences
-are the project's own.
+The names are those of the public function-vector data sets; the sentences are the project's own.
 """
 
 from __future__ import annotations
@@ -40,16 +39,6 @@ _BY_NAME = {
     "present-past": "Write the verb in the simple past tense.",
     "singular-plural": "Write the plural of the noun.",
     "word_length": "Write the number of letters in the word.",
-    "hellaswag": "Choose the option that continues the text best and answer with its letter.",
-    "asdiv": "Solve the word problem.",
-    "gsm8k": "Solve the word problem.",
-    "mawps": "Solve the word problem.",
-    "svamp": "Solve the word problem.",
-    "py150": "Write the line that follows in the Python code.",
-    # The inputs of these begin with their instruction.
-    **dict.fromkeys(
-        ("20minuten", "c_stance", "fomc", "meetingbank", "numglue_cm", "numglue_ds", "scienceqa"), ""
-    ),
 }
 
 # Lists of words, one of which is the answer: the kind asked for, as in "animal_v_object_3".
@@ -75,7 +64,7 @@ def default_instruction(name: str, form: Form, choices: Sequence[str] = ()) -> s
     """The instruction of a data file without one.
 
     ``name`` is the task's name without folder; ``choices`` are the class names when ``form`` is "classes". A
-    known name decides, then the form. Empty for tasks whose inputs are known to begin with their instruction.
+    known name decides, then the form.
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
@@ -101,10 +90,11 @@ def _list_instruction(kind: str | None, end: str | None, place: str | None) -> s
 def complete_instruction(instruction: str, form: Form, choices: Sequence[str] = ()) -> str:
     """A file's own instruction, made to fit the prompt that is built from it.
 
-    Where the options are shown under letters, it asks for the letter. Where it speaks of options but names no
-    class, the class names follow it. Otherwise, and when empty, it stays as it is.
+    Where the options are shown under letters, it asks for the letter, unless it does already. Where it
+    speaks of options but names no class, the class names follow it. Otherwise, and when empty, it stays as it
+    is.
     """
-    if instruction and form == "options":
+    if instruction and form == "options" and "letter" not in instruction.lower():
         return f"{instruction} {ANSWER_WITH_LETTER}"
     if form == "classes" and "option" in instruction.lower() and not any(c in instruction for c in choices):
         return f"{instruction} Options: {', '.join(choices)}."

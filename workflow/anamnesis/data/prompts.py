@@ -9,6 +9,9 @@ import numpy as np
 
 from anamnesis.errors import UserError
 
+FINAL_MARK = "####"
+"""What stands before the final answer in worked solutions of GSM8K."""
+
 
 @dataclass(frozen=True)
 class Template:

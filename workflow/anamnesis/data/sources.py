@@ -1,4 +1,4 @@
-"""One task, wherever it comes from, as the uniform frame: a user's file, a folder of benchmarks, or built in.
+"""One task, wherever it comes from, as the uniform frame: a user's file, a folder, a hub, or built in.
 
 Columns of the frame: split, example_id, instruction, input, target, choices, label, knowledge_prompt,
 knowledge_target, knowledge_choices (see :mod:`anamnesis.data.builtin`). Files are checked row by row;
@@ -12,18 +12,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from anamnesis.artifacts import digest_file
-from anamnesis.data.builtin import BUILTIN, COLUMNS, SPLITS, builtin_task
+from anamnesis.data.builtin import COLUMNS, SPLITS, builtin_task
+from anamnesis.data.catalogue import look_up
+from anamnesis.data.catalogue.entry import DataSet
+from anamnesis.data.compose import compose
 from anamnesis.data.examples import Example, read_example, read_split, with_letters
 from anamnesis.data.files import RawRow, read_rows
-from anamnesis.data.folder import find_task_files
+from anamnesis.data.hub import hub_rows
 from anamnesis.data.instructions import Form, complete_instruction, default_instruction
+from anamnesis.data.places import TaskSource, find_task
 from anamnesis.data.prompts import generator
-from anamnesis.errors import UserError, unknown
+from anamnesis.errors import UserError
 
 VALIDATION_SHARE, TEST_SHARE = 0.10, 0.20
 INSTRUCTION_COLUMNS = ("instruction", "definition", "task_description")
@@ -32,59 +36,87 @@ INSTRUCTION_COLUMNS = ("instruction", "definition", "task_description")
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TaskSource:
-    """Where a task comes from. ``path`` is its file, None when built in."""
+@dataclass
+class Prepared:
+    """A task and what its record says: where it is from, and how many rows were left out for what reason."""
 
-    name: str
-    kind: Literal["user", "folder", "built-in"]
-    path: Path | None = None
+    source: TaskSource
+    frame: pd.DataFrame
+    commit: str | None
+    dropped: dict[str, int]
 
 
-def find_task(name: str, data_config: Mapping[str, Any]) -> TaskSource:
-    """Where the task ``name`` comes from: ``data.tasks``, then a file under ``data.root``, then built in.
+class Tally:
+    """Counts the rows that are left out, by reason, and says so in the log."""
 
-    Raises UserError for an unknown name, and as ``find_task_files`` for a ``root`` that cannot be used.
-    """
-    tasks = data_config.get("tasks") or {}
-    if name in tasks:
-        return TaskSource(name, "user", Path(tasks[name]["path"]))
-    files = find_task_files(data_config.get("root"))
-    if name in files:
-        return TaskSource(name, "folder", files[name])
-    if name in BUILTIN:
-        return TaskSource(name, "built-in")
-    raise unknown("task", name, sorted({*tasks, *files, *BUILTIN}))
+    def __init__(self):
+        self.dropped: dict[str, int] = {}
+
+    def drop(self, path: Path, count: int, reason: str, split: str = "") -> None:
+        if count:
+            self.dropped[f"{split}: {reason}" if split else reason] = count
+            rows = f"{count} rows of {split}" if split else f"{count} rows"
+            logger.warning("%s: %s are dropped: %s", path, rows, reason)
 
 
 def load_task(name: str, data_config: Mapping[str, Any], seed: int) -> pd.DataFrame:
-    """The uniform frame of a task, one row per example.
+    """The uniform frame of a task, as :func:`prepare` makes it."""
+    return prepare(name, data_config, seed).frame
+
+
+def prepare(name: str, data_config: Mapping[str, Any], seed: int, pins: str | Path | None = None) -> Prepared:
+    """The uniform frame of a task, one row per example, with what is to be known of its making.
 
     ``data_config`` is the section ``data`` of the configuration. A split with more rows than
     ``<split>_examples`` is sampled with a generator of its own for (seed, task, split); a smaller sample is
     the beginning of a larger one. For files, ``example_id`` is the split and the row number in the file. Text
-    columns have dtype object with None where they do not apply; ``label`` is a nullable integer.
+    columns have dtype object with None where they do not apply; ``label`` is a nullable integer. ``pins``:
+    see :func:`anamnesis.data.hub.hub_rows`.
 
-    Raises UserError naming file, row, column and remedy for anything wrong in a file, and as ``find_task``.
+    Raises UserError naming file, row, column and remedy for anything wrong in a file, and as ``find_task``
+    and ``hub_rows``.
     """
-    source = find_task(name, data_config)
+    source, tally, commit = find_task(name, data_config), Tally(), None
     sizes = {split: int(data_config[f"{split}_examples"]) for split in SPLITS}
-    if source.path is None:
-        return builtin_task(source.name, seed, sizes)
+    if source.kind == "built-in":
+        return Prepared(source, builtin_task(source.name, seed, sizes), None, {})
     if source.kind == "user":
         own = data_config["tasks"][name]
         _check_digest(source, own.get("sha256"))
-        examples = _user_examples(read_rows(source.path), own)
+        rows = read_rows(source.files[0])
+        examples = _user_examples(rows, own)
     else:
-        examples = _folder_examples(read_rows(source.path), source.name)
-    pools = _make_pools(examples, source.path)
-    return _sample(pools, sizes, seed, source.name)
+        rows, commit = _published_rows(source, tally, pins)
+        examples = _folder_examples(rows, source.name, tally)
+    pools = _make_pools(examples, rows[0].path, tally)
+    return Prepared(source, _sample(pools, sizes, seed, source.name), commit, tally.dropped)
+
+
+def _published_rows(
+    source: TaskSource, tally: Tally, pins: str | Path | None
+) -> tuple[list[RawRow], str | None]:
+    """The rows of a published set, and their commit if they are from a hub."""
+    if source.kind == "hub":
+        return hub_rows(look_up(source.name).hub, pins)
+    first = read_rows(source.files[0])
+    if len(source.files) == 1:
+        return first, None
+    translation = read_rows(source.files[1])
+    for rows in (first, translation):
+        _require(rows, ("split", "input", "target"))
+    rows, left_out = compose(first, translation)
+    tally.drop(first[0].path, len(left_out), f"{source.files[1].name} has no translation of their target")
+    if not rows:
+        raise UserError(
+            f"{first[0].path}: {source.files[1]} translates none of its targets; give the one it needs"
+        )
+    return rows, None
 
 
 def _check_digest(source: TaskSource, sha256: str | None) -> None:
-    if sha256 and source.path.is_file() and (found := digest_file(source.path)) != sha256:
+    if sha256 and source.files[0].is_file() and (found := digest_file(source.files[0])) != sha256:
         raise UserError(
-            f"{source.path} has sha256 {found} but data.tasks.{source.name}.sha256 is {sha256}: it is "
+            f"{source.files[0]} has sha256 {found} but data.tasks.{source.name}.sha256 is {sha256}: it is "
             "damaged or another file; get it again, or correct the digest"
         )
 
@@ -151,27 +183,42 @@ def _count(share: float, inputs: Sequence[str]) -> int:
 # ---------------------------------------------------------------- a benchmark file of data.root
 
 
-def _folder_examples(rows: Sequence[RawRow], name: str) -> list[Example]:
-    """The examples of a benchmark file: answers cut short, instructions filled in, options under letters."""
-    columns = _require(rows, ("split", "input", "target"))
+def _folder_examples(rows: Sequence[RawRow], name: str, tally: Tally) -> list[Example]:
+    """The examples of a benchmark file: answers cut short, instructions filled in, options under letters.
+
+    Rows without splits (all of them "") are divided.
+    """
+    columns, entry = _require(rows, ("split", "input", "target")), look_up(name)
     column = next((c for c in INSTRUCTION_COLUMNS if c in columns), None)
-    rows = _with_short_answers(_without_unusable(rows))
-    checked = [read_example(row, read_split(row)) for row in rows]
+    rows = _with_short_answers(_without_unusable(rows, tally))
+    divided = any(row.get("split") != "" for row in rows)
+    checked = [read_example(row, read_split(row) if divided else "") for row in rows]
     form = _recognise_form(checked)
     classes = max((e.choices for e in checked), key=len) if form == "classes" else []
     examples = []
     for row, example in zip(rows, checked, strict=True):
         own = row.optional_text(column) if column else None
+        if own is None and entry:
+            own = entry.instruction
         if own is None:
             instruction = default_instruction(name, form, classes)
         else:
             instruction = complete_instruction(own, form, classes)
-        example = replace(example, instruction=instruction)
-        examples.append(with_letters(example, row) if form == "options" else example)
-    return examples
+        example = replace(_without_words(example, entry), instruction=instruction)
+        knowledge = entry.knowledge if entry else "{input}"
+        examples.append(with_letters(example, row, knowledge) if form == "options" else example)
+    return examples if divided else _divide(examples, rows[0].path)
 
 
-def _without_unusable(rows: Sequence[RawRow]) -> list[RawRow]:
+def _without_words(example: Example, entry: DataSet | None) -> Example:
+    """Without the instruction and the cue of its benchmark, where the input holds them."""
+    if entry is None or not entry.cue or not example.input.startswith(entry.instruction):
+        return example
+    body = example.input.removeprefix(entry.instruction).removesuffix(entry.cue).strip()
+    return replace(example, input=body) if body else example
+
+
+def _without_unusable(rows: Sequence[RawRow], tally: Tally) -> list[RawRow]:
     """Leave out rows without a choice to make where others have one, and training rows of another test set.
 
     The latter are those that the file marks in a column ``in_heldout_test``.
@@ -179,10 +226,11 @@ def _without_unusable(rows: Sequence[RawRow]) -> list[RawRow]:
     counts = [len(choices) if isinstance(choices := row.get("choices"), list) else 0 for row in rows]
     if max(counts) > 1:
         usable = [row for row, count in zip(rows, counts, strict=True) if count > 1]
-        _log_dropped(rows, usable, "have no two choices, as the others have")
+        tally.drop(rows[0].path, len(rows) - len(usable), "they have no two choices, as the others have")
         rows = usable
     own = [row for row in rows if row.get("in_heldout_test") is not True or row.get("split") == "test"]
-    _log_dropped(rows, own, "are outside test but marked in_heldout_test")
+    reason = "they are outside test but marked in_heldout_test"
+    tally.drop(rows[0].path, len(rows) - len(own), reason)
     if not own:
         raise UserError(f"{rows[0].path}: every row is marked in_heldout_test, so none is left; add others")
     return own
@@ -224,7 +272,7 @@ def _recognise_form(examples: Sequence[Example]) -> Form:
 # ---------------------------------------------------------------- splits, samples, frame
 
 
-def _make_pools(examples: Sequence[Example], path: Path) -> dict[str, list[Example]]:
+def _make_pools(examples: Sequence[Example], path: Path, tally: Tally) -> dict[str, list[Example]]:
     """The examples of each split, no input in two of them; validation is taken out of train when missing."""
     pools = {split: [e for e in examples if e.split == split] for split in SPLITS}
     for split in ("train", "test"):
@@ -234,10 +282,8 @@ def _make_pools(examples: Sequence[Example], path: Path) -> dict[str, list[Examp
     for split, others in (("validation", ("test",)), ("train", ("test", "validation"))):
         taken = {example.input for other in others for example in pools[other]}
         kept = [example for example in pools[split] if example.input not in taken]
-        dropped = len(pools[split]) - len(kept)
-        if dropped:
-            reason = f"their input is also in {' or '.join(others)}"
-            logger.warning("%s: %d rows of %s are dropped: %s", path, dropped, split, reason)
+        reason = f"their input is also in {' or '.join(others)}"
+        tally.drop(path, len(pools[split]) - len(kept), reason, split)
         pools[split] = kept
     if not pools["train"]:
         raise UserError(f"{path}: no rows left in train: each has an input of another split; add others")
@@ -261,12 +307,6 @@ def _carve_validation(pools: dict[str, list[Example]], path: Path) -> None:
     pools["train"] = [example for example in pools["train"] if example.input not in chosen]
     counts = len(pools["validation"]), len(pools["train"])
     logger.info("%s: no validation rows: %d of train are set apart for it, %d stay", path, *counts)
-
-
-def _log_dropped(before: Sequence[RawRow], after: Sequence[RawRow], reason: str) -> None:
-    dropped = len(before) - len(after)
-    if dropped:
-        logger.warning("%s: %d rows are dropped: they %s", before[0].path, dropped, reason)
 
 
 def _sample(

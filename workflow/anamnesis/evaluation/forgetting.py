@@ -15,9 +15,9 @@ import pandas as pd
 
 from anamnesis.errors import UserError, unknown
 
-COLUMNS = ("stage", "trained_task", "set", "role", "form", "shots", "metric", "value", "n")
+COLUMNS = ("stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n")
 ROLES = ("train_task", "held_out")
-_KEYS = ["set", "role", "form", "shots", "metric"]
+_KEYS = ["set", "role", "form", "shots", "metric", "scorer"]
 
 
 def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) -> pd.DataFrame:

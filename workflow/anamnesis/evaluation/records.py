@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
 from anamnesis.data.prompts import (
     Template,
     answer_text,
@@ -17,7 +18,10 @@ from anamnesis.data.prompts import (
     generator,
 )
 from anamnesis.errors import UserError
+from anamnesis.evaluation import GENERATED
 from anamnesis.evaluation.generation import Request, generate
+from anamnesis.evaluation.metrics import WRITTEN, Answer, score
+from anamnesis.evaluation.scorers import option_scores
 from anamnesis.evaluation.scoring import Question, score_questions
 from anamnesis.prefix.engine import PrefixEngine
 
@@ -32,30 +36,41 @@ COLUMNS = [
     "target",
     "score",
     "metric",
+    "scorer",
+    "cut",
     "choice_logprobs",
+    "choice_scores",
 ]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to answer: a prompt, the options (empty: generate), the right answer."""
+    """One thing to answer: a prompt, the options (empty: generate), the right answer; the input that the
+    prompt asks about, and the prompt without demonstrations; whether the input was cut.
+    """
 
     example_id: str
     prompt: str
     choices: tuple[str, ...]
     target: str
+    input: str = ""
+    bare: str = ""
+    cut: bool = False
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
     """A task to be evaluated on. ``role``: train_task or held_out; ``frame``: its examples, all splits;
-    ``max_new_tokens`` bounds the generated answers of a task without choices.
+    ``max_new_tokens`` bounds the generated answers of a task without choices; ``metric`` scores them: a name
+    of ``metrics.METRICS`` or "accuracy", which is exact match there. A metric of that table that only one
+    benchmark has (``exact_string``, ``first_character``) makes its options be written, not ranked.
     """
 
     name: str
     role: str
     frame: pd.DataFrame
     max_new_tokens: int
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -70,13 +85,20 @@ class Asked:
     @property
     def ranked(self) -> bool:
         """Whether options are ranked; otherwise the answer is generated."""
-        return bool(self.items[0].choices)
+        return bool(self.items[0].choices) and (self.form == "knowledge" or self.source.metric not in WRITTEN)
+
+    @property
+    def metric(self) -> str:
+        """What scores a generated answer; the knowledge form asks for the bare fact."""
+        named = self.source.metric if self.form == "instruction" else "accuracy"
+        return "exact_match" if named == "accuracy" else named
 
 
 @dataclass(frozen=True)
 class Evaluator:
     """A model ready to be evaluated. ``shots``: demonstrations of the few-shot form; ``seed`` fixes which are
-    shown.
+    shown; ``scorer``: what options are ranked by (``scorers.SCORERS``); ``max_input_tokens``: inputs that
+    make longer zero-shot prompts lose their beginning, those of demonstrations too; None: none does.
     """
 
     engine: PrefixEngine
@@ -86,6 +108,8 @@ class Evaluator:
     forms: Sequence[str]
     batch_tokens: int
     seed: int
+    scorer: str = "sum"
+    max_input_tokens: int | None = None
 
     def evaluate(
         self, sets: Sequence[EvaluationSet], progress: Callable[[int], None] = lambda done: None
@@ -93,9 +117,9 @@ class Evaluator:
         """All test examples of the sets in every form, zero-shot and few-shot (columns: ``COLUMNS``), in the
         order of the sets, forms, shots and examples.
 
-        Examples with choices are answered by rank classification (summed log-likelihood of " " + choice,
-        answer only); the others by greedy generation up to a line break, of all sets together, scored by
-        exact match after stripping blanks. ``progress`` gets the number of answers just found.
+        Examples with choices are answered by rank classification (log-likelihood of " " + choice, by the
+        scorer); the others by greedy generation up to a line break, of all sets together, scored by the set's
+        metric. ``progress`` gets the number of answers just found.
         """
         asked = self._asked(sets)
         written = iter(self._write([a for a in asked if not a.ranked], progress))
@@ -107,12 +131,23 @@ class Evaluator:
 
     def _asked(self, sets: Sequence[EvaluationSet]) -> list[Asked]:
         found = [
-            Asked(s, form, shots, build_items(s.frame, s.name, form, shots, self.template, self.seed))
+            Asked(s, form, shots, build_items(frame, s.name, form, shots, self.template, self.seed))
             for s in sets
             for form in self.forms
+            for frame in [self._shortened(s.frame, form)]
             for shots in (0, self.shots)
         ]
         return [asked for asked in found if asked.items]
+
+    def _shortened(self, frame: pd.DataFrame, form: str) -> pd.DataFrame:
+        """The set with inputs that fit, and a column ``cut``."""
+        if self.max_input_tokens is None:
+            return frame
+        if form == "knowledge":
+            frame, cut = shorten_knowledge(frame, self.tokenizer, self.max_input_tokens)
+        else:
+            frame, cut = shorten_inputs(frame, self.tokenizer, self.template, self.max_input_tokens)
+        return frame.assign(cut=cut)
 
     def _rank(self, items: Sequence[Item], progress) -> list[dict]:
         contexts = [item.prompt for item in items for _ in item.choices]
@@ -128,11 +163,14 @@ class Evaluator:
                     "they cannot be compared: let prompts.output_label end in another character"
                 )
             questions.append(Question(encoded[0][0], [continuation for _, continuation in encoded]))
-        scores = score_questions(self.engine, questions, self.batch_tokens, progress)
+        found = score_questions(self.engine, questions, self.batch_tokens, progress)
+        options = [item.choices for item in items]
+        values = option_scores(self.scorer, self.engine, questions, found, options, self.batch_tokens)
         rows = []
-        for item, score in zip(items, scores, strict=True):
-            best = max(range(len(item.choices)), key=lambda i: score.log_probability[i])
-            rows.append(_row(item, item.choices[best], "accuracy", list(score.log_probability)))
+        for item, sums, ranked in zip(items, found, values, strict=True):
+            prediction = item.choices[max(range(len(ranked)), key=ranked.__getitem__)]
+            row = _row(item, prediction, float(prediction == item.target.strip()), "accuracy", self.scorer)
+            rows.append(row | {"choice_logprobs": list(sums.log_probability), "choice_scores": ranked})
         return rows
 
     def _write(self, asked: Sequence[Asked], progress) -> list[list[dict]]:
@@ -143,20 +181,26 @@ class Evaluator:
         stops = LineEnd(self.tokenizer)
         outputs = generate(self.engine, requests, stops, self.batch_tokens, progress)
         return [
-            [_row(item, stops.text(ids), "exact_match", None) for item, ids in zip(a.items, out, strict=True)]
+            [self._scored(item, stops.whole(ids), a.metric) for item, ids in zip(a.items, out, strict=True)]
             for a, out in zip(asked, outputs, strict=True)
         ]
 
+    def _scored(self, item: Item, text: str, metric: str) -> dict:
+        answer = Answer(text, item.target, item.input, item.bare)
+        row = _row(item, answer.line, score(metric, answer), metric, GENERATED)
+        return row | {"choice_logprobs": None, "choice_scores": None}
 
-def _row(item: Item, prediction: str, metric: str, log_probabilities: list[float] | None) -> dict:
+
+def _row(item: Item, prediction: str, score: float, metric: str, scorer: str) -> dict:
     return {
         "example_id": item.example_id,
         "prompt_sha256": hashlib.sha256(item.prompt.encode()).hexdigest(),
         "prediction": prediction,
         "target": item.target,
-        "score": float(prediction == item.target.strip()),
+        "score": score,
         "metric": metric,
-        "choice_logprobs": log_probabilities,
+        "scorer": scorer,
+        "cut": item.cut,
     }
 
 
@@ -177,7 +221,11 @@ class LineEnd:
 
     def text(self, ids: Sequence[int]) -> str:
         """The generated line, stripped."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).split("\n")[0].strip()
+        return self.whole(ids).split("\n")[0].strip()
+
+    def whole(self, ids: Sequence[int]) -> str:
+        """All that was generated, without the space that every answer begins with."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).removeprefix(" ")
 
 
 def build_items(
@@ -196,23 +244,47 @@ def build_items(
         return []
     train = task[task.split == "train"]
     rng = generator(seed, name, "demonstrations", shots)
-    if form == "knowledge":
-        train = train[train.knowledge_prompt.notna()]
-        pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
-        shown = "".join(
-            f"{x}{answer_text(y)}{template.separator}"
-            for x, y in draw_demonstrations(rng, pool, shots, "", name)
-        )
-        return [
-            Item(r.example_id, shown + r.knowledge_prompt, _options(r.knowledge_choices), r.knowledge_target)
-            for r in rows.itertuples()
-        ]
-    pool = list(zip(train.input, train.target, strict=True))
-    shown = draw_demonstrations(rng, pool, shots, "", name)
+    make = _knowledge_items if form == "knowledge" else _instruction_items
+    return make(rows, train, name, shots, template, rng)
+
+
+def _knowledge_items(rows, train, name: str, shots: int, template: Template, rng) -> list[Item]:
+    train = train[train.knowledge_prompt.notna()]
+    pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
+    drawn = draw_demonstrations(rng, pool, shots, "", name)
+    shown = "".join(f"{x}{answer_text(y)}{template.separator}" for x, y in drawn)
     return [
-        Item(r.example_id, template.render(r.instruction, shown, r.input), _options(r.choices), r.target)
-        for r in rows.itertuples()
+        Item(
+            r.example_id,
+            shown + r.knowledge_prompt,
+            _options(r.knowledge_choices),
+            r.knowledge_target,
+            r.knowledge_prompt,
+            r.knowledge_prompt,
+            cut,
+        )
+        for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
     ]
+
+
+def _instruction_items(rows, train, name: str, shots: int, template: Template, rng) -> list[Item]:
+    shown = draw_demonstrations(rng, list(zip(train.input, train.target, strict=True)), shots, "", name)
+    return [
+        Item(
+            r.example_id,
+            template.render(r.instruction, shown, r.input),
+            _options(r.choices),
+            r.target,
+            r.input,
+            template.render(r.instruction, [], r.input),
+            cut,
+        )
+        for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
+    ]
+
+
+def _were_cut(rows: pd.DataFrame) -> Sequence[bool]:
+    return rows["cut"].tolist() if "cut" in rows else [False] * len(rows)
 
 
 def _options(choices) -> tuple[str, ...]:

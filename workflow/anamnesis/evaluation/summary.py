@@ -17,6 +17,7 @@ from scipy import stats
 
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.errors import UserError
+from anamnesis.evaluation import GENERATED
 from anamnesis.evaluation import forgetting as measures_of
 
 BASELINE = "before training"
@@ -24,7 +25,7 @@ MEASURES = ("hp", "ip", "op", "forgetting", "bwt")
 # A two-sided sign test on fewer pairs than this cannot reach p < 0.05 (2 · 0.5⁶ = 0.031).
 MINIMUM_PAIRS = 6
 TABLE_COLUMNS = (
-    "kind", "method", "twin", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval",
+    "kind", "method", "twin", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval", "scorer",
 )  # fmt: skip
 
 
@@ -56,7 +57,8 @@ def chain_measures(chains: Sequence[Chain], shots: int | None = None) -> pd.Data
 
     Returns
     -------
-    Frame ``method, order, seed, hp, ip, op, forgetting, bwt`` (fractions). Rows named "before training" come
+    Frame ``method, order, seed, hp, ip, op, forgetting, bwt`` (fractions), ``scorer`` (what options were
+    ranked by; "generated" when none were). Rows named "before training" come
     first: stage 0, one row per distinct value (orders and seeds share one stage 0, so normally a single row),
     with missing seed and without forgetting and BWT.
 
@@ -94,7 +96,13 @@ def _trained_row(chain: Chain, shots: int | None) -> dict[str, object]:
         **_levels(chain.frame, shots, None),
         "forgetting": measures_of.forgetting(chain.frame),
         "bwt": measures_of.backward_transfer(chain.frame),
+        "scorer": _scorers(chain.frame),
     }
+
+
+def _scorers(frame: pd.DataFrame) -> str:
+    """What options were ranked by; "generated" when none were."""
+    return ", ".join(dict.fromkeys(frame["scorer"][frame["scorer"] != GENERATED])) or GENERATED
 
 
 def _baseline_rows(chains: Sequence[Chain], shots: int | None) -> list[dict[str, object]]:
@@ -111,6 +119,7 @@ def _baseline_rows(chains: Sequence[Chain], shots: int | None) -> list[dict[str,
                 **levels,
                 "forgetting": math.nan,
                 "bwt": math.nan,
+                "scorer": _scorers(chain.frame),
             },
         )
     if len(rows) == 1:
@@ -143,7 +152,8 @@ def table1(
             rows += [
                 _difference_row(pairs, method, twin, name, resamples, confidence, seed) for name in MEASURES
             ]
-    return pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
+    scorer = ", ".join(dict.fromkeys(measures["scorer"]))
+    return pd.DataFrame([row | {"scorer": scorer} for row in rows], columns=list(TABLE_COLUMNS))
 
 
 def paired_differences(measures: pd.DataFrame, method: str, twin: str) -> pd.DataFrame:
@@ -225,6 +235,7 @@ def table_note(table: pd.DataFrame) -> str:
         "after the last stage. Higher is better, except for forgetting. Mean ± s.d. over chains (order × "
         "seed); n: number of chains. "
     )
+    note += f"Options ranked by: {table['scorer'].iloc[0]} (docs/data.md). "
     pairs = table[table["kind"] == "difference"]
     if pairs.empty:
         return note.strip()

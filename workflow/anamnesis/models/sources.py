@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from anamnesis.artifacts import atomic_directory, atomic_path, digest_file
 from anamnesis.errors import UserError, first_line
+from anamnesis.hub_access import allow, explain
 from anamnesis.models.loading import read_weights, without_progress_bars
 
 logger = logging.getLogger(__name__)
@@ -131,9 +131,7 @@ def _fetch_hub(name: str, sha256: str | None, scratch: Path) -> tuple[Path, str 
     repository, at, revision = name.partition("@")
     if not at or not revision:
         raise UserError(f"model.source is 'hf:{name}': name a revision, as in hf:{repository}@<commit>")
-    os.environ["HF_HUB_OFFLINE"] = (
-        "0"  # the one job that may reach a hub, and only because the configuration names it
-    )
+    allow()
     from huggingface_hub import snapshot_download
 
     try:
@@ -144,10 +142,7 @@ def _fetch_hub(name: str, sha256: str | None, scratch: Path) -> tuple[Path, str 
             allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
         )
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
-        raise UserError(
-            f"model.source 'hf:{name}' could not be fetched ({first_line(error)}): check the name, the "
-            "revision and, for a gated model, HF_TOKEN; or use path:<folder>"
-        ) from error
+        raise UserError(f"model.source: {explain(f'hf:{name}', error)}; or use path:<folder>") from error
     return _describe_folder(Path(folder), sha256)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.data.prompts import Template, answer_text, encode, encode_pairs
+from anamnesis.data.lengths import shorten_inputs
+from anamnesis.data.prompts import Template, answer_text, encode_pairs
 from anamnesis.errors import UserError
 from anamnesis.prefix.pack import Tree, common_prefix_length
 
@@ -39,9 +40,10 @@ class Example:
 def build_examples(
     task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int, new: bool = True
 ) -> tuple[list[Example], int]:
-    """The training split as examples, and how many prompts were cut at the left to ``max_input_tokens``.
+    """The training split as examples, and how many inputs were cut so that prompts have at most
+    ``max_input_tokens`` tokens (``lengths.shorten_inputs``).
 
-    The input is cut, never the instruction before it nor the answer slot after it. Raises UserError when
+    Raises UserError when
     there is nothing to train on, or when an instruction alone fills the room.
     """
     rows = task[task.split == "train"]
@@ -54,16 +56,10 @@ def build_examples(
         raise UserError(
             "the tokenizer has no end-of-text token to train answers with: set eos_token in its configuration"
         )
+    rows, cut = shorten_inputs(rows, tokenizer, template, max_input_tokens)
     prompts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
-    answers = [answer_text(y) for y in rows.target]
-    found, cut = [], 0
-    for row, (prompt, answer) in zip(
-        rows.itertuples(), encode_pairs(tokenizer, prompts, answers), strict=True
-    ):
-        if len(prompt) > max_input_tokens:
-            prompt, cut = _shorten(prompt, row, tokenizer, template, max_input_tokens), cut + 1
-        found.append((tuple(prompt), (*answer, end)))
-    return with_stem(found, new), cut
+    pairs = encode_pairs(tokenizer, prompts, [answer_text(y) for y in rows.target])
+    return with_stem([(tuple(prompt), (*answer, end)) for prompt, answer in pairs], new), int(cut.sum())
 
 
 def with_stem(texts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], new: bool = True) -> list[Example]:
@@ -71,20 +67,3 @@ def with_stem(texts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], new: boo
     prompts = [prompt for prompt, _ in texts]
     stem = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)
     return [Example(prompt, answer, stem, new) for prompt, answer in texts]
-
-
-def _shorten(prompt: list[int], row, tokenizer, template: Template, room: int) -> list[int]:
-    """Drop tokens from the left of the input until the prompt fits."""
-    head = (
-        f"{row.instruction}{template.separator}{template.input_label}"
-        if row.instruction
-        else template.input_label
-    )
-    (kept,) = encode(tokenizer, [head])
-    if len(kept) >= room:
-        raise UserError(
-            f"training.max_input_tokens is {room} but the instruction of example {row.example_id} alone "
-            f"takes "
-            f"{len(kept)} tokens: raise it"
-        )
-    return kept + prompt[len(prompt) - (room - len(kept)) :]

@@ -1,0 +1,117 @@
+"""Metrics of generated answers: published values of the usual implementations, and what is cleaned."""
+
+from __future__ import annotations
+
+import pytest
+
+from anamnesis.data.catalogue import CATALOGUE, natural_instructions
+from anamnesis.errors import UserError
+from anamnesis.evaluation.metrics import METRICS, Answer, final_number, score, sentence_sari
+
+SPECIES = "About 95 species are currently accepted ."
+REFERENCES = (
+    "About 95 species are currently known .",
+    "About 95 species are now accepted .",
+    "95 species are now accepted .",
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [("About 95 you now get in .", 0.2695360), ("About 95 species are now agreed .", 0.6170966)],
+)
+def test_sari_of_the_examples_of_its_paper(output, expected):
+    """The values that tensor2tensor and evaluate give for them."""
+    assert sentence_sari(SPECIES, output, *REFERENCES) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "references", "twelfths"),
+    [
+        ("a", "", [""], 12),
+        ("", "a", ["a"], 12),
+        ("", "", ["a"], 11),
+        ("", "a", [""], 11),
+        ("a", "", ["a"], 10),
+        ("a b", "a", ["a", "a b"], 9.8),
+    ],
+)
+def test_sari_counts_nothing_out_of_nothing_as_right(source, output, references, twelfths):
+    assert sentence_sari(source, output, *references) == pytest.approx(twelfths / 12)
+
+
+def test_sari_needs_a_reference():
+    with pytest.raises(UserError, match="at least one reference"):
+        sentence_sari("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("The answer is 1,234.50 dollars.", 1234.5),
+        ("10 - 3 = 7", 7),
+        ("5-3", 3),
+        ("so it is -3.", -3),
+        ("a .5 share", 0.5),
+        ("3/4 of it", 0.75),
+        ("1 / 0", None),
+        ("It costs $5", 5),
+        ("2 + 2 = 5\n#### 4", 4),
+        ("1,2,3", 3),
+        ("none", None),
+    ],
+)
+def test_the_final_number_of_an_answer(text, number):
+    assert final_number(text) == (None if number is None else pytest.approx(number))
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "metric", "expected"),
+    [
+        (" Paris \nand more", "Paris", "exact_match", 1),
+        ("Paris\n", "Paris", "exact_string", 0),
+        ("Paris", "Paris", "exact_string", 1),
+        ("", "", "exact_string", 0),
+        ("Because", "B", "first_character", 1),
+        (" B", "B", "first_character", 0),
+        ("about 18.0 eggs", "18", "number", 1),
+        ("18", "16 - 3\n#### 18", "number", 1),
+        ("eighteen", "18", "number", 0),
+        ("all of it", "all of it", "number", 1),
+        ("18", "18", "number_after_mark", 0),
+        ("9 + 9\n#### 18", "18", "number_after_mark", 1),
+        ("x = <NUM_LIT:5>", "x = 5", "edit_similarity", 1),
+        ("x = '<STR_LIT>' <EOL>", "x = '' <EOL>", "edit_similarity", 1),
+        ("abc", "abd", "edit_similarity", 2 / 3),
+        ("abc", "abd", "edit_similarity_trace", 0.67),
+        ("", "abd", "edit_similarity_trace", 0),
+        ("the cat sat", "the cat sat", "bleu", pytest.approx(1.0, abs=1e-6)),
+        ("the cat sat on", "the cat ran on", "rouge_l", 0.75),
+        ("cat the", "the cat", "rouge_l", 0.5),
+        ("", "the cat", "rouge_l_trace", 0),
+        ("the cat sat", "the cat sat", "rouge_l_trace", pytest.approx(1.0, abs=1e-6)),
+    ],
+)
+def test_metrics_by_name(text, target, metric, expected):
+    assert score(metric, Answer(text, target)) == pytest.approx(expected)
+
+
+def test_own_and_cleaned_sari_differ_in_the_source():
+    answer = Answer("the dog", "the dog", "the big dog", "Simplify.\n\nthe big dog")
+    assert score("sari", answer) == 1.0
+    assert score("sari_trace", answer) == 1.0
+    worse = Answer("Simplify the dog", "the dog", "the big dog", "Simplify. the big dog")
+    assert score("sari_trace", worse) != score("sari", worse)
+
+
+def test_scores_are_within_0_and_1_and_unknown_names_refused():
+    for name in METRICS:
+        for text in ("", "a", "The 3 cats.\nsat", "####", "<NUM_LIT:"):
+            assert 0 <= score(name, Answer(text, "the 3 cats", "3 big cats", "say 3 big cats")) <= 1
+    with pytest.raises(UserError, match="did you mean 'rouge_l'"):
+        score("rouge-l", Answer("", ""))
+
+
+def test_every_metric_of_the_catalogue_exists():
+    named = {m for e in [*CATALOGUE.values(), natural_instructions(1)] for m in (e.metric, e.own_metric)}
+    assert named - {None, "accuracy"} <= set(METRICS)

@@ -1,0 +1,99 @@
+"""An entry of the catalogue: a published data set, its hub repository, and how its columns are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How a row of a hub repository becomes an example.
+
+    Texts with braces are templates over the row's columns: ``{choices.text}`` looks into a column, ``{x!c}``
+    begins with a capital, ``{x!f}`` is what follows ``####``. ``choices``: a column with a list, or one
+    template per option; ``classes``: the same names for all rows instead. ``label``: the column with the
+    position, class name or letter of the right one; ``letters``: a column with the options' letters, where
+    they are not A, B, C, …. ``where``: a column and the values of the rows that count. ``clean``: a name of
+    ``mapping.CLEANERS``, applied to input and choices.
+    """
+
+    input: str
+    target: str | None = None
+    choices: str | tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    label: str | None = None
+    letters: str | None = None
+    instruction: str | None = None
+    final_answer: str | None = None
+    where: tuple[str, tuple[str, ...]] | None = None
+    clean: str | None = None
+
+    def __str__(self) -> str:
+        """The mapping in one line, for the documentation."""
+        parts = [f"input = {self.input!r}"]
+        if self.choices or self.classes:
+            given = self.choices or self.classes
+            parts.append(f"choices = {given if isinstance(given, str) else ', '.join(given)}")
+            parts.append(f"label = {self.label}" + (f" in {self.letters}" if self.letters else ""))
+        else:
+            parts.append(f"target = {self.target}")
+        optional = {"instruction": self.instruction, "final answer": self.final_answer, "cleaned": self.clean}
+        parts += [f"{name} = {value}" for name, value in optional.items() if value]
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data-set repository of a hub.
+
+    ``revision``: its commit; None where none is known for sure: the first use pins one (``hub.fetch``).
+    ``files``: split -> pattern of its files; the split "" is divided as a user's own file is.
+    """
+
+    repository: str
+    revision: str | None
+    files: Mapping[str, str]
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A published data set.
+
+    ``paper``: arXiv number, or author and year. ``instruction``: its words in the instruction form, None
+    where the data or the form of its answers decide. ``cue``: the benchmark's words before the answer; where
+    inputs have instruction and cue around them, both are taken off. ``knowledge``: the knowledge form of a
+    question with options, over ``{input}``. ``metric``: how answers are scored; ``own_metric``: as the
+    benchmark itself defines it, where that differs. ``demonstrations``: the split few-shot examples come
+    from. ``max_input``, ``max_answer``: tokens; ``epochs``: passes of the paper that trains on it, None where
+    none does. ``files``: its names in a folder of benchmarks, besides its own; ``composed_of``: a selection
+    and a translation that make it together.
+    """
+
+    name: str
+    suite: str
+    paper: str
+    licence: str
+    metric: str = "accuracy"
+    own_metric: str | None = None
+    instruction: str | None = None
+    cue: str = ""
+    knowledge: str = "{input}"
+    demonstrations: str = "train"
+    max_input: int = 512
+    max_answer: int = 50
+    epochs: int | None = None
+    hub: Hub | None = None
+    files: tuple[str, ...] = ()
+    composed_of: tuple[str, str] | None = None
+
+    def metric_of(self, definition: str) -> str:
+        """The metric by the name of its ``definition``: "cleaned" or "published"."""
+        return self.own_metric or self.metric if definition == "published" else self.metric
+
+
+def parquet(folder: str, **splits: str) -> dict[str, str]:
+    """Split -> pattern of its parquet files; ``splits`` gives the repository's names, by default the same."""
+    splits = splits or {split: split for split in ("train", "validation", "test")}
+    return {split: f"{folder}/{theirs}-*.parquet" for split, theirs in splits.items()}

@@ -1,0 +1,127 @@
+"""Data sets from a hub: only the files that are needed, of one commit, through the hub library's own cache.
+
+The library resumes downloads that were cut short, and files in its cache are used without asking the hub.
+``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from anamnesis.artifacts import write_json
+from anamnesis.data.catalogue.entry import Hub
+from anamnesis.data.files import RawRow, read_rows
+from anamnesis.data.mapping import map_row
+from anamnesis.errors import UserError, first_line
+from anamnesis.hub_access import USER_OFFLINE, allow, explain
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def hub_rows(hub: Hub, pins: str | Path | None = None) -> tuple[list[RawRow], str]:
+    """The rows of a repository as those of a benchmark file, and the commit they are of.
+
+    ``pins``: a JSON file of commits by repository, for those the catalogue does not pin: the commit in it is
+    used; where it has none, the newest is, and is written there. Raises UserError as :func:`fetch` does, and
+    for rows that do not fit the mapping.
+    """
+    revision = hub.revision or _pinned(pins, hub.repository)
+    folder, commit = fetch(hub.repository, revision, sorted(set(hub.files.values())))
+    rows: list[RawRow] = []
+    for split, pattern in hub.files.items():
+        for file in sorted(folder.glob(pattern)):
+            named = Path(f"hf:{hub.repository}@{commit[:12]}", file.relative_to(folder))
+            mapped = (map_row(replace(row, path=named), hub.columns, split) for row in read_rows(file))
+            rows += [row for row in mapped if row is not None]
+    if not rows:
+        wanted = (
+            f"{hub.columns.where[0]} in {', '.join(hub.columns.where[1])}" if hub.columns.where else "any"
+        )
+        raise UserError(f"hf:{hub.repository}@{commit[:12]}: no row is left ({wanted}); pin another commit")
+    if hub.revision is None:
+        _pin(pins, hub.repository, commit)
+    # rows of several files: numbers that are unique, in a fixed order
+    return [replace(row, number=number) for number, row in enumerate(rows, start=1)], commit
+
+
+def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tuple[Path, str]:
+    """The folder with the files that match ``patterns`` at a commit (None: the newest), and that commit.
+
+    The cache is asked first when the commit is known. Raises UserError, one line, when the repository, the
+    revision or a file is not there, when it is gated and the token does not open it, when a download is cut
+    short, and when nothing is cached and the hub may not be asked.
+    """
+    allow()
+    from huggingface_hub import snapshot_download
+
+    options = {"repo_type": "dataset", "revision": revision, "allow_patterns": list(patterns)}
+    name = f"hf:{repository}@{revision or 'main'}"
+    if revision or USER_OFFLINE:
+        try:
+            folder = Path(snapshot_download(repository, local_files_only=True, **options))
+        except Exception:  # not in the cache, whatever the library calls that
+            folder = None
+        if folder and not _missing(folder, patterns):
+            return folder, folder.name
+        if USER_OFFLINE:
+            raise UserError(
+                f"{name}: its files are not all in the cache and HF_HUB_OFFLINE is set; unset it, or fill "
+                "the cache on a machine with network, or set data.sources to [folder, builtin]"
+            )
+    try:
+        folder = Path(snapshot_download(repository, **options))
+    except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
+        raise UserError(explain(name, error)) from error
+    if missing := _missing(folder, patterns):
+        raise UserError(
+            f"{name}: no file matches {missing[0]}; the repository has another layout or no such set"
+        )
+    return folder, folder.name
+
+
+def _missing(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """The patterns of which not all files are in ``folder``: none, or fewer than their names count."""
+    return [pattern for pattern in patterns if not _whole([*folder.glob(pattern)])]
+
+
+def _whole(files: Sequence[Path]) -> bool:
+    counts = [match for file in files if (match := re.search(r"-of-0*(\d+)\.", file.name))]
+    return bool(files) and all(int(match[1]) <= len(files) for match in counts)
+
+
+def _read_pins(path: str | Path | None) -> Mapping[str, str]:
+    if path is None or not Path(path).exists():
+        return {}
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); mend or remove it") from error
+    if not isinstance(found, dict) or not all(COMMIT.fullmatch(str(commit)) for commit in found.values()):
+        raise UserError(
+            f"{path}: must map repositories to commits of 40 hexadecimal digits; mend or remove it"
+        )
+    return found
+
+
+def _pinned(path: str | Path | None, repository: str) -> str | None:
+    return _read_pins(path).get(repository)
+
+
+def _pin(path: str | Path | None, repository: str, commit: str) -> None:
+    """Write down the commit, unless another job has done so meanwhile, whose commit must be the same."""
+    if path is None:
+        return
+    from filelock import FileLock
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        pins = dict(_read_pins(path))
+        if pins.setdefault(repository, commit) != commit:
+            raise UserError(
+                f"hf:{repository}: another job has pinned {pins[repository][:12]} in {path}; run again"
+            )
+        write_json(path, pins)
