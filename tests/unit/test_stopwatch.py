@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import importlib
 import sys
 import time
@@ -14,14 +15,17 @@ from anamnesis.stopwatch import LINE, Spent, stopwatch
 
 def test_time_in_imports_is_no_work(tmp_path, monkeypatch):
     (tmp_path / "outer_module.py").write_text("import inner_module\n")
-    (tmp_path / "inner_module.py").write_text("import time\ntime.sleep(0.2)\n")
+    (tmp_path / "inner_module.py").write_text(
+        "import gc, time\ntime.sleep(0.2)\ncollecting = gc.isenabled()\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     before = builtins.__import__
     with stopwatch() as spent:
-        import outer_module  # noqa: F401
+        import outer_module
 
         time.sleep(0.1)
     assert builtins.__import__ is before
+    assert (outer_module.inner_module.collecting, gc.isenabled()) == (False, True)
     assert spent.imports == pytest.approx(0.2, abs=0.1)  # once, though one import is inside another
     assert spent.work >= 0.1
     assert spent.total == pytest.approx(spent.work + spent.imports)
