@@ -61,7 +61,7 @@ def curves(model, tokenizer, options) -> list[Curve]:
         Curve("heads", f"sweep, {PROMPT} tokens, 4 layers as wide as heads", (1, 2, 3), _heads),
         Curve("shards", f"sweep of {DIVIDED} prompts, all shards together", (0, 1), _shards),
         Curve("tasks", "evaluation of one checkpoint", (0, 1), lambda: _tasks(engine, tokenizer, options)),
-        Curve("training tokens", "a training step, rank 8", (0, 1, 2), lambda: _steps(model)),
+        Curve("training", "a step, rank 8; tokens of its batch", (0, 1, 2), lambda: _steps(model)),
     ]
 
 

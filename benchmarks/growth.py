@@ -140,8 +140,9 @@ def kept(found: list[Curve], document: Path | None) -> list[pd.DataFrame]:
 
 def save(every: list[Curve], frame: pd.DataFrame, document: Path) -> None:
     """The curves as CSV and PNG beside a document, and their laws in it."""
-    write_text(document.with_suffix(".csv"), frame.round(4).to_csv(index=False))
     shown = [curve for curve in every if curve.name in set(frame["curve"])]
+    frame = pd.concat([frame[frame["curve"] == curve.name] for curve in shown], ignore_index=True)
+    write_text(document.with_suffix(".csv"), frame.round(4).to_csv(index=False))
     with styled(), atomic_path(document.with_suffix(".png")) as part:
         draw(shown, frame).savefig(part, format="png", dpi=DPI, metadata={"Software": None})
     table = pd.DataFrame([row for curve in shown for row in laws(curve, frame)]).drop(columns="ahead")
