@@ -146,7 +146,8 @@ def save(every: list[Curve], frame: pd.DataFrame, document: Path) -> None:
     with styled(), atomic_path(document.with_suffix(".png")) as part:
         draw(shown, frame).savefig(part, format="png", dpi=DPI, metadata={"Software": None})
     table = pd.DataFrame([row for curve in shown for row in laws(curve, frame)]).drop(columns="ahead")
-    block = markdown_table(list(table.columns), table.astype(str).values.tolist()) + "\n"
+    picture = f"![operations, seconds and memory against size]({document.stem}.png)\n\n"
+    block = picture + markdown_table(list(table.columns), table.astype(str).values.tolist()) + "\n"
     write_text(document, put(document.read_text(encoding="utf-8"), "laws", block))
 
 
