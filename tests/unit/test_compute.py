@@ -55,7 +55,7 @@ def test_weights_are_counted_as_the_model_has_them(name):
 @pytest.mark.parametrize(
     ("name", "billions"),
     [("smollm2-135m", 0.1345), ("llama-2-7b", 6.738), ("llama-3.1-8b", 8.03), ("mistral-7b", 7.24),
-     ("llama-3.1-70b", 70.55), ("llama-4-scout", 108)],
+     ("llama-3.1-70b", 70.55), ("llama-4-scout", 108), ("llama-4-maverick", 400)],
 )  # fmt: skip
 def test_known_models_have_the_size_their_makers_state(name, billions):
     assert known_shape(name, "bfloat16").parameters / 1e9 == pytest.approx(billions, rel=0.01)
@@ -66,6 +66,33 @@ def test_a_mixture_runs_only_the_chosen_experts():
     mixtral = Shape(**sizes, dtype="bfloat16")
     assert mixtral.parameters / 1e9 == pytest.approx(46.7, rel=0.01)
     assert (mixtral.active + 2 * mixtral.head) / 1e9 == pytest.approx(12.9, rel=0.01)
+
+
+MIXTURE = {
+    "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "num_experts_per_tok": 2, "tie_word_embeddings": False,
+}  # fmt: skip
+MIXTURES = {
+    "mixtral": {"intermediate_size": 48, "num_local_experts": 4},
+    "qwen3_moe": {
+        "intermediate_size": 80, "moe_intermediate_size": 24, "num_experts": 6, "mlp_only_layers": [1],
+    },
+    "llama4_text": {
+        "intermediate_size": 48, "intermediate_size_mlp": 80, "num_local_experts": 4,
+        "interleave_moe_layer_step": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", sorted(MIXTURES))
+def test_mixtures_are_counted_as_they_are_built_and_as_they_run(family):
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MIXTURE, **MIXTURES[family]))
+    shape = shape_from(model.config.to_dict())
+    assert shape.parameters == sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    unused = (shape.experts - shape.chosen) * 3 * shape.hidden * shape.intermediate
+    mixtures = shape.layers - shape.dense_layers
+    assert shape.active == shape.parameters - 2 * shape.head - mixtures * unused
+    assert mixtures == {"mixtral": 5, "qwen3_moe": 4, "llama4_text": 2}[family]
 
 
 def test_a_missing_snapshot_and_a_strange_configuration_are_said(tmp_path):

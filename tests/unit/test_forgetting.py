@@ -15,6 +15,7 @@ from anamnesis.evaluation.forgetting import (
     forgetting,
     held_out_performance,
     in_context_performance,
+    mean_scores,
     overall_performance,
     training_tasks,
 )
@@ -162,7 +163,8 @@ def test_accuracy_frame_averages_examples():
     first = pd.concat(
         [evaluation([1.0, 0.0, 0.0, 0.0]), evaluation([1.0, 1.0], "x", "held_out", 5, "exact_match")]
     )
-    frame = accuracy_frame([(1, "a", evaluation([1.0, 1.0, 1.0, 0.0])), (0, None, first)])
+    second = [evaluation([1.0, 1.0, 1.0]), evaluation([0.0])]  # the rows come in parts
+    frame = accuracy_frame([(1, "a", mean_scores(second, "file")), (0, None, mean_scores([first], "file"))])
     assert list(frame.columns) == list(COLUMNS)
     assert frame[["stage", "set", "shots", "metric", "value", "n"]].to_numpy().tolist() == [
         [0, "a", 0, "accuracy", 0.25, 4],
@@ -173,16 +175,21 @@ def test_accuracy_frame_averages_examples():
     assert frame["trained_task"][2] == "a"
 
 
+def test_accuracy_frame_wants_every_stage_once():
+    scores = mean_scores([evaluation([1.0])], "file")
+    for given, message in (([], "no evaluation given"), ([0, 0], "stage 0 is given twice")):
+        with pytest.raises(UserError, match=message):
+            accuracy_frame([(stage, None, scores) for stage in given])
+
+
 @pytest.mark.parametrize(
-    ("evaluations", "message"),
+    ("rows", "message"),
     [
-        ([], "no evaluation given"),
-        ([(0, None, evaluation([1.0])), (0, None, evaluation([1.0]))], "stage 0 is given twice"),
-        ([(0, None, evaluation([1.0, math.nan]))], "score nan on set 'a' is not within 0 to 1"),
-        ([(2, "a", evaluation([1.5]))], "evaluation of stage 2: score 1.5"),
-        ([(0, None, evaluation([1.0]).drop(columns="metric"))], "has no column 'metric'"),
+        (evaluation([1.0, math.nan]), "file: score nan on set 'a' is not within 0 to 1"),
+        (evaluation([1.5]), "file: score 1.5"),
+        (evaluation([1.0]).drop(columns="metric"), "file has no column 'metric'"),
     ],
 )
-def test_accuracy_frame_refuses_bad_input(evaluations, message):
+def test_mean_scores_refuse_bad_input(rows, message):
     with pytest.raises(UserError, match=message):
-        accuracy_frame(evaluations)
+        mean_scores([evaluation([1.0]), rows], "file")

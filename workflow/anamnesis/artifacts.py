@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +36,7 @@ PACKAGES = (
 
 DIGEST = "sha256"  # in the header of safetensors: over names, types, shapes and contents
 SUMS = "SHA256SUMS"
+BATCH_ROWS = 1 << 15  # of a large table that are in memory at a time
 LEAST_FREE = 1 << 20  # bytes; with less, not even logs can be written
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of ulimit -f, or of the file system
 
@@ -178,13 +179,36 @@ def read_parquet(path: str | Path, columns=None):
         frame = pd.read_parquet(path, page_checksum_verification=True)
     except Exception as error:  # pyarrow raises several kinds for a damaged file
         raise _unreadable(path, error) from error
-    missing = [c for c in columns or [] if c not in frame.columns]
+    _require(path, columns or [], frame.columns)
+    return frame
+
+
+def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator:
+    """The frame in a parquet file in parts of ``BATCH_ROWS`` rows, at least one, with ``columns`` alone, so
+    that memory does not grow with the file. All of it is read and checked. Raises UserError as
+    ``read_parquet`` does.
+    """
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            _require(path, columns, file.schema_arrow.names)
+            yield file.schema_arrow.empty_table().select(columns).to_pandas()
+            for batch in file.iter_batches(BATCH_ROWS):
+                yield batch.select(columns).to_pandas()
+    except UserError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _require(path: str | Path, columns: Sequence[str], present: Sequence[str]) -> None:
+    missing = [c for c in columns if c not in present]
     if missing:
         raise UserError(
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
-            f"{', '.join(map(str, frame.columns))}"
+            f"{', '.join(map(str, present))}"
         )
-    return frame
 
 
 def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] | None = None) -> None:

@@ -23,6 +23,7 @@ NEUTRAL = {
     "anamnesis.job",
     "anamnesis.progress",
     "anamnesis.recovery",
+    "anamnesis.stopwatch",
 }
 DATA = {
     "anamnesis.data.builtin": "data/tables",
@@ -65,12 +66,17 @@ def _file_of(name: str) -> Path | None:
 
 
 @cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
 def _imports(file: Path) -> tuple[str, ...]:
     """Modules a file imports, anywhere in it; ``from a import b`` counts as a and as a.b (if that is a
     module).
     """
     names: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -82,7 +88,7 @@ def _imports(file: Path) -> tuple[str, ...]:
 def _digest_source(file: Path) -> str:
     if file.suffix != ".py":
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = _tree(file)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if (

@@ -17,6 +17,7 @@ from anamnesis.artifacts import digest_file, provenance, write_json
 from anamnesis.compute.devices import claimed
 from anamnesis.errors import UserError, one_line
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
+from anamnesis.stopwatch import stopwatch
 
 RECORD = "record"  # the output that holds the provenance record
 CODE = "code"  # the param that holds the digest of the code: for reruns, and for scripts that ask for it
@@ -52,8 +53,9 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     inputs = _named(snakemake.input)
     asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
     try:
-        with claimed(int(_named(snakemake.resources).get("gpu") or 0)):
+        with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
             facts = main(**inputs, **params, **asked, **outputs) or {}
+        logging.getLogger(__name__).info("%s", spent)
         if record:
             write_json(
                 record,

@@ -1,12 +1,13 @@
 """Write the accuracy matrix of every chain, all of them together, each chain's measures, and Table 1."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, write_parquet, write_text
-from anamnesis.evaluation.forgetting import accuracy_frame
+from anamnesis.artifacts import read_batches, write_parquet, write_text
+from anamnesis.evaluation.forgetting import SCORED, accuracy_frame, mean_scores
 from anamnesis.evaluation.published import published_markdown
 from anamnesis.evaluation.summary import (
     Chain,
@@ -39,9 +40,9 @@ def main(
     stages = len(orders[0]) + 1
     frames = []
     for i, (chain, output) in enumerate(zip(chains, accuracy, strict=True)):
-        parts = [read_parquet(path) for path in evaluations[i * stages : (i + 1) * stages]]
+        scores = [scores_in(path) for path in evaluations[i * stages : (i + 1) * stages]]
         tasks = [None, *orders[chain["order"] - 1]]
-        frame = accuracy_frame(list(zip(range(stages), tasks, parts, strict=True)))
+        frame = accuracy_frame(list(zip(range(stages), tasks, scores, strict=True)))
         write_parquet(output, frame)
         frames.append(Chain(chain["method"], chain["order"], chain["seed"], frame))
     per_chain = chain_measures(frames)
@@ -52,6 +53,12 @@ def main(
     write_text(markdown, to_markdown(summary) + published_markdown(summary, pd.read_csv(reference)))
     write_text(latex, to_latex(summary))
     return {"chains": len(chains)}
+
+
+@cache  # the evaluation before training is part of every chain
+def scores_in(path: str) -> pd.DataFrame:
+    """The mean scores in a file of records, which may be larger than memory."""
+    return mean_scores(read_batches(path, SCORED), path)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ end jobs that ask for too little: every prompt counts as if it were as long as m
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 
 from anamnesis.compute.devices import present
@@ -29,9 +30,20 @@ def memory_mib(shape: Shape, batch_tokens: int, training: bool = False) -> int:
     Inference holds one layer's activations and the scores of a batch's rows, training those of all layers
     and a teacher's hidden states.
     """
-    width = (8 * shape.hidden + 4 * shape.intermediate) * BYTES[shape.dtype] / 4
+    return int(PROCESS_MIB + MARGIN * (shape.bytes + activations(shape, batch_tokens, training)) / 2**20)
+
+
+def devices_needed(shape: Shape, memory: float, batch_tokens: int, training: bool = False) -> int:
+    """GPUs with ``memory`` bytes that one job on this model fills, its layers spread over them."""
+    usable = memory - PROCESS_MIB * 2**20
+    return ceil((shape.bytes + MARGIN * activations(shape, batch_tokens, training)) / usable)
+
+
+def activations(shape: Shape, batch_tokens: int, training: bool) -> float:
+    """Bytes beside the weights."""
+    width = (8 * shape.hidden + 4 * shape.width) * BYTES[shape.dtype] / 4
     per_token = 2 * shape.vocabulary + (shape.layers if training else 2) * width
-    return int(PROCESS_MIB + MARGIN * (shape.bytes + batch_tokens * per_token) / 2**20)
+    return batch_tokens * per_token
 
 
 def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:

@@ -24,8 +24,9 @@ PLAIN_MLP = ("gpt2", "gpt_neox", "opt", "phi")  # two matrices in the feed-forwa
 
 @dataclass(frozen=True)
 class Shape:
-    """``intermediate``: of one expert, if there are ``experts``, of which ``chosen`` run for a token;
-    ``shared``: width of the part of a mixture that always runs.
+    """``intermediate``: width of the feed-forward part, or of one of the ``experts`` of a mixture, of which
+    ``chosen`` run for a token and ``shared`` is the width of the part that always runs. In a mixture
+    ``dense_layers`` of the layers have no experts, but one part of width ``dense``.
     """
 
     hidden: int
@@ -38,6 +39,8 @@ class Shape:
     experts: int = 0
     chosen: int = 0
     shared: int = 0
+    dense_layers: int = 0
+    dense: int = 0
     matrices: int = 3
     tied: bool = False
     dtype: str = field(default="float32", compare=False)
@@ -50,8 +53,7 @@ class Shape:
     @property
     def active(self) -> int:
         """Weights that one token is multiplied with in all layers, without the output head."""
-        width = self.shared + self.intermediate * (self.chosen if self.experts else 1)
-        return self.layers * (self.attention + self.matrices * self.hidden * width)
+        return self._in_layers(self.chosen)
 
     @property
     def head(self) -> int:
@@ -60,9 +62,20 @@ class Shape:
     @property
     def parameters(self) -> int:
         """All weights in matrices; norms and biases are left out."""
-        width = self.shared + self.intermediate * (self.experts or 1)
-        in_layers = self.layers * (self.attention + self.matrices * self.hidden * width)
-        return in_layers + self.head * (1 if self.tied else 2)
+        return self._in_layers(self.experts) + self.head * (1 if self.tied else 2)
+
+    @property
+    def width(self) -> int:
+        """Of the widest feed-forward part that one token goes through."""
+        return max(self.dense, self.shared + self.intermediate * (self.chosen if self.experts else 1))
+
+    def _in_layers(self, experts: int) -> int:
+        """Weights of all layers, of a mixture with so many of its experts."""
+        mixtures = self.layers - self.dense_layers if self.experts else 0
+        widths = mixtures * (self.shared + experts * self.intermediate)
+        widths += (self.layers - mixtures) * (self.dense or self.intermediate)
+        router = mixtures * self.hidden * self.experts
+        return self.layers * self.attention + self.matrices * self.hidden * widths + router
 
     @property
     def bytes(self) -> int:
@@ -78,22 +91,38 @@ def shape_from(config: Mapping, dtype: str = "float32") -> Shape:
     missing = [ALIASES[name][0] for name in ("hidden", "layers", "heads", "vocabulary") if not found[name]]
     if missing:
         raise UserError(f"config.json of the model has no {', '.join(missing)}: its size cannot be estimated")
-    experts = found["experts"] or 0
     return Shape(
         hidden=found["hidden"],
         layers=found["layers"],
         heads=found["heads"],
         kv_heads=config.get("num_key_value_heads") or found["heads"],
         head_dim=config.get("head_dim") or found["hidden"] // found["heads"],
-        intermediate=(config.get("moe_intermediate_size") if experts else None) or found["intermediate"],
         vocabulary=found["vocabulary"],
-        experts=experts,
-        chosen=found["chosen"] or 0,
-        shared=found["intermediate"] if experts and config.get("model_type") == "llama4_text" else 0,
+        **_mixture(config, found) if found["experts"] else {"intermediate": found["intermediate"]},
         matrices=2 if config.get("model_type") in PLAIN_MLP else 3,
         tied=bool(config.get("tie_word_embeddings", False)),
         dtype=dtype,
     )
+
+
+def _mixture(config: Mapping, found: Mapping) -> dict[str, int]:
+    """Experts and dense layers, in the words of the families of mixtures."""
+    layers, wide = found["layers"], found["intermediate"]
+    expert = config.get("moe_intermediate_size") or wide
+    shared = config.get("shared_expert_intermediate_size") or expert * (config.get("n_shared_experts") or 0)
+    step = config.get("interleave_moe_layer_step") or config.get("decoder_sparse_step") or 1
+    mixtures = config.get("moe_layers")
+    if mixtures is None:
+        dense = {*range(config.get("first_k_dense_replace") or 0), *(config.get("mlp_only_layers") or [])}
+        mixtures = {*range(step - 1, layers, step)} - dense
+    return {
+        "intermediate": expert,
+        "experts": found["experts"],
+        "chosen": found["chosen"],
+        "shared": wide if config.get("model_type") == "llama4_text" else shared,
+        "dense_layers": layers - len(mixtures),
+        "dense": config.get("intermediate_size_mlp") or wide,
+    }
 
 
 def shape_of(snapshot: Path, dtype: str = "float32") -> Shape:
@@ -124,9 +153,9 @@ KNOWN: Mapping[str, Mapping] = {
                           vocabulary=128256),
     "llama-4-scout": dict(hidden=5120, layers=48, heads=40, kv_heads=8, head_dim=128, intermediate=8192,
                           vocabulary=202048, experts=16, chosen=1, shared=8192),
-    # every second layer of Maverick is dense, with an intermediate size of 16384; here as an equal mixture
     "llama-4-maverick": dict(hidden=5120, layers=48, heads=40, kv_heads=8, head_dim=128, intermediate=8192,
-                             vocabulary=202048, experts=64, chosen=1, shared=8192),
+                             vocabulary=202048, experts=128, chosen=1, shared=8192, dense_layers=24,
+                             dense=16384),
 }  # fmt: skip
 
 

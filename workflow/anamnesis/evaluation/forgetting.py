@@ -4,12 +4,12 @@ Notation used throughout: a chain trains tasks 1 … T one after the other; a[i,
 set j after stage i, and stage 0 is the model before any training. Scores are fractions between 0 and 1.
 
 The frame all functions read is tidy, one row per stage, set, form and number of shots, with the columns of
-:data:`COLUMNS`. :func:`accuracy_frame` builds it from per-example evaluations.
+:data:`COLUMNS`. :func:`accuracy_frame` builds it from the mean scores of evaluations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -18,24 +18,61 @@ from anamnesis.errors import UserError, unknown
 COLUMNS = ("stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n")
 ROLES = ("train_task", "held_out")
 _KEYS = ["set", "role", "form", "shots", "metric", "scorer"]
+SCORED = (*_KEYS, "score")
+"""What :func:`mean_scores` reads of an evaluation."""
 
 
-def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) -> pd.DataFrame:
-    """The tidy accuracy table of one chain, from the per-example evaluations of its stages.
+def mean_scores(parts: Iterable[pd.DataFrame], what: str) -> pd.DataFrame:
+    """The mean score of every set, form, number of shots, metric and scorer of one evaluation.
 
     Parameters
     ----------
-    evaluations : (stage, trained_task, rows) per stage; trained_task is None for stage 0. ``rows`` has one
-        row per example with at least ``set, role, form, shots, metric, score``.
+    parts : the evaluation's rows, one per example with at least ``set, role, form, shots, metric, scorer,
+        score``, in any number of frames, of which one is held at a time.
+    what : names the evaluation in messages.
 
     Returns
     -------
-    Frame with :data:`COLUMNS`; ``value`` is the mean score of ``n`` examples, sorted by stage, sets in order
-    of appearance.
+    Frame ``set, role, form, shots, metric, scorer, value, n``; ``value`` is the mean score of ``n`` examples,
+    sets in order of appearance.
 
     Raises
     ------
-    UserError : no stage at all, a stage given twice, a missing column, or a score outside [0, 1].
+    UserError : a missing column, or a score outside [0, 1].
+    """
+    sums = pd.concat([_sums(rows, what) for rows in parts], ignore_index=True)
+    total = sums.groupby(_KEYS, sort=False, observed=True)[["value", "n"]].sum().reset_index()
+    return total.assign(value=total["value"] / total["n"])
+
+
+def _sums(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    require_columns(rows, SCORED, what)
+    wrong = rows[~rows["score"].between(0.0, 1.0)]  # also catches NaN
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise UserError(
+            f"{what}: score {first['score']} on set '{first['set']}' is not within 0 to 1; evaluate that "
+            "stage again"
+        )
+    grouped = rows.groupby(_KEYS, sort=False, observed=True)["score"]
+    return grouped.agg(value="sum", n="size").reset_index()
+
+
+def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) -> pd.DataFrame:
+    """The tidy accuracy table of one chain, from the evaluations of its stages.
+
+    Parameters
+    ----------
+    evaluations : (stage, trained_task, scores) per stage; trained_task is None for stage 0; ``scores`` as
+        :func:`mean_scores` gives them.
+
+    Returns
+    -------
+    Frame with :data:`COLUMNS`, sorted by stage, sets in order of appearance.
+
+    Raises
+    ------
+    UserError : no stage at all, or a stage given twice.
     """
     if not evaluations:
         raise UserError("no evaluation given: an accuracy table needs at least the one of stage 0")
@@ -43,26 +80,12 @@ def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) 
     repeated = sorted({s for s in stages if stages.count(s) > 1})
     if repeated:
         raise UserError(f"stage {repeated[0]} is given twice: pass one evaluation per stage")
-    parts = [_aggregate(stage, task, rows) for stage, task, rows in sorted(evaluations, key=lambda e: e[0])]
+    parts = [
+        # object dtype, so that stage 0 (no task) concatenates with the others without a change of type
+        scores.assign(stage=int(stage), trained_task=pd.Series([task] * len(scores), dtype=object))
+        for stage, task, scores in sorted(evaluations, key=lambda e: e[0])
+    ]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
-
-
-def _aggregate(stage: int, trained_task: str | None, rows: pd.DataFrame) -> pd.DataFrame:
-    require_columns(rows, [*_KEYS, "score"], f"evaluation of stage {stage}")
-    wrong = rows[~rows["score"].between(0.0, 1.0)]  # also catches NaN
-    if len(wrong):
-        first = wrong.iloc[0]
-        raise UserError(
-            f"evaluation of stage {stage}: score {first['score']} on set '{first['set']}' is not within 0 to "
-            "1; evaluate that stage again"
-        )
-    grouped = (
-        rows.groupby(_KEYS, sort=False, observed=True)["score"].agg(value="mean", n="size").reset_index()
-    )
-    # object dtype, so that stage 0 (no task) concatenates with the others without a change of type
-    return grouped.assign(
-        stage=int(stage), trained_task=pd.Series([trained_task] * len(grouped), dtype=object)
-    )
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:

@@ -1,0 +1,83 @@
+"""How much of a run was not spent in its jobs: from what the latest run in ``--folder`` left behind.
+
+A run has as many seconds as it took, times its cores. Own work of a job is its function main(), without
+imports. Everything else is overhead: starting Python and importing libraries, Snakemake, and cores without a
+job because what could have run had to wait for something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from _common import REPOSITORY, Line, UserError, main, report
+
+from anamnesis.stopwatch import LINE
+
+BAR = 20.0  # per cent
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds on the clock, cores, and a row per job: rule, seconds, work (missing if its log lacks it)."""
+
+    seconds: float
+    cores: int
+    jobs: pd.DataFrame
+
+
+def latest_run(folder: Path) -> Run:
+    """The newest run of ``folder`` that finished and had jobs to do. Raises UserError where there is none."""
+    for file in sorted((folder / ".snakemake" / "log").glob("*.log"), reverse=True):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        elapsed = re.search(r"^Elapsed time: (?:(\d+) days?, )?(\d+):(\d+):([\d.]+)$", text, re.MULTILINE)
+        cores = re.search(r"^Provided cores: (\d+)", text, re.MULTILINE)
+        jobs = re.findall(
+            r"rule (\w+):\n(?:    .*\n)*?    log: (.+)\n(?:    .*\n)*?    benchmark: (.+)\n", text
+        )
+        if elapsed and cores and jobs:
+            days, hours, minutes, rest = (float(part or 0) for part in elapsed.groups())
+            wall = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+            rows = [_job(folder, rule, log, times) for rule, log, times in jobs]
+            return Run(wall, int(cores[1]), pd.DataFrame(rows, columns=["rule", "seconds", "work"]))
+    raise UserError(f"--folder is '{folder}': no finished run has left its log there; run the workflow first")
+
+
+def _job(folder: Path, rule: str, log: str, times: str) -> tuple[str, float, float]:
+    found = LINE.search((folder / log).read_text(encoding="utf-8", errors="replace"))
+    seconds = float(pd.read_csv(folder / times, sep="\t")["s"].iloc[0])
+    return rule, seconds, float(found[1]) if found else float("nan")
+
+
+def lines_of(run: Run) -> list[Line]:
+    """Shares of the run, in per cent of its cores' seconds."""
+    whole = run.seconds * run.cores / 100
+    inside, work = run.jobs["seconds"].sum() / whole, run.jobs["work"].sum(skipna=False) / whole
+    note = f"{len(run.jobs)} jobs, {run.seconds / 60:.1f} min on {run.cores} cores"
+    return [
+        Line("jobs' own work", work, "%", note=note),
+        Line("starting jobs: Python, imports", inside - work, "%"),
+        Line("no job on a core: Snakemake, waiting", 100 - inside, "%"),
+        Line("overhead", 100 - work, "%", BAR, at_least=False),
+        Line("overhead, starting jobs counted as work", 100 - inside, "%", BAR, at_least=False),
+    ]
+
+
+def run() -> int:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument(
+        "--folder", type=Path, default=REPOSITORY, help="where Snakemake ran (default: %(default)s)"
+    )
+    options.add_argument("--output", type=Path, help="also write the results here: a .json or .csv file")
+    options = options.parse_args()
+    found = latest_run(options.folder)
+    each = found.jobs.assign(start=found.jobs["seconds"] - found.jobs["work"]).groupby("rule", sort=False)
+    print(each.agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), start=("start", "mean")).round(1))
+    return report(lines_of(found), options.output)
+
+
+if __name__ == "__main__":
+    main(run)
