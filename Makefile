@@ -23,7 +23,7 @@ SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run estimate test lint bench figures clean-venv
+.PHONY: help run estimate test faults lint bench figures clean-venv
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ figures: $(STAMP) ## bring the figures up to date, and what they need
 
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest -q $(ARGS)
+
+faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of it: some 40 minutes
+	$(BIN)/python -m pytest -q -m faults tests/faults $(ARGS)
 
 lint: $(STAMP) ## check style and formatting of Python and Snakemake code
 	$(BIN)/ruff check .

@@ -45,7 +45,7 @@ class OnSlurm:
 
         wait_until(submitted, process, SECONDS)
         checkpoints = self.experiment.folder / stage(METHOD, number) / ".checkpoints"
-        wait_until(lambda: any(checkpoints.glob("*/checkpoint-*/complete.json")), process, SECONDS)
+        wait_until(lambda: any(checkpoints.glob("*/checkpoint-*/complete")), process, SECONDS)
         return found[0]
 
     def training_log(self, number: int) -> str:

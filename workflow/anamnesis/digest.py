@@ -19,6 +19,7 @@ NEUTRAL = {
     "anamnesis.artifacts",
     "anamnesis.digest",
     "anamnesis.errors",
+    "anamnesis.integrity",
     "anamnesis.job",
     "anamnesis.progress",
     "anamnesis.recovery",

@@ -1,6 +1,5 @@
 """What all rules share: the checked configuration, paths, digests of code, and the lists the targets are made of."""
 
-import logging
 import os
 import sys
 
@@ -17,15 +16,18 @@ from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.config.variants import resolve, variant_comparisons
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
-from anamnesis.recovery import announce_scheduler, claim_folder, release_stale_locks, superseded
+from anamnesis.integrity import check_dates, check_results
+from anamnesis.recovery import (
+    announce_scheduler,
+    claim_folder,
+    hold_folder,
+    mend_metadata,
+    remove_locks,
+    superseded,
+)
 from snakemake.exceptions import WorkflowError
 
-logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
 announce_scheduler()
-if workflow.is_main_process and release_stale_locks(Path(".snakemake")):
-    logger.info(
-        "An earlier run here was killed: its locks are removed, and what it had not finished is made again."
-    )
 if not workflow.is_main_process and superseded(Path(".snakemake")):
     raise WorkflowError("another run was started in this folder since this job was submitted: the job ends")
 
@@ -34,6 +36,37 @@ try:
     check_writable(CONFIG.results)
 except UserError as error:
     raise WorkflowError(f"configuration: {error}") from None
+
+
+def data_files():
+    """The files of the user's that tasks may be read from, by task; none for built-in tasks."""
+    return find_task_files(CONFIG.data.root) | {name: task.path for name, task in CONFIG.data.tasks.items()}
+
+
+def prepare_run(folder):
+    """Before Snakemake looks at any file: no other run is at work here, and what dead ones have left does not count.
+
+    A plan (a dry run, a graph) changes no results and may be made beside a run.
+    """
+    planned = workflow.output_settings.dryrun or not (
+        workflow.resource_settings.cores or workflow.resource_settings.nodes
+    )
+    try:
+        lock = hold_folder(folder)
+        if lock and remove_locks(folder):
+            logger.info("An earlier run here was killed: what it had not finished is made again.")
+        if not planned:
+            check_dates(data_files())
+        if lock and not planned:
+            for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
+                logger.warning(line)
+            return lock
+    except UserError as error:
+        if not planned:
+            raise WorkflowError(f"the run cannot begin: {error}") from None
+
+
+LOCK = prepare_run(Path(".snakemake")) if workflow.is_main_process else None  # held until the process ends
 
 SETTINGS = CONFIG.model_dump(mode="json")
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
@@ -112,8 +145,7 @@ def data_settings(wildcards):
 
 def data_file(wildcards):
     """The file a task is read from, so that editing it makes the task stale; none for built-in tasks."""
-    own = CONFIG.data.tasks.get(wildcards.task)
-    found = own.path if own else find_task_files(CONFIG.data.root).get(wildcards.task)
+    found = data_files().get(wildcards.task)
     return {"file": str(found)} if found else {}
 
 
