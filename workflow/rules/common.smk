@@ -56,7 +56,7 @@ def prepare_run(folder):
         if lock and remove_locks(folder):
             logger.info("An earlier run here was killed: what it had not finished is made again.")
         if not planned:
-            check_dates(data_files())
+            check_dates(data_files().values())
         if lock and not planned:
             for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
                 logger.warning(line)
