@@ -43,8 +43,8 @@ figures: $(STAMP) ## bring the figures up to date, and what they need
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest -q $(ARGS)
 
-faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of it: some 40 minutes
-	$(BIN)/python -m pytest -q -m faults tests/faults $(ARGS)
+faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of it: about an hour
+	$(BIN)/python -m pytest -q -n 2 -m faults tests/faults $(ARGS)
 
 lint: $(STAMP) ## check style and formatting of Python and Snakemake code
 	$(BIN)/ruff check .

@@ -41,6 +41,7 @@ CONFIG = {
 }
 MODEL = Path("results/tiny")
 SUITE = MODEL / "small"
+OF_THE_RUN = ("seconds", "peak_memory_mib", "git_commit")  # in records, and no part of the result
 TARGET_RULES = ("all", "figures", "vectors")
 TABLE = SUITE / "table1.md"
 HEADS = MODEL / "vectors/heads.parquet"
@@ -161,12 +162,14 @@ def differences(run: Experiment, expected: Experiment) -> list[str]:
 
 
 def _content(file: Path):
-    """Of records without what differs from run to run, of the report without numbers (they are in tables)."""
+    """Without what differs from run to run; of the report without all numbers, which are in the tables."""
     if file.name == TIMESTAMP:
         return None
     if file.suffix == ".json" and "peak_memory_mib" in (record := json.loads(file.read_text())):
-        return {key: value for key, value in record.items() if key not in ("seconds", "peak_memory_mib")}
-    return re.sub(r"[\d.,]+", "#", file.read_text()) if file.suffix == ".html" else file.read_bytes()
+        return {key: value for key, value in record.items() if key not in OF_THE_RUN}
+    if file.suffix == ".html":
+        return re.sub(r".*git_commit.*\n|[\d.,]+", "", file.read_text())
+    return file.read_bytes()
 
 
 def remove_set_aside(run: Experiment) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from runs import CONFIG, Experiment, merged
 
@@ -39,13 +40,15 @@ def undisturbed(kept) -> Experiment:
     import tiny_models
 
     model = kept / "tiny-llama"
-    if not model.exists():
-        tiny_models.save_snapshot(model)
+    with FileLock(kept / "lock"):
+        if not model.exists():
+            tiny_models.save_snapshot(model)
     folder = kept / "undisturbed"
     folder.mkdir(exist_ok=True)
     changes = {"model": {"source": f"path:{model}"}, "training": {"methods": ["inclora-ivg"], "epochs": 8}}
     experiment = Experiment(folder, merged(CONFIG, changes))
-    done = experiment.run()
+    with FileLock(kept / "lock"):  # several sessions, or processes of one, may want it
+        done = experiment.run()
     assert done.returncode == 0, done.stdout
     return experiment
 

@@ -151,6 +151,8 @@ def _set_aside(path: Path, fault: str) -> str:
     aside = path.with_name(path.name + SET_ASIDE)
     if aside.is_dir():
         shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
     os.replace(path, aside)
     return (
         f"{path} is not what was written ({fault}): it is now {aside.name}, and is made again where this run "

@@ -41,7 +41,7 @@ def hold_folder(folder: Path) -> IO | None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "alive").open("a+", encoding="utf-8")
+        handle = (folder / "alive").open("a+", encoding="utf-8", errors="replace")
         _lock(handle)
     except BlockingIOError:
         handle.seek(0)

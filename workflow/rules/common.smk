@@ -61,7 +61,7 @@ def prepare_run(folder):
             for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
                 logger.warning(line)
             return lock
-    except UserError as error:
+    except (UserError, OSError) as error:
         if not planned:
             raise WorkflowError(f"the run cannot begin: {error}") from None
 
