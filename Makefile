@@ -25,7 +25,7 @@ SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run analyses compare estimate test lint bench figures clean-venv
+.PHONY: help run analyses compare estimate test faults lint bench figures clean-venv
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ figures: $(STAMP) ## bring the figures up to date, and what they need
 
 test: $(STAMP) ## run all tests, on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+
+faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of it: about an hour
+	$(BIN)/python -m pytest -q -n 2 -m faults tests/faults $(ARGS)
 
 lint: $(STAMP) ## check style and formatting of Python and Snakemake code
 	$(BIN)/ruff check .

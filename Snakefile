@@ -1,10 +1,12 @@
 """Anamnesis: instruction vectors, guided training and forgetting, from a model and a list of tasks to a report."""
 
+import logging
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 min_version("9.0")
+logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
 
 
 configfile: Path(workflow.basedir) / "config.yaml"

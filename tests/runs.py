@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import pandas as pd
 import psutil
 import yaml
 
+from anamnesis.integrity import ENDING, SET_ASIDE, TIMESTAMP, Note
 from anamnesis.recovery import lives
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +41,7 @@ CONFIG = {
 }
 MODEL = Path("results/tiny")
 SUITE = MODEL / "small"
+OF_THE_RUN = ("seconds", "peak_memory_mib", "git_commit")  # in records, and no part of the result
 TARGET_RULES = ("all", "analyses", "figures", "vectors")
 TABLE = SUITE / "table1.md"
 HEADS = MODEL / "vectors/heads.parquet"
@@ -72,8 +75,9 @@ class Experiment:
     root: Path = ROOT
 
     def command(self, *arguments: str | Path) -> list[str]:
-        file = self.folder / "experiment.yaml"
-        file.write_text(yaml.safe_dump(self.config))
+        file, text = self.folder / "experiment.yaml", yaml.safe_dump(self.config)
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
         options = ["--snakefile", self.root / "Snakefile", "--directory", self.folder, "--configfile", file]
         return [sys.executable, "-m", "snakemake", *map(str, [*options, "--cores", "2", *arguments])]
 
@@ -96,13 +100,7 @@ class Experiment:
         """The jobs a run would do: "rule" or "rule wildcards", sorted; no rules that are only targets."""
         done = self.run("--dry-run", *targets)
         assert done.returncode == 0, done.stdout
-        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", done.stdout, flags=re.MULTILINE)
-        jobs = []
-        for rule, body in blocks:
-            if rule in TARGET_RULES:
-                continue
-            wildcards = re.search(r"^    wildcards: (.*)$", body, flags=re.MULTILINE)
-            jobs.append(f"{rule} {wildcards[1]}" if wildcards else rule)
+        jobs = [job for job in announced(done.stdout).values() if job not in TARGET_RULES]
         assert jobs or "Nothing to be done" in done.stdout, done.stdout
         return sorted(jobs)
 
@@ -124,12 +122,24 @@ class Experiment:
         return replace(self, folder=folder)
 
     def files(self) -> list[str]:
-        """All results, without logs and run times."""
+        """All results, without logs, run times and notes."""
         found = (path.relative_to(self.folder) for path in self.folder.glob("results/**/*") if path.is_file())
-        return sorted(str(path) for path in found if path.parts[1] not in ("logs", "benchmarks"))
+        kept = (path for path in found if path.parts[1] not in ("logs", "benchmarks"))
+        return sorted(str(path) for path in kept if not path.name.endswith(ENDING))
 
     def with_config(self, changes: dict) -> Experiment:
         return replace(self, config=merged(self.config, changes))
+
+
+def announced(said: str) -> dict[str, str]:
+    """The jobs that Snakemake names, by their number: "rule" or "rule wildcards"."""
+    jobs = {}
+    for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", said, flags=re.MULTILINE):
+        wildcards = re.search(r"^    wildcards: (.*)$", body, flags=re.MULTILINE)
+        number = re.search(r"^    jobid: (\d+)$", body, flags=re.MULTILINE)
+        if number:  # not there yet while the line is being written
+            jobs[number[1]] = f"{rule} {wildcards[1]}" if wildcards else rule
+    return jobs
 
 
 def assert_same_results(run: Experiment, expected: Experiment) -> None:
@@ -140,6 +150,46 @@ def assert_same_results(run: Experiment, expected: Experiment) -> None:
     for file in SAME_BYTES:
         assert (run.folder / file).read_bytes() == (expected.folder / file).read_bytes(), file
     assert run.files() == expected.files()
+
+
+def differences(run: Experiment, expected: Experiment) -> list[str]:
+    """The files of two finished runs that differ in more than the cost of their jobs."""
+    found, wanted = set(run.files()), set(expected.files())
+    same = {
+        file for file in found & wanted if _content(run.folder / file) == _content(expected.folder / file)
+    }
+    return sorted((found | wanted) - same)
+
+
+def _content(file: Path):
+    """Without what differs from run to run; of the report without all numbers, which are in the tables."""
+    if file.name == TIMESTAMP:
+        return None
+    if file.suffix == ".json" and "peak_memory_mib" in (record := json.loads(file.read_text())):
+        return {key: value for key, value in record.items() if key not in OF_THE_RUN}
+    if file.suffix == ".html":
+        return re.sub(r".*git_commit.*\n|[\d.,]+", "", file.read_text())
+    return file.read_bytes()
+
+
+def remove_set_aside(run: Experiment) -> None:
+    """Remove the damaged results that a run has renamed."""
+    for path in list(run.folder.glob(f"results/**/*{SET_ASIDE}")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def rolled_back(finished: Experiment, folder: Path, done: int) -> Experiment:
+    """A copy of a finished run as it was after its first ``done`` jobs."""
+    run = finished.copy(folder)
+    notes = [Note.load(file) for file in sorted(run.folder.rglob(f".*{ENDING}"))]
+    notes.sort(
+        key=lambda note: max(state[2] for states in note.written.values() for state in states.values())
+    )
+    for note in notes[done:]:
+        for path in (run.folder / name for name in note.written):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        note.file.unlink()
+    return run
 
 
 def merged(config: dict, changes: dict) -> dict:

@@ -13,6 +13,7 @@ import reference
 from anamnesis.artifacts import write_sums
 from anamnesis.errors import UserError
 from anamnesis.models.loading import merge_adapters
+from anamnesis.training import adapters
 from tiny_models import build, shared, token_ids
 
 PROMPT = token_ids(1, 9)[0]
@@ -41,6 +42,16 @@ def test_adapters_are_merged_one_after_another(tmp_path):
     reference.close(reference.logits(model, PROMPT), reference.logits(own, PROMPT))
     assert not torch.allclose(reference.logits(model, PROMPT), reference.logits(shared("llama"), PROMPT))
     assert merge_adapters(own, []) is own
+
+
+def test_modules_are_saved_in_the_order_of_their_names(tmp_path):
+    """PEFT has them in a set: in another order in every process."""
+    modules = ["v_proj", "q_proj", "down_proj", "o_proj", "up_proj", "k_proj", "gate_proj"]
+    settings = {"rank": 2, "alpha": 8.0, "dropout": 0.0, "target_modules": modules}
+    adapters.save_adapter(adapters.add_lora(build("llama"), settings, 0), tmp_path, "base", [])
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["target_modules"] == sorted(modules)
+    assert merge_adapters(build("llama"), [tmp_path])
 
 
 def test_folder_without_an_adapter(tmp_path):

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 import anamnesis
 from anamnesis import artifacts
@@ -68,6 +68,17 @@ def test_content_round_trips_and_nothing_else_is_left(tmp_path):
     write_tensors(tmp_path / "a.safetensors", tensors, {"task": "antonym"})
     assert torch.equal(read_tensors(tmp_path / "a.safetensors")["mean"], tensors["mean"])
     assert names(tmp_path) == ["a.json", "a.parquet", "a.safetensors", "deep"]
+
+
+def test_same_tensors_give_the_same_bytes(tmp_path):
+    header = {name: name for name in ("task", "über", 'quote"d', "heads", "over", "prompts")}
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for file in files:
+        write_tensors(file, {"theta": torch.arange(7.0), "count": torch.tensor(3)}, header)
+        with safe_open(file, "pt") as opened:
+            assert header.items() < opened.metadata().items()
+        assert torch.equal(read_tensors(file)["theta"], torch.arange(7.0))
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_failure_inside_leaves_the_old_file(tmp_path):

@@ -17,6 +17,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from snakemake.iocontainers import InputFiles, Namedlist, OutputFiles, Params, ResourceList
+from snakemake.persistence import MetadataRecord
+from snakemake.persistence.file import FilePersistence
 
 from anamnesis import artifacts, job, recovery
 from anamnesis.artifacts import check_writable
@@ -25,9 +27,11 @@ from anamnesis.job import run_job
 from anamnesis.recovery import (
     SCHEDULER,
     claim_folder,
+    hold_folder,
     lives,
-    release_stale_locks,
+    mend_metadata,
     remove_leftovers,
+    remove_locks,
     superseded,
 )
 
@@ -226,8 +230,8 @@ def test_next_job_removes_what_a_killed_one_had_begun(tmp_path):
 HOLDER = """
     import time
     from pathlib import Path
-    from anamnesis.recovery import release_stale_locks
-    print(release_stale_locks(Path(".snakemake")))
+    from anamnesis.recovery import hold_folder
+    held = hold_folder(Path(".snakemake"))
     Path(".snakemake/locks").mkdir()
     Path(".snakemake/locks/0.input.lock").touch()
     Path("ready").touch()
@@ -235,20 +239,43 @@ HOLDER = """
 """
 
 
-def test_locks_are_released_when_and_only_when_their_run_is_dead(tmp_path, monkeypatch):
-    monkeypatch.setattr(recovery, "_held", [])
-    lock = tmp_path / ".snakemake/locks/0.input.lock"
+def test_folder_belongs_to_one_run_until_its_process_ends(tmp_path):
+    folder = tmp_path / ".snakemake"
     process = start(HOLDER, tmp_path)
-    assert not release_stale_locks(tmp_path / ".snakemake")
-    assert lock.exists()
-    recovery._held.pop().close()
+    with pytest.raises(
+        UserError, match=rf"another run \(process {process.pid} on .* is at work in {tmp_path}"
+    ):
+        hold_folder(folder)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert release_stale_locks(tmp_path / ".snakemake")
-    assert not lock.exists()
-    assert not release_stale_locks(tmp_path / ".snakemake")
-    for handle in recovery._held:
-        handle.close()
+    with hold_folder(folder):
+        assert remove_locks(folder)
+        assert not remove_locks(folder)
+    with hold_folder(folder):  # given back
+        pass
+    (tmp_path / "file").touch()
+    assert hold_folder(tmp_path / "file") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\0\0\0", b"[]", b"\xff"])
+def test_damaged_record_of_snakemake_marks_its_result_as_incomplete(tmp_path, content):
+    """Snakemake itself goes on without the record, and so without the parameters."""
+    persistence = FilePersistence(path=tmp_path)
+    for name in ("results/a.parquet", "results/" + 200 * "b"):
+        persistence._mark_incomplete(name, None)
+        persistence._write_record(name, MetadataRecord(rule="rule"))
+        persistence._unmark_incomplete(name)
+    assert mend_metadata(tmp_path) == []
+    records = [file for file in (tmp_path / "metadata").rglob("*") if file.is_file()]
+    for record in records:
+        record.write_bytes(content)
+    said = mend_metadata(tmp_path)
+    assert "Snakemake's record of results/a.parquet is damaged: it is made again" in said
+    assert f"Snakemake's record of results/{200 * 'b'} is damaged: it is made again" in said
+    persistence._clear_cache()
+    names = ["results/a.parquet", "results/" + 200 * "b", "results/c"]
+    assert persistence._filter_incomplete_keys(names) == set(names[:2])
+    assert persistence._read_record("results/a.parquet") is None
 
 
 SCHEDULING = """

@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from runs import HEADS, HELD_OUT, MODEL, SUITE, SWEPT, TABLE, stage
+from runs import HEADS, MODEL, SWEPT, TABLE
 
 SNAPSHOT = "results/models/tiny"
 
@@ -22,11 +22,6 @@ def refused(experiment, *targets, **options) -> str:
     after = set(experiment.files())
     assert after <= set(before), "something half-written is left"
     return lines[0]
-
-
-def truncate(path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
 
 
 # ------------------------------------------------- in the configuration: nothing is run
@@ -112,19 +107,3 @@ def test_layer_that_the_model_does_not_have(whole, tmp_path):
     run = whole.copy(tmp_path / "run").with_config({"interventions": {"layers": [0, 3]}})
     line = refused(run, MODEL / f"vectors/{SWEPT}/interventions.parquet")
     assert "interventions.layers names 3, which the model does not have: layers are 0 to 2" in line
-
-
-def test_truncated_task_and_adapter(whole, tmp_path):
-    run = whole.copy(tmp_path / "run")
-    damaged = f"results/tasks/{HELD_OUT}.parquet"
-    adapter = stage("inclora", 1) / "adapter"
-    truncate(run.folder / adapter / "adapter_model.safetensors")
-    (run.folder / stage("inclora", 1) / "evaluation.parquet").unlink()
-    line = refused(run, stage("inclora", 1) / "evaluation.parquet")
-    assert f"the adapter {adapter} cannot be loaded" in line
-    assert "delete its stage folder and run again" in line
-
-    truncate(run.folder / damaged)
-    line = refused(run, SUITE / "base/stage0/evaluation.parquet")
-    assert f"{damaged} cannot be read" in line
-    assert "delete it and run again" in line

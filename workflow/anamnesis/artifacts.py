@@ -218,6 +218,21 @@ def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] 
     plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with atomic_path(path) as part:
         save_file(plain, part, metadata={**(header or {}), DIGEST: _digest_tensors(plain)})
+        _sort_header(part)
+
+
+def _sort_header(file: Path) -> None:
+    """safetensors writes the entries of the header in another order each time; the same tensors shall give
+    the same bytes. The header is JSON behind its length in eight bytes, filled up with blanks.
+    """
+    with file.open("r+b") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            handle.seek(8)
+            handle.write(text.ljust(length))
 
 
 def read_tensors(path: str | Path) -> dict:

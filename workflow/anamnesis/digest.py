@@ -20,6 +20,7 @@ NEUTRAL = {
     "anamnesis.digest",
     "anamnesis.errors",
     "anamnesis.hub_access",
+    "anamnesis.integrity",
     "anamnesis.job",
     "anamnesis.progress",
     "anamnesis.recovery",

@@ -11,11 +11,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from anamnesis.artifacts import digest_file, provenance, write_json
 from anamnesis.compute.devices import claimed
 from anamnesis.errors import UserError, one_line
+from anamnesis.integrity import LARGEST_DIGESTED, note_file, write_note
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
 from anamnesis.stopwatch import stopwatch
 
@@ -31,7 +33,6 @@ USER_OFFLINE = os.environ.get("HF_HUB_OFFLINE", "").upper() in (
     "YES",
     "TRUE",
 )  # as the library reads it
-LARGEST_DIGESTED = 64 << 20  # bytes; larger inputs (model weights) have their digest in a record of their own
 
 
 def run_job(snakemake, main: Callable[..., dict | None]) -> None:
@@ -42,32 +43,11 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     """
     started = time.time()
     end_with_scheduler()
-    remove_leftovers(snakemake.output)
     _limit_threads(snakemake.threads)
     log_file = Path(snakemake.log[0]) if snakemake.log else None
     _log_to(log_file)
-    outputs = _named(snakemake.output)
-    record = outputs.pop(RECORD, None)
-    params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
-    params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
-    inputs = _named(snakemake.input)
-    asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
     try:
-        with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
-            facts = main(**inputs, **params, **asked, **outputs) or {}
-        logging.getLogger(__name__).info("%s", spent)
-        if record:
-            write_json(
-                record,
-                provenance(
-                    started,
-                    rule=snakemake.rule,
-                    params=params,
-                    code=snakemake.params.get(CODE),
-                    inputs=_digests(inputs),
-                    **facts,
-                ),
-            )
+        _run(snakemake, main, started)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -80,6 +60,24 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
             )
         logger.debug("%s", traceback.format_exc())
         sys.exit(1)
+
+
+def _run(snakemake, main: Callable[..., dict | None], started: float) -> None:
+    inputs, outputs = _named(snakemake.input), _named(snakemake.output)
+    read, written = _paths(inputs), _paths(outputs)
+    remove_leftovers([*written, note_file(written)])
+    note_file(written).unlink(missing_ok=True)
+    record = outputs.pop(RECORD, None)
+    params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
+    params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
+    asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
+    with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
+        facts = main(**inputs, **params, **asked, **outputs) or {}
+    logging.getLogger(__name__).info("%s", spent)
+    if record:
+        about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
+        write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
+    write_note(read, written)
 
 
 def _limit_threads(threads: int) -> None:
@@ -103,10 +101,11 @@ def _log_to(file: Path | None) -> None:
     console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     root.addHandler(console)
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, mode="w", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root.addHandler(handler)
+        with suppress(OSError):  # without space for a log there is none for results, which say so
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            root.addHandler(handler)
     logging.raiseExceptions = (
         False  # a log that cannot be written (full disk) must not bury the one line in tracebacks
     )
@@ -126,8 +125,11 @@ def _named(values) -> dict:
     }
 
 
-def _digests(inputs: dict) -> dict[str, str]:
-    paths = [p for value in inputs.values() for p in ([value] if isinstance(value, str) else value)]
+def _paths(named: dict) -> list[str]:
+    return [path for value in named.values() for path in ([value] if isinstance(value, str) else value)]
+
+
+def _digests(paths: list[str]) -> dict[str, str]:
     found = {}
     for path in map(Path, paths):
         for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:

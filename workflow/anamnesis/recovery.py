@@ -4,16 +4,19 @@ orphaned jobs. And what a job does that is told to end.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import glob
+import json
 import os
+import platform
 import shutil
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -21,42 +24,92 @@ from typing import IO
 import psutil
 
 from anamnesis.artifacts import write_text
+from anamnesis.errors import UserError, one_line
 
 # environment variable: number of the Snakemake process a job belongs to, and where that number is valid
 SCHEDULER = "ANAMNESIS_SCHEDULER"
 RUN = "ANAMNESIS_RUN"  # environment variable: the run a job belongs to, as `claim_folder` wrote it down
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_READS = 5  # of a file on what may be a network disk
-_held: list[IO] = []  # open as long as this process lives
 
 
-def release_stale_locks(folder: Path) -> bool:
-    """Remove Snakemake's locks in ``folder`` (.snakemake) when the run that made them is dead; True if there
-    were any.
+def hold_folder(folder: Path) -> IO | None:
+    """Keep other runs out of ``folder`` (.snakemake) for as long as what is returned stays open.
 
-    Snakemake's locks are plain files, which stay when it is killed. So every run also holds a shared lock of
-    the operating system, which ends with the process however that ends: who gets it alone knows that no other
-    run is alive. Where the file system has no such locks, nothing is removed.
+    A lock of the operating system does it, which ends with the process however that ends. None where the file
+    system has no such locks. Raises UserError when another run has it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "alive").open("a")
-        stale = _locks_of_the_dead(handle, folder / "locks")
-        for file in stale:
-            file.unlink(missing_ok=True)
-        fcntl.flock(handle, fcntl.LOCK_SH)
+        handle = (folder / "alive").open("a+", encoding="utf-8", errors="replace")
+        _lock(handle)
+    except BlockingIOError:
+        handle.seek(0)
+        raise UserError(
+            f"another run ({one_line(handle.read())}) is at work in {folder.parent.absolute()}: wait until "
+            "it has ended, or give this one another --directory"
+        ) from None
     except OSError:
-        return False
-    _held.append(handle)
+        return None
+    with suppress(OSError):  # a full disk: the lock holds without a name
+        handle.truncate(0)
+        os.write(handle.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
+    return handle
+
+
+def _lock(handle: IO, seconds: float = 1) -> None:
+    """As a plan may have the lock for a moment, try for a while. Raises BlockingIOError after that."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def remove_locks(folder: Path) -> bool:
+    """Remove the locks that Snakemake left in ``folder`` (.snakemake) when it was killed: they are plain
+    files. True if there were any. Only for whom ``hold_folder`` has told that no other run is alive.
+    """
+    stale = list((folder / "locks").glob("*.lock"))
+    for file in stale:
+        file.unlink(missing_ok=True)
     return bool(stale)
 
 
-def _locks_of_the_dead(handle: IO, folder: Path) -> list[Path]:
+def mend_metadata(folder: Path) -> list[str]:
+    """Replace every record of Snakemake in ``folder`` (.snakemake) that cannot be read by its mark of
+    incomplete results: without the record nobody knows with which parameters a result was made. Returns a
+    line for each.
+    """
+    said = []
+    for file in sorted((folder / "metadata").rglob("*")):
+        if file.is_file() and not _is_record(file):
+            name = file.relative_to(folder / "metadata")
+            mark = folder / "incomplete" / name
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.write_text('{"external_jobid": null}', encoding="utf-8")
+            file.unlink()
+            said.append(f"Snakemake's record of {_result_of(name)} is damaged: it is made again")
+    return said
+
+
+def _is_record(file: Path) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # another run is alive: its locks count
-        return []
-    return list(folder.glob("*.lock"))
+        return isinstance(json.loads(file.read_bytes()), dict)
+    except ValueError:
+        return False
+
+
+def _result_of(name: Path) -> str:
+    """The path of a result, which Snakemake encodes in the name of its record, or in several folders."""
+    encoded = "".join(part.removeprefix("@") for part in name.parts)
+    try:
+        return base64.urlsafe_b64decode(encoded).decode()
+    except ValueError:
+        return str(name)
 
 
 def remove_leftovers(outputs: Iterable[str | Path]) -> None:

@@ -1,6 +1,5 @@
 """What all rules share: the checked configuration, paths, digests of code, and the lists the targets are made of."""
 
-import logging
 import os
 import sys
 from functools import lru_cache
@@ -19,15 +18,18 @@ from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
 from anamnesis.data.places import PINS, find_task
 from anamnesis.digest import code_digest
 from anamnesis.errors import UserError
-from anamnesis.recovery import announce_scheduler, claim_folder, release_stale_locks, superseded
+from anamnesis.integrity import check_dates, check_results
+from anamnesis.recovery import (
+    announce_scheduler,
+    claim_folder,
+    hold_folder,
+    mend_metadata,
+    remove_locks,
+    superseded,
+)
 from snakemake.exceptions import WorkflowError
 
-logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
 announce_scheduler()
-if workflow.is_main_process and release_stale_locks(Path(".snakemake")):
-    logger.info(
-        "An earlier run here was killed: its locks are removed, and what it had not finished is made again."
-    )
 if not workflow.is_main_process and superseded(Path(".snakemake")):
     raise WorkflowError("another run was started in this folder since this job was submitted: the job ends")
 
@@ -36,6 +38,7 @@ try:
     check_writable(CONFIG.results)
 except UserError as error:
     raise WorkflowError(f"configuration: {error}") from None
+
 
 SETTINGS = CONFIG.model_dump(mode="json")
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
@@ -59,6 +62,38 @@ TRAIN_TASKS = list(CONFIG.suite.orders[0])
 ROLES = dict.fromkeys(TRAIN_TASKS, "train_task") | dict.fromkeys(CONFIG.suite.held_out, "held_out")
 RANK_TASKS = list(CONFIG.vectors.tasks or ROLES)
 VECTOR_TASKS = list(dict.fromkeys([*ROLES, *RANK_TASKS, *CONFIG.interventions.sets]))
+
+
+def data_files(task):
+    """The user's files that a task is read from; none for hub and built-in tasks."""
+    return [str(file) for file in find_task(task, SETTINGS["data"]).files]
+
+
+def prepare_run(folder):
+    """Before Snakemake looks at any file: no other run is at work here, and what dead ones have left does not count.
+
+    A plan (a dry run, a graph) changes no results and may be made beside a run.
+    """
+    planned = workflow.output_settings.dryrun or not (
+        workflow.resource_settings.cores or workflow.resource_settings.nodes
+    )
+    try:
+        lock = hold_folder(folder)
+        if lock and remove_locks(folder):
+            logger.info("An earlier run here was killed: what it had not finished is made again.")
+        if not planned:
+            check_dates(file for task in VECTOR_TASKS for file in data_files(task))
+        if lock and not planned:
+            for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
+                logger.warning(line)
+            return lock
+    except (UserError, OSError) as error:
+        if not planned:
+            raise WorkflowError(f"the run cannot begin: {error}") from None
+
+
+LOCK = prepare_run(Path(".snakemake")) if workflow.is_main_process else None  # held until the process ends
+
 RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
 CHAINS = [
     {"method": method, "order": order, "seed": seed}
@@ -114,7 +149,7 @@ def data_settings(wildcards):
 
 def data_file(wildcards):
     """The files a task is read from, so that editing them makes the task stale; none for hub and built-in tasks."""
-    files = [str(file) for file in find_task(wildcards.task, SETTINGS["data"]).files]
+    files = data_files(wildcards.task)
     return {"file": files} if files else {}
 
 

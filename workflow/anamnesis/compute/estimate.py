@@ -105,7 +105,15 @@ def measured_seconds(benchmarks: Path, rule: str) -> list[float]:
     files = [benchmarks / f"{name}.tsv", *(benchmarks / name).glob(f"{method}*.tsv" if method else "*.tsv")]
     if method:  # "inclora" is not "inclora-ivg"
         files = [f for f in files if f.name.startswith(f"{method}-order")]
-    return [float(pd.read_csv(file, sep="\t")["s"].iloc[0]) for file in files if file.exists()]
+    return [seconds for file in files if (seconds := _seconds(file)) is not None]
+
+
+def _seconds(benchmark: Path) -> float | None:
+    """None for a file that is missing or damaged: it would only have made the estimate better."""
+    try:
+        return float(pd.read_csv(benchmark, sep="\t")["s"].iloc[0])
+    except (OSError, ValueError, LookupError):  # pandas' own errors are ValueErrors
+        return None
 
 
 def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> str:

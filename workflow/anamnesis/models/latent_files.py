@@ -12,6 +12,7 @@ from anamnesis.errors import UserError
 from anamnesis.models.encoder import PromptEncoder
 from anamnesis.models.latent import SMALLEST, LatentEngine, LatentPool
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.training.adapters import sort_modules
 
 FOLDER, SETTINGS, KEYS, WEIGHTS = "latent", "settings.json", "keys.safetensors", "adapter_model.safetensors"
 
@@ -43,6 +44,7 @@ def save_pool(pool: LatentPool, encoder: PromptEncoder, engine: PrefixEngine, fo
         slot = folder / FOLDER / f"slot{n:02d}"
         slot.mkdir(parents=True)
         _slot_config(pool, engine, names).save_pretrained(slot)
+        sort_modules(slot)
         tensors = {}
         for name, down, up in zip(names, pool.down[:, n], pool.up[:, n], strict=True):
             tensors[f"base_model.model.{name}.lora_A.weight"] = down

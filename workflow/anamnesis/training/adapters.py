@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from anamnesis.artifacts import read_json, write_json
 from anamnesis.errors import UserError
 
 
@@ -80,7 +81,18 @@ def _check_targets(model, target_modules: Sequence[str]) -> None:
 def save_adapter(model, folder: Path, base: str, earlier: Sequence[str]) -> None:
     """Write the adapter (safetensors) and the README that states the base model and the load order."""
     model.save_pretrained(folder, safe_serialization=True)
+    sort_modules(folder)
     (Path(folder) / "README.md").write_text(load_note(base, [*earlier, "this adapter"]), encoding="utf-8")
+
+
+def sort_modules(folder: Path) -> None:
+    """Sort the names of modules in an adapter's configuration: PEFT keeps them in a set, whose order differs
+    from process to process.
+    """
+    settings = read_json(Path(folder) / "adapter_config.json")
+    if isinstance(settings["target_modules"], list):
+        settings["target_modules"].sort()
+    write_json(Path(folder) / "adapter_config.json", settings)
 
 
 def load_note(base: str, order: Sequence[str]) -> str:
