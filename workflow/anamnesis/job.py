@@ -10,11 +10,14 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from anamnesis.artifacts import digest_file, provenance, write_json
 from anamnesis.compute.devices import claimed
+from anamnesis.compute.processes import run_together
 from anamnesis.errors import UserError, one_line
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
 
@@ -30,14 +33,18 @@ LARGEST_DIGESTED = 64 << 20  # bytes; larger inputs (model weights) have their d
 def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     """Call ``main(**inputs, **params, **outputs)`` for a rule; what it returns goes into the record.
 
-    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. Any error ends the job with status 1
-    after one line on the terminal; its traceback is in the job's log.
+    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. With a resource ``processes`` above 1
+    ``main`` is called in so many processes at once, which share the job's threads. Any error ends the job
+    with status 1 after one line on the terminal; its traceback is in the job's log.
     """
     started = time.time()
     end_with_scheduler()
     remove_leftovers(snakemake.output)
-    _limit_threads(snakemake.threads)
+    processes = int(_named(snakemake.resources).get("processes") or 1)
+    _limit_threads(max(1, snakemake.threads // processes))
     log_file = Path(snakemake.log[0]) if snakemake.log else None
+    if log_file:
+        log_file.unlink(missing_ok=True)
     _log_to(log_file)
     outputs = _named(snakemake.output)
     record = outputs.pop(RECORD, None)
@@ -47,7 +54,11 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
     try:
         with claimed(int(_named(snakemake.resources).get("gpu") or 0)):
-            facts = main(**inputs, **params, **asked, **outputs) or {}
+            arguments = {**inputs, **params, **asked, **outputs}
+            if processes == 1:
+                facts = main(**arguments) or {}
+            else:
+                facts = run_together(processes, main, arguments, partial(_begin, log_file)) or {}
         if record:
             write_json(
                 record,
@@ -74,6 +85,15 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
         sys.exit(1)
 
 
+def _begin(log_file: Path | None, number: int) -> None:
+    """Of several processes of a job the first one speaks for all."""
+    if number == 0:
+        _log_to(log_file)
+    else:
+        logging.disable()
+        warnings.simplefilter("ignore")
+
+
 def _limit_threads(threads: int) -> None:
     """Before torch is imported: as many threads as the scheduler gave this job, and no hub access."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -96,7 +116,7 @@ def _log_to(file: Path | None) -> None:
     root.addHandler(console)
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+        handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(handler)
     logging.raiseExceptions = (

@@ -4,7 +4,7 @@
 def evaluation_params():
     return {
         "roles": ROLES,
-        "model": config_section(CONFIG, "model.dtype", "model.device")["model"],
+        "model": config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         "evaluation": {
             name: value for name, value in SETTINGS["evaluation"].items() if name != "batch_tokens"
         },

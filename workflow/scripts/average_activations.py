@@ -37,7 +37,7 @@ def main(
         vectors["include_instruction"],
     )
     table = build_prompts(read_parquet(task), name, plan, Template(**prompts), seed)
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     questions = encode_questions(tokenizer, table[table.kind == CLEAN])
     with progress(len(questions), f"activations {name}") as done:
         found = mean_head_activations(PrefixEngine(language_model), questions, batch_tokens, done)

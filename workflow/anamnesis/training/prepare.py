@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anamnesis.artifacts import digest_file, digest_json, read_parquet, read_tensors
 from anamnesis.config.methods import METHODS
 from anamnesis.data.prompts import Template, generator
-from anamnesis.models.loading import load_model, merge_adapters, open_adapter
+from anamnesis.models.loading import choose_device, load_model, merge_adapters, open_adapter
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_lora, add_osf
 from anamnesis.training.examples import build_examples
 from anamnesis.training.stage import Stage, of_stage
+from anamnesis.training.world import join_world, share_out
 from anamnesis.vectors.instruction import selected_heads
 
 
@@ -65,15 +66,28 @@ def prepare_stage(
     """
     needs, earlier = METHODS[method], [Path(a) for a in files.earlier]
     stage_seed = int(generator(seed, "stage", number - 1).integers(2**31))
-    language_model, tokenizer = load_model(files.snapshot, model["dtype"], model["device"])
-    if earlier and not needs.own_adapter:
-        tuned = open_adapter(language_model, earlier[-1], trainable=True)
-    elif needs.tuner == "osf":
-        preserved = of_stage(settings["preserved"], number)
-        merged = merge_adapters(language_model, earlier)
-        tuned = add_osf(merged, training["lora"]["target_modules"], preserved)
+    device = choose_device(model["device"])
+    world = join_world(device)
+
+    def open_engine(where: str):
+        language_model, tokenizer = load_model(files.snapshot, model["dtype"], where)
+        if earlier and not needs.own_adapter:
+            tuned = open_adapter(language_model, earlier[-1], trainable=True)
+        elif needs.tuner == "osf":
+            preserved = of_stage(settings["preserved"], number)
+            merged = merge_adapters(language_model, earlier)
+            tuned = add_osf(merged, training["lora"]["target_modules"], preserved)
+        else:
+            tuned = add_lora(merge_adapters(language_model, earlier), training["lora"], stage_seed)
+        return PrefixEngine(tuned), tokenizer
+
+    if model["gpus"] > 1:  # no GPU holds the model, and the computer's memory holds it once
+        with world.in_turn():
+            engine, tokenizer = open_engine("cpu")
+            share_out(engine, world)
+        world = replace(world, shared_out=True)
     else:
-        tuned = add_lora(merge_adapters(language_model, earlier), training["lora"], stage_seed)
+        engine, tokenizer = open_engine(device)
 
     def examples_of(file: str, new: bool):
         template, room = Template(**prompts), training["max_input_tokens"]
@@ -82,7 +96,7 @@ def prepare_stage(
     examples, cut = examples_of(files.task, True)
     ranking = read_parquet(files.heads, ["layer", "head", "selected"]) if files.heads else None
     stage = Stage(
-        engine=PrefixEngine(tuned),
+        engine=engine,
         tokenizer=tokenizer,
         number=number,
         examples=examples,
@@ -96,5 +110,6 @@ def prepare_stage(
         theta=read_tensors(files.vector)["theta"] if files.vector else None,
         own_adapter=needs.own_adapter,
         snapshot=Path(files.snapshot),
+        world=world,
     )
     return stage, cut
