@@ -69,7 +69,7 @@ def test_each_process_knows_its_number_and_the_first_answers(tmp_path):
     [
         ("mistake", UserError, r"^training\.batch_size = 0: give 1 or more$"),
         ("error", KeyError, "nothing of this name"),
-        ("kill", UserError, r"^process 2 of 2 .* SIGKILL, .*run the same command again[^\n]*$"),
+        ("kill", UserError, r"^process 2 of 2 .* SIGKILL: run the same command again[^\n]*$"),
     ],
 )
 def test_one_that_fails_ends_all_with_its_own_error(how, kind, says, tmp_path):

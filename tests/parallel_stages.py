@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jfa_stages import SETTINGS as JFA
 
 import tiny_models
 from anamnesis.artifacts import write_tensors
@@ -39,6 +38,12 @@ GUIDANCE = {"schedule": "linear", "plateau": 0.25, "intervention": True}
 LWF = {**KL, "positions": "output", "temperature_squared": True, "reduction": "mean"}
 FVG = {"consistency": 0.3, "kl_last": 0.2, "kl_all": 0.1, "temperature": 2.0, "layer": None, "gates": False}
 EWC = {"strength": 50.0, "fisher_examples": 3, "merge": "sum", "decay": 0.9}
+
+JFA = {
+    "flashbacks": 4, "alpha": 0.7, "reduction": "mean", "divergence": "symmetric", "latent_tasks": True,
+    "pool": 5, "nearest": 2, "segments": 4, "latent_rank": 2, "latent_layers": None, "encoder": "self",
+    "encoder_layer": None, "projection": "pcgrad",
+}  # fmt: skip
 
 # name -> (method, its settings, the teacher of guided training, whether the frozen weights are shared out)
 CASES = {
@@ -87,7 +92,7 @@ def stage_of(world, snapshot: Path, earlier: Path, method: str, settings, shared
         model = add_osf(model, LORA["target_modules"], 0.5)
     else:
         model = add_lora(model, {**LORA, "dropout": dropout}, 7)
-    engine = PrefixEngine(model.train())
+    engine = PrefixEngine(model.to(world.device or "cpu").train())
     if shared_out:
         share_out(engine, world)
         world = replace(world, shared_out=True)
@@ -110,16 +115,18 @@ def prepared(stage: Stage, method: str, teacher: str | None):
 
 def weights(model) -> dict:
     found = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
-    return {name: p.numpy().copy() for name, p in found.items()}
+    return {name: p.cpu().numpy().copy() for name, p in found.items()}
 
 
 def train_case(world, name: str, snapshot: Path, earlier: Path, folder: Path) -> dict:
     method, settings, teacher, shared_out = CASES[name]
     stage = stage_of(world, snapshot, earlier, method, settings, shared_out and world.size > 1)
     chosen, objective = prepared(stage, method, teacher)
-    training = {**TRAINING, "gradient_accumulation": 3 if name == "plain" else 1}
+    # Adam makes steps of one size of the smallest gradients, rounding included; elsewhere steps are gradients
+    plain = {"gradient_accumulation": 3} if name == "plain" else {"optimizer": "torch.optim.SGD"}
+    training = {**TRAINING, "learning_rate": 0.05, **plain}
     log = train_stage(chosen.stage.engine, chosen.batches(), objective, training, 3, folder / name)
-    state = {key: value.numpy().copy() for key, value in chosen.finish().items()}
+    state = {key: value.cpu().numpy().copy() for key, value in chosen.finish().items()}
     return {"log": log.to_dict("list"), "weights": weights(stage.engine.model), "state": state}
 
 
@@ -172,9 +179,9 @@ def continue_case(world, snapshot: Path, earlier: Path, folder: Path) -> dict:
     return found
 
 
-def run_cases(snapshot: Path, earlier: Path, folder: Path) -> dict:
+def run_cases(snapshot: Path, earlier: Path, folder: Path, device: str = "cpu") -> dict:
     """All of the above in this process, alone or as one of several."""
     torch.set_num_threads(1)
-    world = join_world("cpu")
+    world = join_world(device)
     found = {name: train_case(world, name, snapshot, earlier, folder) for name in CASES}
     return {**found, "continued": continue_case(world, snapshot, earlier, folder)}
