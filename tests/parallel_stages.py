@@ -180,8 +180,10 @@ def continue_case(world, snapshot: Path, earlier: Path, folder: Path) -> dict:
 
 
 def run_cases(snapshot: Path, earlier: Path, folder: Path, device: str = "cpu") -> dict:
-    """All of the above in this process, alone or as one of several."""
+    """All of the above in this process, alone (then nothing is interrupted) or as one of several."""
     torch.set_num_threads(1)
     world = join_world(device)
     found = {name: train_case(world, name, snapshot, earlier, folder) for name in CASES}
-    return {**found, "continued": continue_case(world, snapshot, earlier, folder)}
+    if world.size > 1:
+        found["continued"] = continue_case(world, snapshot, earlier, folder)
+    return found

@@ -172,8 +172,9 @@ def test_a_retry_asks_for_more_and_an_unknown_model_for_patience(tmp_path):
     with pytest.raises(FileNotFoundError):
         demands.memory()(None, attempt=1)
     tiny_models.save_snapshot(tmp_path / "model")
+    job = SimpleNamespace(method="inclora")
     for asked in (demands.memory(), demands.memory(training=True), demands.time("sweep_heads")):
-        assert asked(None, attempt=2) == 2 * asked(None, attempt=1) > 0
+        assert asked(job, attempt=2) == 2 * asked(job, attempt=1) > 0
 
 
 def test_gpus_are_asked_for_where_jobs_use_them(monkeypatch):
