@@ -60,6 +60,7 @@ CASES = {
     "jfa, one flashback": ("jfa", {**JFA, "flashbacks_per_step": 1, "projection": "released"}, None, False),
     "guided, shared out": ("inclora", {}, "previous", True),
     "ewc, shared out": ("ewc", EWC, None, True),
+    "jfa, shared out": ("jfa", {**JFA, "flashbacks_per_step": 1, "latent_tasks": False}, None, True),
 }
 
 
@@ -93,9 +94,9 @@ def stage_of(world, snapshot: Path, earlier: Path, method: str, settings, shared
     else:
         model = add_lora(model, {**LORA, "dropout": dropout}, 7)
     engine = PrefixEngine(model.to(world.device or "cpu").train())
-    if shared_out:
+    world = replace(world, shared_out=shared_out)
+    with world.in_turn():
         share_out(engine, world)
-        world = replace(world, shared_out=True)
     past = {"first": task(1, new=False), "second": task(2, new=False)}
     return Stage(
         engine, tiny_models.tokenizer(), 2 if method in ("ewc", "olora") else 1, task(0), settings, TRAINING,
@@ -120,7 +121,7 @@ def weights(model) -> dict:
 
 def train_case(world, name: str, snapshot: Path, earlier: Path, folder: Path) -> dict:
     method, settings, teacher, shared_out = CASES[name]
-    stage = stage_of(world, snapshot, earlier, method, settings, shared_out and world.size > 1)
+    stage = stage_of(world, snapshot, earlier, method, settings, shared_out)
     chosen, objective = prepared(stage, method, teacher)
     # Adam makes steps of one size of the smallest gradients, rounding included; elsewhere steps are gradients
     plain = {"gradient_accumulation": 3} if name == "plain" else {"optimizer": "torch.optim.SGD"}

@@ -200,6 +200,35 @@ def test_several_processes_ask_for_what_each_needs(tmp_path, monkeypatch):
     assert one < divided.memory(training=True)(four, attempt=1) < together  # one whole copy at a time
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": {"gpus": 4}, "training": {"processes": 3}},
+            r"^training\.processes = 3 \(for fvg\): the model takes model\.gpus = 4 GPUs",
+        ),
+        (
+            {"methods": {"fvg": {"gates": True}}, "training": {"processes": 2}},
+            r"^methods\.fvg\.gates = true \(for fvg\): no process sees the whole batch",
+        ),
+        (
+            {"model": {"gpus": 2}, "training": {"processes": 2}, "methods": {"jfa": {"latent_tasks": True}}},
+            r"^methods\.jfa\.latent_tasks = true \(for jfa-ivg\): prompts are encoded by a whole model",
+        ),
+    ],
+)
+def test_what_several_processes_or_gpus_cannot_do_is_refused(changes, message):
+    fitting = {
+        "training": {"methods": ["fvg", "jfa-ivg"], "processes": 4},
+        "model": {"gpus": 4},
+        "methods": {"jfa": {"latent_tasks": False}},
+    }
+    files = [ROOT / "config.yaml", fitting]
+    assert load_config(files).training.processes == 4
+    with pytest.raises(UserError, match=message):
+        load_config([*files, changes])
+
+
 # --- devices
 
 CLAIM = textwrap.dedent("""\

@@ -275,40 +275,6 @@ def test_a_warm_up_goes_with_a_scheduler_that_has_one(mapping, training):
     assert load_config(change(mapping, "training", training), KNOWN).training.warmup_ratio in (0, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("model", "training", "methods", "expected"),
-    [
-        (
-            {"gpus": 4},
-            {"processes": 3},
-            {},
-            "training.processes = 3 (for fvg): the model takes model.gpus",
-        ),
-        (
-            {},
-            {"processes": 2},
-            {"fvg": {"gates": True}},
-            "methods.fvg.gates = true (for fvg): no process",
-        ),
-        (
-            {"gpus": 2},
-            {"processes": 2},
-            {},
-            "methods.jfa.latent_tasks = true (for jfa-ivg): prompts are",
-        ),
-    ],
-)
-def test_what_several_processes_or_gpus_cannot_compute_is_refused(
-    mapping, model, training, methods, expected
-):
-    training = {"methods": ["fvg", "jfa-ivg"], **training}
-    changed = change(change(mapping, "model", model), "training", training)
-    assert refusal(change(changed, "methods", methods)).startswith(expected)
-    allowed = change(changed, "methods", {"jfa": {"latent_tasks": False}})
-    allowed = change(allowed, "training", {"methods": ["fvg", "jfa-ivg"], "processes": 4})
-    assert load_config(allowed, KNOWN).training.processes == 4
-
-
 def test_guidance_may_use_as_many_heads_as_are_selected_or_any_when_nothing_is_guided(mapping):
     equal = change(change(mapping, "vectors.heads", 4), "guidance.heads", 4)
     assert load_config(equal, KNOWN).guidance.heads == 4

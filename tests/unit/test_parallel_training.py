@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from parallel_stages import CASES, run_cases, write_earlier
 
 from anamnesis.compute.processes import run_together
+from parallel_stages import CASES, run_cases, write_earlier
 
 
 @pytest.fixture(scope="module")

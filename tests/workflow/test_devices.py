@@ -29,8 +29,10 @@ def test_each_gpu_job_has_a_device_of_its_own(whole, tmp_path):
 
 
 def test_a_stage_is_trained_by_two_processes_with_a_device_each(whole, tmp_path):
-    """Snakemake runs one script, which starts the processes; the devices exist by name only."""
-    run = whole.copy(tmp_path / "together").with_config({"training": {"processes": 2}})
+    """Snakemake runs one script, which starts the processes; the devices exist by name only. The processes
+    divide the model between them.
+    """
+    run = whole.copy(tmp_path / "together").with_config({"model": {"gpus": 2}, "training": {"processes": 2}})
     folder = stage("inclora", 1)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "5,6"}
     done = run.run("--resources", "gpu=2", "--", folder / "training.parquet", env=environment)

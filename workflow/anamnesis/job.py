@@ -43,9 +43,7 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     processes = int(_named(snakemake.resources).get("processes") or 1)
     _limit_threads(max(1, snakemake.threads // processes))
     log_file = Path(snakemake.log[0]) if snakemake.log else None
-    if log_file:
-        log_file.unlink(missing_ok=True)
-    _log_to(log_file)
+    _log_to(log_file, anew=True)
     outputs = _named(snakemake.output)
     record = outputs.pop(RECORD, None)
     params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
@@ -55,10 +53,7 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     try:
         with claimed(int(_named(snakemake.resources).get("gpu") or 0)):
             arguments = {**inputs, **params, **asked, **outputs}
-            if processes == 1:
-                facts = main(**arguments) or {}
-            else:
-                facts = run_together(processes, main, arguments, partial(_begin, log_file)) or {}
+            facts = _call(main, arguments, processes, log_file) or {}
         if record:
             write_json(
                 record,
@@ -85,6 +80,12 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
         sys.exit(1)
 
 
+def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log_file: Path | None):
+    if processes == 1:
+        return main(**arguments)
+    return run_together(processes, main, arguments, partial(_begin, log_file))
+
+
 def _begin(log_file: Path | None, number: int) -> None:
     """Of several processes of a job the first one speaks for all."""
     if number == 0:
@@ -104,7 +105,7 @@ def _limit_threads(threads: int) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _log_to(file: Path | None) -> None:
+def _log_to(file: Path | None, anew: bool = False) -> None:
     """Everything to the job's log file; warnings and errors to the terminal too."""
     root = logging.getLogger()
     root.handlers.clear()
@@ -116,6 +117,8 @@ def _log_to(file: Path | None) -> None:
     root.addHandler(console)
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if anew:
+            file.open("w").close()
         handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(handler)

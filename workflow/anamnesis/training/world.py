@@ -23,9 +23,7 @@ from anamnesis.prefix.engine import PrefixEngine
 
 PATIENCE = timedelta(hours=2)  # for another process; one that has ended is noticed at once, by who started it
 
-DRIFT = (
-    1e-4  # of the weights' norm, by which the processes' weights may differ in the end: on a CPU they do not
-)
+DRIFT = 1e-4  # share of the weights' norm by which processes may differ in the end; on a CPU they do not
 
 
 @dataclass(frozen=True)
@@ -102,11 +100,12 @@ class World:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """One process after another runs the block."""
-        for _ in range(self.rank):
+        """One process after another runs the block, if the weights are shared out; all at once otherwise."""
+        turns = self.size if self.shared_out else 0
+        for _ in range(min(self.rank, turns)):
             self.wait()
         yield
-        for _ in range(self.size - self.rank):
+        for _ in range(self.rank, turns):
             self.wait()
 
 
@@ -137,15 +136,19 @@ def join_world(device: str) -> World:
 
 
 def share_out(engine: PrefixEngine, world: World) -> None:
-    """Divide the frozen weights of the engine's layers among all processes (FSDP); each gathers those of a
-    layer while it runs it. The trainable weights, embeddings and output head stay whole in every process, so
-    that nothing else changes. The model is moved to the process's device, layer by layer.
+    """Divide the frozen weights of the engine's layers among all processes (FSDP), if they are to be shared
+    out; each gathers those of a layer while it runs it. The trainable weights, embeddings and output head
+    stay whole in every process, so that nothing else changes. The model is moved to the process's device,
+    layer by layer.
     """
-    from torch.distributed.device_mesh import init_device_mesh
+    if not world.shared_out or world.size == 1:
+        return
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor
 
-    mesh = init_device_mesh(world.device.type, (world.size,))
+    # without asking the others, whose turn it is not
+    mesh = DeviceMesh.from_group(distributed.group.WORLD, world.device.type)
     trained = {p for p in engine.model.parameters() if p.requires_grad}
     for block in engine.geometry.blocks:
         fully_shard(block, mesh=mesh, ignored_params=trained)
