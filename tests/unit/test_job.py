@@ -130,6 +130,36 @@ def test_unexpected_error_is_one_line_that_names_the_log(call, log_file, capsys)
     assert "Traceback" in log_file.read_text()
 
 
+def speak(**arguments):
+    logging.getLogger("anamnesis").warning("process %s", os.environ["RANK"])
+    return {"threads": os.environ["OMP_NUM_THREADS"]}
+
+
+def fail_in_the_second(**arguments):
+    if os.environ["RANK"] == "0":
+        time.sleep(100)
+    raise UserError("training.batch_size = 0: give 1 or more")
+
+
+def test_of_several_processes_the_first_speaks_for_all(call, log_file, tmp_path, capfd):
+    call.resources = ResourceList(fromdict={"processes": 2})
+    run_job(call, speak)
+    assert capfd.readouterr().err == "WARNING process 0\n"
+    assert log_file.read_text().count("process ") == 1
+    record = json.loads((tmp_path / "out/t.json").read_text())
+    assert record["threads"] == "1"  # of three, for two
+    assert "processes" not in record["params"]
+
+
+def test_a_mistake_in_one_of_several_processes_is_one_line(call, log_file, capfd):
+    call.resources = ResourceList(fromdict={"processes": 2})
+    with pytest.raises(SystemExit) as end:
+        run_job(call, fail_in_the_second)
+    assert end.value.code == 1
+    assert capfd.readouterr().err == "ERROR training.batch_size = 0: give 1 or more\n"
+    assert "in fail_in_the_second" in log_file.read_text()
+
+
 def test_interrupt_ends_the_job_without_a_traceback(call, log_file, capsys):
     def main(**arguments):
         raise KeyboardInterrupt

@@ -103,7 +103,7 @@ def train(request, study, guidance):
             method=method,
             stage=number,
             seed=0,
-            model={"name": "tiny", "dtype": "float32", "device": "cpu"},
+            model={"name": "tiny", "dtype": "float32", "device": "cpu", "gpus": 1},
             training=TRAINING,
             settings=settings,
             prompts=PROMPTS,

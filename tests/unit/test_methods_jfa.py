@@ -210,7 +210,7 @@ def trained(snapshot, folder, dies_at: int | None = None):
         calls.append(progress)
         return objective(engine, batch, progress)
 
-    dying.combine = objective.combine
+    dying.combine, dying.world = objective.combine, objective.world
     log = train_stage(method.stage.engine, method.batches(), dying, TRAINING, 3, folder)
     return method, log
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2ForSequenceClassi
 
 import reference
 from anamnesis.errors import UserError
-from anamnesis.models import sources
+from anamnesis.models import loading, sources
 from anamnesis.models.loading import choose_device, load_model
 from anamnesis.models.sources import prepare_model, snapshot_digest
 from tiny_models import build, save_snapshot, shared, token_ids, tokenizer, write_gguf
@@ -326,3 +326,26 @@ def test_device_without_cuda(monkeypatch):
         choose_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == "cuda"
+
+
+def test_layers_are_laid_over_the_gpus_asked_for_and_no_others(tmp_path, monkeypatch):
+    folder, read = save_snapshot(tmp_path / "there"), {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    room = SimpleNamespace(total_memory=200_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: room)
+
+    def note(folder, **options):
+        read.update(options)
+        return torch.nn.Module()
+
+    monkeypatch.setattr(loading, "read_weights", note)
+    load_model(folder, device="cuda", gpus=2)
+    assert (read["device_map"], read["max_memory"]) == ("balanced", {0: 200_000, 1: 200_000})
+    with pytest.raises(UserError, match=r"model\.gpus is 3, but this job sees 2 GPUs: give it as many"):
+        load_model(folder, device="cuda", gpus=3)
+    room.total_memory = 100_000
+    with pytest.raises(
+        UserError, match=r"the weights take 0\.000\d+ GB and these GPUs have 0\.0002: raise it"
+    ):
+        load_model(folder, device="cuda", gpus=2)

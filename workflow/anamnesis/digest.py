@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent
 NEUTRAL = {
     "anamnesis",
     "anamnesis.artifacts",
+    "anamnesis.compute.processes",
     "anamnesis.digest",
     "anamnesis.errors",
     "anamnesis.hub_access",

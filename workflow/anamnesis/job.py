@@ -10,12 +10,15 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from anamnesis.artifacts import digest_file, provenance, write_json
 from anamnesis.compute.devices import claimed
+from anamnesis.compute.processes import run_together
 from anamnesis.errors import UserError, one_line
 from anamnesis.integrity import LARGEST_DIGESTED, note_file, write_note
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
@@ -38,16 +41,18 @@ USER_OFFLINE = os.environ.get("HF_HUB_OFFLINE", "").upper() in (
 def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     """Call ``main(**inputs, **params, **outputs)`` for a rule; what it returns goes into the record.
 
-    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. Any error ends the job with status 1
-    after one line on the terminal; its traceback is in the job's log.
+    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. With a resource ``processes`` above 1
+    ``main`` is called in so many processes at once, which share the job's threads. Any error ends the job
+    with status 1 after one line on the terminal; its traceback is in the job's log.
     """
     started = time.time()
     end_with_scheduler()
-    _limit_threads(snakemake.threads)
+    processes = int(_named(snakemake.resources).get("processes") or 1)
+    _limit_threads(max(1, snakemake.threads // processes))
     log_file = Path(snakemake.log[0]) if snakemake.log else None
-    _log_to(log_file)
+    _log_to(log_file, anew=True)
     try:
-        _run(snakemake, main, started)
+        _run(snakemake, main, started, processes, log_file)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -62,7 +67,9 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
         sys.exit(1)
 
 
-def _run(snakemake, main: Callable[..., dict | None], started: float) -> None:
+def _run(
+    snakemake, main: Callable[..., dict | None], started: float, processes: int, log_file: Path | None
+) -> None:
     inputs, outputs = _named(snakemake.input), _named(snakemake.output)
     read, written = _paths(inputs), _paths(outputs)
     remove_leftovers([*written, note_file(written)])
@@ -72,12 +79,27 @@ def _run(snakemake, main: Callable[..., dict | None], started: float) -> None:
     params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
     asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
     with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
-        facts = main(**inputs, **params, **asked, **outputs) or {}
+        facts = _call(main, {**inputs, **params, **asked, **outputs}, processes, log_file) or {}
     logging.getLogger(__name__).info("%s", spent)
     if record:
         about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
         write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
     write_note(read, written)
+
+
+def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log_file: Path | None):
+    if processes == 1:
+        return main(**arguments)
+    return run_together(processes, main, arguments, partial(_begin, log_file))
+
+
+def _begin(log_file: Path | None, number: int) -> None:
+    """Of several processes of a job the first one speaks for all."""
+    if number == 0:
+        _log_to(log_file)
+    else:
+        logging.disable()
+        warnings.simplefilter("ignore")
 
 
 def _limit_threads(threads: int) -> None:
@@ -90,7 +112,7 @@ def _limit_threads(threads: int) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _log_to(file: Path | None) -> None:
+def _log_to(file: Path | None, anew: bool = False) -> None:
     """Everything to the job's log file; warnings and errors to the terminal too."""
     root = logging.getLogger()
     root.handlers.clear()
@@ -103,7 +125,9 @@ def _log_to(file: Path | None) -> None:
     if file:
         with suppress(OSError):  # without space for a log there is none for results, which say so
             file.parent.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+            if anew:
+                file.open("w").close()
+            handler = logging.FileHandler(file, encoding="utf-8")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
             root.addHandler(handler)
     logging.raiseExceptions = (

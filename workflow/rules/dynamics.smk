@@ -33,7 +33,7 @@ def trace_files():
 def trace_params():
     return {
         "sets": ANALYSED.sets,
-        "model": config_section(CONFIG, "model.dtype", "model.device")["model"],
+        "model": config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         "analyses": config_section(
             CONFIG,
             "analyses.examples",

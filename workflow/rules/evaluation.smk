@@ -18,7 +18,7 @@ def metric(task):
 def evaluation_params():
     return {
         "roles": ROLES,
-        "model": config_section(CONFIG, "model.dtype", "model.device")["model"],
+        "model": config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         "evaluation": {
             name: value
             for name, value in SETTINGS["evaluation"].items()

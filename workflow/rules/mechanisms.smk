@@ -38,7 +38,7 @@ def probe_params():
     """What all models are measured with."""
     return {
         "sets": list(ROLES),
-        "model": config_section(CONFIG, "model.dtype", "model.device")["model"],
+        "model": config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         "prompts": SETTINGS["prompts"],
         "seed": CONFIG.seed,
         "mechanisms": {

@@ -15,17 +15,19 @@ rule train_stage:
         BENCHMARKS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.processes
     resources:
         mem_mb=DEMANDS.memory(training=True),
         runtime=DEMANDS.time("train_stage"),
-        gpu=DEMANDS.gpus,
+        gpu=DEMANDS.training_gpus,
+        processes=DEMANDS.processes,
         batch_tokens=CONFIG.evaluation.batch_tokens,
         checkpoint_steps=CONFIG.training.checkpoint_steps,
     params:
         method=lambda wildcards: RESOLVED[wildcards.method].base,
         stage=lambda wildcards: int(wildcards.stage),
         seed=lambda wildcards: int(wildcards.seed),
-        model=config_section(CONFIG, "model.name", "model.dtype", "model.device")["model"],
+        model=config_section(CONFIG, "model.name", "model.dtype", "model.device", "model.gpus")["model"],
         training=lambda wildcards: RESOLVED[wildcards.method].training,
         settings=lambda wildcards: RESOLVED[wildcards.method].settings,
         guidance=lambda wildcards: RESOLVED[wildcards.method].guidance,

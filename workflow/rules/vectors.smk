@@ -32,7 +32,7 @@ rule average_activations:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         vectors=config_section(
             CONFIG,
             "vectors.shots",
@@ -69,7 +69,7 @@ rule sweep_heads:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         target=CONFIG.vectors.target,
         shard=lambda wildcards: int(wildcards.scatteritem.split("-of-")[0]) - 1,
         shards=CONFIG.sweep.shards,
@@ -128,7 +128,7 @@ rule build_vectors:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         tasks=VECTOR_TASKS,
-        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         optimised=OPTIMISED,
         code=script_digest("build_vectors"),
     script:
@@ -156,7 +156,7 @@ rule intervene:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=config_section(CONFIG, "model.dtype", "model.device")["model"],
+        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         interventions=config_section(
             CONFIG, "interventions.layers", "interventions.examples", "interventions.shots"
         )["interventions"],

@@ -38,7 +38,7 @@ def main(
         vectors["effect_prompts"],
         vectors["include_instruction"],
     )
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     template = Template(**prompts)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
     table = build_prompts(rows, name, plan, template, seed)

@@ -32,7 +32,7 @@ def main(
     from anamnesis.progress import progress
 
     adapters = [adapters] if isinstance(adapters, str) else list(adapters)
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     language_model = merge_adapters(language_model, [Path(a) for a in adapters])
     evaluator = Evaluator(
         engine_of(language_model, adapters, snapshot, tokenizer),

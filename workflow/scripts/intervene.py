@@ -30,7 +30,7 @@ def main(
     from anamnesis.progress import progress
     from anamnesis.vectors.interventions import intervention_table
 
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(language_model)
     _check_layers(interventions["layers"], engine.geometry.n_layers)
     template = Template(**prompts)

@@ -29,7 +29,7 @@ def main(
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
 
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     frames = {name: read_parquet(path) for name, path in zip(sets, tasks, strict=True)}
     counts = mechanisms["probes"], mechanisms["probe_examples"]
     probes = draw_probes(frames, tokenizer, Template(**prompts), *counts, seed)

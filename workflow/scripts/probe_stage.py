@@ -32,7 +32,7 @@ def main(
     from anamnesis.models.loading import load_model
 
     adapters = [adapters] if isinstance(adapters, str) else list(adapters)
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     frames = {name: read_parquet(path) for name, path in zip(sets, tasks, strict=True)}
     counts = mechanisms["probes"], mechanisms["probe_examples"]
     probes = draw_probes(frames, tokenizer, Template(**prompts), *counts, seed)

@@ -27,7 +27,7 @@ def main(
 
     table = read_parquet(prompt_table, ["prompt_id", "kind", "text", "target"])
     table = table[table.kind == SHUFFLED]
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     questions = encode_questions(tokenizer, table)
     with progress(-(-len(questions) // shards), f"sweep {name} {shard + 1}/{shards}") as done:
         frame = causal_effects(

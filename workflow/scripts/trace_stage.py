@@ -44,7 +44,7 @@ def main(
     tasks, prompt_tables, adapters = (
         [x] if isinstance(x, str) else list(x) for x in (tasks, prompt_tables, adapters)
     )
-    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(merge_adapters(language_model, [Path(a) for a in adapters]))
     chosen = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
     layers = range(engine.geometry.n_layers) if analyses["layers"] is None else analyses["layers"]

@@ -32,7 +32,8 @@ def main(
     code: str | None = None,
 ) -> dict:
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
-    forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued.
+    forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued. In several
+    processes (``training.processes``) all compute and the first one writes.
     """
     from anamnesis.training.guidance import guided_additions
     from anamnesis.training.loop import train_stage
@@ -51,10 +52,11 @@ def main(
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
     resumable = {**training, "checkpoint_steps": checkpoint_steps}
     log = train_stage(prepared.engine, chosen.batches(), objective, resumable, prepared.seed, checkpoints)
-    order = [*earlier, adapter] if prepared.own_adapter else [adapter]
-    save(chosen, adapter, model["name"], order[:-1])
-    write_parquet(steps, log)
-    shutil.rmtree(checkpoints.parent, ignore_errors=True)
+    order, state = [*earlier, adapter] if prepared.own_adapter else [adapter], chosen.finish()
+    if prepared.world.rank == 0:
+        save(chosen, state, adapter, model["name"], order[:-1])
+        write_parquet(steps, log)
+        shutil.rmtree(checkpoints.parent, ignore_errors=True)
     return {
         "method": method,
         "stage": stage,
@@ -68,13 +70,13 @@ def main(
     }
 
 
-def save(method, adapter: str, base: str, earlier: Sequence[str]) -> None:
+def save(method, state: Mapping, adapter: str, base: str, earlier: Sequence[str]) -> None:
     """The adapter, what the next stage needs to know, and what else belongs to the method."""
     from anamnesis.training.adapters import save_adapter
 
     with atomic_directory(adapter) as folder:
         save_adapter(method.stage.engine.model, folder, base, earlier)
-        if state := method.finish():
+        if state:
             write_tensors(folder / "state.safetensors", state)
         method.save(folder)
         write_sums(folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 from anamnesis.compute.devices import present
 from anamnesis.compute.shape import BYTES, Shape, shape_of
 from anamnesis.config.models import Config
+from anamnesis.config.variants import resolve
 
 PROCESS_MIB = 800  # an interpreter with torch and transformers
 MARGIN = 1.4
@@ -19,7 +20,7 @@ SLOW_CPU, SLOW_GPU = 3e10, 2e13  # floating-point operations per second that a c
 LEAST_MINUTES, MOST_MINUTES = 20, 7 * 24 * 60
 
 
-def gpus_per_job(device: str) -> int:
+def gpus_per_process(device: str) -> int:
     """1 for ``model.device`` cuda, and for auto where this computer has a GPU, else 0."""
     return int(device.startswith("cuda") or (device == "auto" and bool(present())))
 
@@ -44,6 +45,13 @@ def activations(shape: Shape, batch_tokens: int, training: bool) -> float:
     width = (8 * shape.hidden + 4 * shape.width) * BYTES[shape.dtype] / 4
     per_token = 2 * shape.vocabulary + (shape.layers if training else 2) * width
     return batch_tokens * per_token
+
+
+def memory_of_processes(one: int, processes: int, divided: bool) -> int:
+    """Resident memory, in MiB, of processes that each take ``one``; where they divide a model among their
+    GPUs it is in the computer's memory once.
+    """
+    return one + (processes - 1) * (PROCESS_MIB if divided else one)
 
 
 def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
@@ -72,13 +80,23 @@ class Demands:
 
     def __init__(self, config: Config, snapshot: Path):
         self.config, self.snapshot = config, snapshot
-        self.gpus = gpus_per_job(config.model.device)
+        self.gpus = gpus_per_process(config.model.device) * config.model.gpus
 
     def memory(self, training: bool = False):
         def mem_mb(wildcards, attempt):
-            return attempt * memory_mib(self._shape(), self.config.evaluation.batch_tokens, training)
+            one = memory_mib(self._shape(), self.config.evaluation.batch_tokens, training)
+            processes = self.processes(wildcards) if training else 1
+            return attempt * memory_of_processes(one, processes, self.config.model.gpus > 1)
 
         return mem_mb
+
+    def processes(self, wildcards) -> int:
+        """Of a training stage."""
+        return resolve(self.config, wildcards.method).training["processes"]
+
+    def training_gpus(self, wildcards) -> int:
+        """One for each process."""
+        return gpus_per_process(self.config.model.device) * self.processes(wildcards)
 
     def time(self, rule: str):
         def runtime(wildcards, attempt):

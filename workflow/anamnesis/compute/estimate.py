@@ -138,7 +138,9 @@ def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> 
     )
     if shape.bytes > device.memory:
         devices = int(-(-shape.bytes * 1.2 // device.memory))
-        lines.append(f"The weights ({shape.bytes / 1e9:.0f} GB) need {devices} such devices for one job.")
+        lines.append(
+            f"The weights ({shape.bytes / 1e9:.0f} GB) need {devices} such devices for one job (model.gpus)."
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.compute import work
-from anamnesis.compute.demands import memory_mib
+from anamnesis.compute.demands import memory_mib, memory_of_processes
 from anamnesis.compute.lengths import Count, Lengths, lengths_of
 from anamnesis.compute.shape import Shape
 from anamnesis.config.models import Config
@@ -114,7 +114,8 @@ def _training(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memo
                 total += _stage(method, lengths, order[:place], task).times(len(config.training.seeds))
                 jobs += len(config.training.seeds)
         disk = jobs * LORA_COPIES * adapter_parameters(shape, method.training["lora"])
-        found.append(Demand(f"train_stage {name}", jobs, total, memory, disk))
+        needed = memory_of_processes(memory, method.training["processes"], config.model.gpus > 1)
+        found.append(Demand(f"train_stage {name}", jobs, total, needed, disk))
     return found
 
 

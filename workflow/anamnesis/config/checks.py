@@ -37,6 +37,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_tasks(config, tasks),
         _check_orders(config),
         _check_methods(config),
+        _check_processes(config),
         _check_guided_heads(config),
         _check_warmup(config),
         _check_forms(config),
@@ -145,6 +146,32 @@ def _check_settings(name: str, found: Resolved, stages: int) -> Iterator[str]:
             f"methods.jfa.nearest = {own['nearest']} (for {name}): the pool has only methods.jfa.pool = "
             f"{own['pool']} latent tasks; lower the one or raise the other"
         )
+
+
+def _check_processes(config: Config) -> Iterator[str]:
+    """What cannot be computed by several processes, or by several GPUs that hold one model."""
+    gpus, known = config.model.gpus, known_names(config)
+    for name in (name for name in config.training.methods if name in known):
+        try:
+            found = resolve(config, name)
+        except UserError:  # said elsewhere
+            continue
+        processes = found.training["processes"]
+        if processes < gpus:
+            yield (
+                f"training.processes = {processes} (for {name}): the model takes model.gpus = {gpus} GPUs, "
+                f"one for each process; set it to {gpus} or more"
+            )
+        if processes > 1 and found.base == "fvg" and found.settings["gates"]:
+            yield (
+                f"methods.fvg.gates = true (for {name}): no process sees the whole batch by which a term "
+                f"would count or not; set it to false, or training.processes = {processes} to 1"
+            )
+        if gpus > 1 and found.base == "jfa" and found.settings["latent_tasks"]:
+            yield (
+                f"methods.jfa.latent_tasks = true (for {name}): prompts are encoded by a whole model on one "
+                f"GPU; set it to false, or model.gpus = {gpus} to 1"
+            )
 
 
 def _check_guided_heads(config: Config) -> Iterator[str]:

@@ -53,6 +53,13 @@ class Model(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to compute; auto takes a GPU when there is one."
     )
+    gpus: Integer = Field(
+        1,
+        ge=1,
+        le=64,
+        description="GPUs that hold the model together (1 to 64): 1 where one GPU has room for it. Otherwise "
+        "its layers are laid over so many, and in training divided among the processes (FSDP).",
+    )
 
 
 class UserTask(Section):
@@ -244,6 +251,13 @@ class Training(Section):
     batch_size: Integer = Field(8, ge=1, description="Examples per forward pass (>= 1). Paper: 8.")
     gradient_accumulation: Integer = Field(
         1, ge=1, description="Forward passes per optimiser step (>= 1). Paper: 2 on each of 4 GPUs."
+    )
+    processes: Integer = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that train a stage together, each on its share of every batch and, where "
+        "there are any, on a GPU of its own (1 to 64). Results depend on it as on dropout. Paper: 4.",
     )
     learning_rate: Number = Field(
         0.001, gt=0, description="Step size (> 0). Paper: 1e-4 (TRACE, FUNC) and 1e-3 (LONG), on 7B models."

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anamnesis.artifacts import SUMS, damaged_file, read_json
+from anamnesis.compute.shape import shape_of
 from anamnesis.errors import UserError, first_line
 
 ADAPTER_KINDS = ("LORA", "OSF")
@@ -26,9 +27,10 @@ def choose_device(name: str) -> str:
     return name
 
 
-def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto"):
+def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpus: int = 1):
     """(model in evaluation mode, tokenizer) from a snapshot folder. ``dtype``: float32, bfloat16, float16 or
-    auto.
+    auto. With more than one of ``gpus`` the layers are laid over so many, on CUDA. Raises UserError for a
+    folder that is none and for GPUs that are not there.
     """
     import torch
     from transformers import AutoTokenizer
@@ -39,14 +41,39 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto"):
             f"{snapshot} is not a model snapshot (no config.json): run the rule prepare_model again"
         )
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
+    device = choose_device(device)
+    over = {}
+    if gpus > 1 and device == "cuda":
+        over = _laid_over(gpus, 0 if dtype == "auto" else shape_of(snapshot, dtype).bytes)
     try:
         tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
-        model = read_weights(snapshot, dtype=kind, use_safetensors=True)
+        model = read_weights(snapshot, dtype=kind, use_safetensors=True, **over)
     except Exception as error:  # a cut file fails in safetensors, json or transformers: one remedy for all
         raise UserError(
             f"the model snapshot {snapshot} cannot be read ({first_line(error)}): delete it and run again"
         ) from error
-    return model.to(choose_device(device)).eval(), tokenizer
+    return (model if over else model.to(device)).eval(), tokenizer
+
+
+def _laid_over(gpus: int, size: int) -> dict:
+    """Options of transformers that lay the layers of a model of ``size`` bytes over so many GPUs, and nowhere
+    else.
+    """
+    import torch
+
+    seen = torch.cuda.device_count()
+    if seen < gpus:
+        raise UserError(
+            f"model.gpus is {gpus}, but this job sees {seen} GPUs: give it as many (resource gpu), or lower "
+            "model.gpus"
+        )
+    room = {k: torch.cuda.get_device_properties(k).total_memory for k in range(gpus)}
+    if size > sum(room.values()):
+        raise UserError(
+            f"model.gpus is {gpus}, but the weights take {size / 1e9:.3g} GB and these GPUs have "
+            f"{sum(room.values()) / 1e9:.3g}: raise it"
+        )
+    return {"device_map": "balanced", "max_memory": room}
 
 
 @contextmanager

@@ -9,13 +9,14 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
@@ -49,18 +50,22 @@ def train_stage(
     ``settings``: the section ``training`` of the configuration. ``checkpoints`` keeps optimiser, random
     states and position every ``checkpoint_steps`` steps; a later call with the same arguments goes on from
     the newest whole one and ends with the same weights, bit for bit on a CPU. Raises UserError after SIGTERM,
-    with a checkpoint of the step that was under way.
+    with a checkpoint of the step that was under way. In every process of ``objective.world`` the call is the
+    same, and so is its result; the first one writes the checkpoints.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     trainer = trainer_of(engine, batches, objective, settings, seed, checkpoints)
     start = newest_checkpoint(checkpoints)
     if start is not None:
         log.info("continuing from %s", start.name)
-    with told_to_end() as told:
-        trainer.add_callback(SaveAndStop(told))
+    world, trained = objective.world, [p for p in engine.model.parameters() if p.requires_grad]
+    world.begin_alike(trained)
+    with told_to_end() as trainer.told:
+        trainer.add_callback(SaveAndStop(lambda: trainer.must_end))
         trainer.train(resume_from_checkpoint=str(start) if start else None)
+    world.check_alike(trained)
     done, planned = trainer.state.global_step, trainer.state.max_steps
-    if told() and done < planned:
+    if trainer.must_end and done < planned:
         raise UserError(
             f"training was told to end (SIGTERM) and did after step {done} of {planned}: nothing is lost, "
             "the same command goes on from there"
@@ -82,7 +87,8 @@ def trainer_of(
         objective=objective,
         scheduler=settings["scheduler"],
         model=engine.model,
-        args=_arguments(settings, seed, checkpoints, engine.device),
+        # dropout is drawn by each process for itself
+        args=_arguments(settings, seed + objective.world.rank, checkpoints, engine.device),
         train_dataset=list(batches),
         data_collator=lambda items: {"batch": items[0]},
         callbacks=[MarkComplete()],
@@ -110,6 +116,9 @@ class MarkComplete(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.trainer.objective.world.wait()  # each process writes its own random state
+        if not state.is_world_process_zero:
+            return
         if others := self.trainer.outside_adapter():
             save_file({name: p.detach().contiguous() for name, p in others.items()}, folder / OTHERS)
         (folder / "training_args.bin").unlink(missing_ok=True)  # pickled, and read by nobody
@@ -119,28 +128,36 @@ class MarkComplete(TrainerCallback):
 
 
 class SaveAndStop(TrainerCallback):
-    """Ends training with a checkpoint once the step is over in which ``told`` became true.
+    """Ends training with a checkpoint once the step is over in which ``must_end`` became true.
 
     transformers' own form of it (``enable_jit_checkpoint``) waits three seconds, and may save between
     gradient and update, from where nobody can go on to the same weights.
     """
 
-    def __init__(self, told: Callable[[], bool]):
-        self.told = told
+    def __init__(self, must_end: Callable[[], bool]):
+        self.must_end = must_end
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.told():
+        if self.must_end():
             control.should_save = control.should_training_stop = True
 
 
 class StageTrainer(Trainer):
-    """Trainer whose data are whole batches in a fixed order and whose loss is an :class:`Objective`."""
+    """Trainer whose data are whole batches in a fixed order and whose loss is an :class:`Objective`, which
+    divides each batch among the processes of its world.
+
+    ``told``: whether this process has been told to end; ``must_end``: whether one of them has.
+    """
 
     def __init__(self, engine: PrefixEngine, objective: Objective, scheduler: str, **kwargs):
         super().__init__(**kwargs)
         self.engine, self.objective, self.scheduler_name = engine, objective, scheduler
         self.model_accepts_loss_kwargs = False  # losses are means: average them over accumulated batches
+        # Gradients are added up in training_step. A DistributedDataParallel around the model would not see
+        # the engine's forward passes, which are the model's own, nor know of two losses with a gradient each.
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         self.steps: list[dict] = []
+        self.told, self.must_end = (lambda: False), False
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, MarkComplete):
                 callback.trainer = self
@@ -169,32 +186,44 @@ class StageTrainer(Trainer):
         with _readable(checkpoint):
             super()._load_rng_state(checkpoint)
 
-    def _get_train_sampler(self, *args, **kwargs):
-        return SequentialSampler(self.train_dataset)
+    def get_train_dataloader(self):
+        # accelerate would give each process other batches
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         model.train()
         loss = self.objective(self.engine, inputs["batch"], self.state.global_step / self.state.max_steps)
         share = self.current_gradient_accumulation_steps
         rate = self.lr_scheduler.get_last_lr()[0] if self.lr_scheduler else self.args.learning_rate
-        if loss.protected is None:
-            self.accelerator.backward(loss.total / share)
-        else:
-            self._backward_both(loss, share)
-        record = {"step": self.state.global_step, "learning_rate": float(rate)}
-        self.steps.append({**record, "loss": loss.total.item(), **loss.parts})
-        return loss.total.detach() / share
+        self._add_gradient(loss, share)
+        numbers = [loss.total.item(), *loss.parts.values(), float(self.told())]
+        total, *parts, told = self.objective.world.total(numbers)
+        self.must_end = self.must_end or told > 0
+        record = {"step": self.state.global_step, "learning_rate": float(rate), "loss": total}
+        self.steps.append(record | dict(zip(loss.parts, parts, strict=True)))
+        return loss.total.detach().new_tensor(total / share)
 
-    def _backward_both(self, loss: Loss, share: int) -> None:
-        """Add the combined gradient of the two losses, one graph at a time."""
+    def _add_gradient(self, loss: Loss, share: int) -> None:
+        """Add the gradient of the loss, or the combined one of its two, over all processes."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         before = [p.grad for p in parameters]
-        new = _own_gradient(self.accelerator, parameters, loss.total)
-        protected_loss = loss.protected()
-        loss.parts["protected"] = protected_loss.item()
-        protected = _own_gradient(self.accelerator, parameters, protected_loss)
-        for p, old, gradient in zip(parameters, before, self.objective.combine(new, protected), strict=True):
-            p.grad = gradient / share if old is None else old + gradient / share
+        gradient = self._gradient(parameters, loss.total)
+        if loss.protected is not None:
+            protected_loss = loss.protected()
+            loss.parts["protected"] = protected_loss.item()
+            both = (gradient, self._gradient(parameters, protected_loss))
+            gradient = self.objective.combine(*(_without_gaps(g, parameters) for g in both))
+        for p, old, new in zip(parameters, before, gradient, strict=True):
+            added = None if new is None else new / share
+            p.grad = added if old is None else old if added is None else old + added
+
+    def _gradient(self, parameters, loss: torch.Tensor) -> list[torch.Tensor | None]:
+        """The gradient of one loss alone, over all processes; None for what no process used."""
+        for p in parameters:
+            p.grad = None
+        if loss.requires_grad:
+            self.accelerator.backward(loss)
+        return self.objective.world.summed([p.grad for p in parameters], parameters)
 
     def floating_point_ops(self, inputs) -> int:
         return 0
@@ -225,12 +254,8 @@ def _readable(checkpoint: str | Path | None) -> Iterator[None]:
         ) from error
 
 
-def _own_gradient(accelerator, parameters, loss: torch.Tensor) -> list[torch.Tensor]:
-    for p in parameters:
-        p.grad = None
-    if loss.requires_grad:
-        accelerator.backward(loss)
-    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+def _without_gaps(gradient, parameters) -> list[torch.Tensor]:
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(gradient, parameters, strict=True)]
 
 
 def _arguments(settings: Mapping, seed: int, folder: Path, device: torch.device) -> TrainingArguments:

@@ -11,13 +11,16 @@ from torch.nn.functional import cross_entropy
 
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.batches import Batch
+from anamnesis.training.examples import Example
 from anamnesis.training.guidance import Intervention
 from anamnesis.training.student import Needs, Student, run_student
+from anamnesis.training.world import ALONE
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss to minimise, and the parts it is made of, for the log.
+    """This process's part of a loss to minimise, and of what it is made of, for the log. All parts together
+    are the loss of the whole batch.
 
     ``protected``: computes a second loss, whose gradient is combined with that of ``total`` by
     ``Objective.combine`` instead of being added to it.
@@ -29,7 +32,9 @@ class Loss:
 
 
 class Term(Protocol):
-    """Something added to the loss, already weighted."""
+    """Something added to the loss, already weighted: a mean over the new task's examples or, where it needs
+    nothing of a forward pass, a function of the weights alone.
+    """
 
     name: str
     needs: Needs
@@ -40,8 +45,11 @@ class Term(Protocol):
 class Objective:
     """Mean cross-entropy over a batch's answer tokens, under intervention if there is one, plus terms.
 
-    ``progress`` is the share of the stage's optimiser steps already taken, in [0, 1).
+    ``progress`` is the share of the stage's optimiser steps already taken, in [0, 1). ``world``: the
+    processes among which every batch is divided.
     """
+
+    world = ALONE
 
     def __init__(self, terms: Sequence[Term] = (), intervention: Intervention | None = None):
         self.terms, self.intervention = list(terms), intervention
@@ -53,19 +61,27 @@ class Objective:
         additions, strength = None, 0.0
         if self.intervention is not None:
             additions, strength = self.intervention.additions, self.intervention.strength(progress)
-        student = run_student(engine, batch.examples, progress, needs, additions, strength)
+        own = self.world.own(batch.examples)
+        student = run_student(engine, self.world.run(batch.examples), progress, needs, additions, strength)
         total = cross_entropy(student.answers, answer_tokens(student.order, engine.device))
+        total = total * (_count(own) / _count(batch.examples))
         parts = {"answer": total.item()}
         if self.intervention is not None:
-            parts["strength"] = strength
+            parts["strength"] = strength * self.world.even
+        new = sum(e.new for e in own) / max(1, sum(e.new for e in batch.examples))
         for term in self.terms:
-            value = term(student)
+            value = term(student) * (self.world.even if term.needs == Needs() else new)
             total, parts[term.name] = total + value, value.item()
         return Loss(total, parts)
 
     def combine(self, new: list[torch.Tensor], protected: list[torch.Tensor]) -> list[torch.Tensor]:
         """One gradient per parameter from those of ``Loss.total`` and ``Loss.protected``: their sum."""
         return [a + b for a, b in zip(new, protected, strict=True)]
+
+
+def _count(examples: Sequence[Example]) -> int:
+    """Tokens of all answers."""
+    return sum(len(example.answer) for example in examples)
 
 
 def answer_tokens(examples: Sequence, device: torch.device) -> torch.Tensor:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anamnesis.artifacts import digest_file, digest_json, read_parquet, read_tensors
 from anamnesis.config.methods import METHODS
 from anamnesis.data.prompts import Template, generator
-from anamnesis.models.loading import load_model, merge_adapters, open_adapter
+from anamnesis.models.loading import choose_device, load_model, merge_adapters, open_adapter
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_lora, add_osf
 from anamnesis.training.examples import build_examples
 from anamnesis.training.stage import Stage, of_stage
+from anamnesis.training.world import join_world, share_out
 from anamnesis.vectors.instruction import selected_heads
 
 
@@ -63,17 +64,18 @@ def prepare_stage(
     ``model``, ``training``, ``settings``, ``prompts``: sections of the configuration, the third the method's
     own. Each stage has a seed, a start and an order of its own.
     """
-    needs, earlier = METHODS[method], [Path(a) for a in files.earlier]
     stage_seed = int(generator(seed, "stage", number - 1).integers(2**31))
-    language_model, tokenizer = load_model(files.snapshot, model["dtype"], model["device"])
-    if earlier and not needs.own_adapter:
-        tuned = open_adapter(language_model, earlier[-1], trainable=True)
-    elif needs.tuner == "osf":
-        preserved = of_stage(settings["preserved"], number)
-        merged = merge_adapters(language_model, earlier)
-        tuned = add_osf(merged, training["lora"]["target_modules"], preserved)
-    else:
-        tuned = add_lora(merge_adapters(language_model, earlier), training["lora"], stage_seed)
+    device = choose_device(model["device"])
+    world = join_world(device)
+    world = replace(world, shared_out=world.size > 1 and model["gpus"] > 1)
+
+    with world.in_turn():  # no GPU holds a model that is shared out, and the computer's memory holds it once
+        place = "cpu" if world.shared_out else device
+        language_model, tokenizer = load_model(files.snapshot, model["dtype"], place)
+        engine = PrefixEngine(
+            _with_adapter(language_model, files, method, number, training, settings, stage_seed)
+        )
+        share_out(engine, world)
 
     def examples_of(file: str, new: bool):
         template, room = Template(**prompts), training["max_input_tokens"]
@@ -82,7 +84,7 @@ def prepare_stage(
     examples, cut = examples_of(files.task, True)
     ranking = read_parquet(files.heads, ["layer", "head", "selected"]) if files.heads else None
     stage = Stage(
-        engine=PrefixEngine(tuned),
+        engine=engine,
         tokenizer=tokenizer,
         number=number,
         examples=examples,
@@ -91,10 +93,30 @@ def prepare_stage(
         seed=stage_seed,
         token_budget=token_budget,
         past={Path(file).stem: examples_of(file, False)[0] for file in files.past},
-        earlier=earlier,
+        earlier=[Path(a) for a in files.earlier],
         selected=() if ranking is None else selected_heads(ranking),
         theta=read_tensors(files.vector)["theta"] if files.vector else None,
-        own_adapter=needs.own_adapter,
+        own_adapter=METHODS[method].own_adapter,
         snapshot=Path(files.snapshot),
+        world=world,
     )
     return stage, cut
+
+
+def _with_adapter(
+    language_model,
+    files: StageFiles,
+    method: str,
+    number: int,
+    training: Mapping,
+    settings: Mapping,
+    seed: int,
+):
+    """The model with the adapters before the stage, and the stage's own, fresh or continued."""
+    needs, earlier = METHODS[method], [Path(a) for a in files.earlier]
+    if earlier and not needs.own_adapter:
+        return open_adapter(language_model, earlier[-1], trainable=True)
+    merged, lora = merge_adapters(language_model, earlier), training["lora"]
+    if needs.tuner == "osf":
+        return add_osf(merged, lora["target_modules"], of_stage(settings["preserved"], number))
+    return add_lora(merged, lora, seed)

@@ -13,6 +13,7 @@ from anamnesis.data.prompts import generator
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.examples import Example
 from anamnesis.training.reference import Change, Reference, Start
+from anamnesis.training.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Stage:
     of the stages before; ``settings``: the method's own section of the configuration, ``training`` the common
     one; ``selected``: the head set S; ``theta`` (hidden_size): the new task's instruction vector;
     ``own_adapter``: whether the stage's adapter is its own or the one that goes through all stages;
-    ``snapshot``: the folder of the base model.
+    ``snapshot``: the folder of the base model; ``world``: the processes that train the stage together;
+    ``seen``: the examples that this process trains on (None: all).
     """
 
     engine: PrefixEngine
@@ -41,6 +43,8 @@ class Stage:
     theta: torch.Tensor | None = None
     own_adapter: bool = True
     snapshot: Path | None = None
+    world: World = ALONE
+    seen: Sequence[Example] | None = None
 
     @cached_property
     def start(self) -> Start:
@@ -55,7 +59,7 @@ class Stage:
         """The model before the stage as a teacher on the new task's examples (``Reference.prepare``)."""
         options = {} if change is None else {"change": change}
         made = Reference(self.engine, self.start, self.token_budget, **options)
-        return made.prepare(self.examples, logits, heads)
+        return made.prepare(self.examples if self.seen is None else self.seen, logits, heads)
 
     def random(self, *names):
         """A numpy generator of its own for each purpose."""

@@ -5,6 +5,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token
@@ -39,17 +40,25 @@ def build(
     ``guidance``: the section of the configuration, with its ``additions`` (``guidance.guided_additions``).
     """
     method = METHODS[name](stage)
-    stage = method.stage  # a method may furnish it
-    terms = list(method.terms())
-    if guidance is None:
-        return method, method.objective(terms, None)
+    method.stage = stage = replace(method.stage, seen=method.seen())  # a method may furnish its stage
+    terms, intervention = list(method.terms()), None
+    if guidance is not None:
+        terms += _divergence(stage, guidance, additions)
+        if guidance["intervention"]:
+            intervention = Intervention(additions, guidance["schedule"], guidance["plateau"])
+    objective = method.objective(terms, intervention)
+    objective.world = stage.world
+    return method, objective
+
+
+def _divergence(stage: Stage, guidance: Mapping, additions: Additions) -> list[Distillation]:
+    """The term of eq. 4, if it has a weight."""
     kl = KlSettings(**{k: v for k, v in guidance["kl"].items() if k != "teacher"})
-    if kl.weight:
-        if guidance["kl"]["teacher"] == "current":
-            teacher = dict(additions)
-        else:
-            geometry = stage.engine.geometry
-            teacher = stage.reference(lambda pack: at_last_prompt_token(geometry, additions, pack))
-        terms.append(Distillation("kl", kl, teacher))
-    intervention = Intervention(additions, guidance["schedule"], guidance["plateau"])
-    return method, method.objective(terms, intervention if guidance["intervention"] else None)
+    if not kl.weight:
+        return []
+    if guidance["kl"]["teacher"] == "current":
+        teacher = dict(additions)
+    else:
+        geometry = stage.engine.geometry
+        teacher = stage.reference(lambda pack: at_last_prompt_token(geometry, additions, pack))
+    return [Distillation("kl", kl, teacher)]

@@ -69,11 +69,12 @@ class FlashbackObjective(Objective):
     def _divergence(
         self, engine: PrefixEngine, flashbacks: Sequence[Example], progress: float
     ) -> torch.Tensor:
-        """alpha · the mean over flashbacks of the divergence at all their positions."""
-        student = run_student(engine, flashbacks, progress, Needs("all"))
+        """alpha · the mean over flashbacks of the divergence at all their positions: this process's part."""
+        own = self.world.own(flashbacks)
+        student = run_student(engine, self.world.run(flashbacks), progress, Needs("all"))
         weight = compared_weights(student.examples, "all", self.settings["reduction"])
         before = self.before.scores(student.examples, "all")
         direction, times = DIRECTION[self.settings["divergence"]]
         now = student.plain("all")
         value = divergence(now, before, weight.to(now.values.device), 1.0, direction)
-        return self.settings["alpha"] * times * value
+        return self.settings["alpha"] * times * value * (len(own) / len(flashbacks))

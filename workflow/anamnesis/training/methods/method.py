@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from anamnesis.training.batches import Batch, shuffled_batches
+from anamnesis.training.examples import Example
 from anamnesis.training.guidance import Intervention
 from anamnesis.training.objectives import Objective, Term
 from anamnesis.training.stage import Stage
@@ -25,6 +26,14 @@ class Method:
         return shuffled_batches(
             self.stage.examples, training["epochs"], training["batch_size"], self.stage.random("order")
         )
+
+    def seen(self) -> Sequence[Example]:
+        """The new task's examples that this process runs; all where it must run what the others do."""
+        world, examples = self.stage.world, self.stage.examples
+        if world.shared_out:
+            return examples
+        own = {example for batch in self.batches() for example in world.run(batch.examples)}
+        return [example for example in examples if example in own]
 
     def terms(self) -> Sequence[Term]:
         """What is added to the loss."""
