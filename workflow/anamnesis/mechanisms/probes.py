@@ -25,6 +25,8 @@ from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 from anamnesis.training.examples import Example
 from anamnesis.vectors.optimised import zero_shot_examples
 
+GRADIENT = 4  # a pass that keeps what a backward pass needs takes so many times the memory
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -97,7 +99,8 @@ def draw_probes(
 def observe(
     engine: PrefixEngine, probes: Sequence[Probe], names: Sequence[str], token_budget: int
 ) -> Observation:
-    """One forward and backward pass over ``probes``, at most ``token_budget`` tokens at a time.
+    """One forward and backward pass over ``probes``, in parts. ``token_budget``: tokens of a pass without
+    gradients; one with gradients takes fewer.
 
     ``names``: linear layers of the attention modules whose gradients are wanted. The model is left as it was.
     """
@@ -106,7 +109,7 @@ def observe(
     trees = [probe.tree() for probe in probes]
     parts: dict[int, _Part] = {}
     with evaluation_mode(engine.model):
-        for batch in pack_by_size([tree.size for tree in trees], token_budget):
+        for batch in pack_by_size([tree.size for tree in trees], token_budget // GRADIENT):
             chosen = [probes[i] for i in batch]
             pack = Pack(tuple(trees[i] for i in batch))
             for i, part in zip(batch, _observe_batch(engine, chosen, pack, layers, longest), strict=True):
