@@ -51,7 +51,7 @@ figures: $(STAMP) ## bring the figures up to date, and what they need
 	$(SNAKEMAKE) figures $(ARGS) --configfile $(CONFIG)
 
 test: $(STAMP) ## run all tests, on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of it: about an hour
 	$(BIN)/python -m pytest -q -n 2 -m faults tests/faults $(ARGS)

@@ -14,16 +14,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from more; tests run side by side
 
-WHOLE_RUNS = ("cluster", "workflow")  # folders whose tests share `whole`, and start more of such runs
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of whole runs in one process, so that `whole` is made once. Skip tests marked ``gpu``
-    where there is no CUDA device; torch is imported only if there are any.
-    """
-    for item in items:
-        if item.path.parent.name in WHOLE_RUNS:
-            item.add_marker(pytest.mark.xdist_group("whole runs"))
+    """Skip tests marked ``gpu`` where there is no CUDA device; torch is imported only if there are any."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

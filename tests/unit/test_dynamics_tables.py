@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dynamics_frames as made
 import matplotlib
@@ -192,7 +193,7 @@ def test_claims_stand_beside_what_was_measured(heads):
 def test_nothing_here_needs_torch():
     code = "import sys, plot_dynamics, tabulate_dynamics, tabulate_settings, write_report; "
     code += "print('torch' in sys.modules, 'transformers' in sys.modules)"
-    root = next(p for p in map(str, sys.path) if p.endswith("workflow"))
+    root = Path(__file__).parents[2] / "workflow"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['{root}', '{root}/scripts']; {code}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
