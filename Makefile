@@ -35,7 +35,7 @@ run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
 	@$(BIN)/python -m anamnesis.report.headline config.yaml $(CONFIG)
 
-analyses: $(STAMP) ## what happens inside the models of $(CONFIG): tables, figures, and the report with them
+analyses: $(STAMP) ## what happens inside the models of $(CONFIG), and why they forget: tables, figures, the report with them
 	@$(CHECK)
 	$(SNAKEMAKE) analyses $(ARGS) --configfile $(CONFIG)
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)

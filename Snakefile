@@ -53,6 +53,7 @@ rule analyses:
         DYNAMICS_TABLES,
         rules.tabulate_settings.output,
         figure_files(DYNAMICS_FIGURES),
+        interventions_of(ANALYSED.interventions),
         mechanism_files(),
 
 
@@ -60,4 +61,4 @@ rule vectors:
     input:
         HEADS,
         vector_files(),
-        expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),
+        interventions_of(CONFIG.interventions.sets),

@@ -7,13 +7,17 @@ import shutil
 import pandas as pd
 import pytest
 
-from runs import SUITE, SWEPT, Experiment
+from runs import MODEL, SUITE, SWEPT, TRAINED, Experiment
 
 ASKED = {
     "analyses": {
         "methods": ["inclora"], "stages": [2], "examples": 2, "effect_prompts": 2, "random_sets": 3,
-        "layers": [0, 2],
-    }
+        "layers": [0, 2], "interventions": [TRAINED[0]],
+    },
+    "mechanisms": {
+        "methods": ["inclora"], "probes": 2, "probe_examples": 2, "subspace": 3,
+        "curvature": {"examples": 2, "tolerance": 0.1, "vectors": 2, "radius": 0.5, "points": 3},
+    },
 }  # fmt: skip
 FIGURES = ("form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery")
 
@@ -22,10 +26,11 @@ FIGURES = ("form_changes", "conditions", "alignment", "drift", "effect_maps", "r
 def analysed(whole, tmp_path_factory) -> Experiment:
     """The whole run with analyses, and with the report made after them. Nobody may change it."""
     experiment = whole.copy(tmp_path_factory.mktemp("analysed") / "run").with_config(ASKED)
-    assert experiment.plan("analyses") == [
-        "plot_dynamics", "tabulate_dynamics", "tabulate_settings", "trace_base",
-        "trace_stage method=inclora, order=1, seed=0, stage=2",
-    ]  # fmt: skip
+    planned = [job.split()[0] for job in experiment.plan("analyses")]
+    assert {name: planned.count(name) for name in planned} == {
+        "trace_base": 1, "trace_stage": 1, "tabulate_dynamics": 1, "plot_dynamics": 1, "tabulate_settings": 1,
+        "probe_base": 1, "probe_stage": 2, "tabulate_mechanisms": 1, "plot_mechanisms": 5, "intervene": 1,
+    }  # fmt: skip
     for target in (["analyses"], []):
         done = experiment.run(*target)
         assert done.returncode == 0, done.stdout
@@ -57,12 +62,19 @@ def test_tables_have_a_row_for_every_place(analysed):
 
 def test_report_shows_every_figure_with_its_numbers(analysed):
     text = (analysed.folder / "results/report.html").read_text()
-    assert text.count("data:image/png;base64,") == 4 + len(FIGURES)
+    assert text.count("data:image/png;base64,") == 4 + len(FIGURES) + 5
     assert "Inside the models" in text
+    assert "Mechanisms of forgetting" in text
     assert "Tasks, templates and settings" in text
     for name in FIGURES:
         assert f"figures/{name}.csv" in text
     assert (analysed.folder / SUITE / "settings" / "training.tex").stat().st_size > 500
+
+
+def test_interventions_asked_for_join_the_figure(analysed):
+    assert (analysed.folder / MODEL / "vectors" / TRAINED[0] / "interventions.parquet").exists()
+    shown = pd.read_csv(analysed.folder / SUITE / "figures" / "interventions.csv")
+    assert set(shown["set"]) == {SWEPT, TRAINED[0]}
 
 
 def test_nothing_is_left_to_do_and_figures_alone_are_drawn_again(analysed, tmp_path):

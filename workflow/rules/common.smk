@@ -11,6 +11,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 from anamnesis.artifacts import check_writable
 from anamnesis.compute.demands import Demands
+from anamnesis.config.analysed import analysed
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.config.variants import is_sum_of_adapters, resolve, variant_comparisons
@@ -63,6 +64,13 @@ ROLES = dict.fromkeys(TRAIN_TASKS, "train_task") | dict.fromkeys(CONFIG.suite.he
 RANK_TASKS = list(CONFIG.vectors.tasks or ROLES)
 VECTOR_TASKS = list(dict.fromkeys([*ROLES, *RANK_TASKS, *CONFIG.interventions.sets]))
 
+ANALYSED = analysed(CONFIG)
+# Those that only analyses ask for join the others once they are there.
+INTERVENED = [
+    *CONFIG.interventions.sets,
+    *(name for name in ANALYSED.interventions if os.path.exists(VECTORS / name / "interventions.parquet")),
+]
+
 
 def data_files(task):
     """The user's files that a task is read from; none for hub and built-in tasks."""
@@ -107,7 +115,7 @@ FIGURE_NAMES = [
     "accuracy_curves",
     "head_effects",
     "summary",
-    *["interventions"] * bool(CONFIG.interventions.sets),
+    *["interventions"] * bool(INTERVENED),
     *["twins"] * (len(TWINS) >= 2),
     *["variants"] * bool(COMPARISONS),
 ]
@@ -208,6 +216,10 @@ def accuracy_files():
 
 def vector_files():
     return [VECTORS / task / "instruction_vector.safetensors" for task in VECTOR_TASKS]
+
+
+def interventions_of(tasks):
+    return [VECTORS / task / "interventions.parquet" for task in tasks]
 
 
 def figure_files(names):

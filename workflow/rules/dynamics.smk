@@ -1,8 +1,5 @@
 """What happens inside the models from stage to stage: traces of checkpoints, their tables and figures."""
 
-from anamnesis.config.analysed import analysed
-
-ANALYSED = analysed(CONFIG)
 DYNAMICS = SUITE / "dynamics"
 TRACES = ["alignment", "drift", "conditions", "causal_effects"]
 TRACED_CHAINS = [

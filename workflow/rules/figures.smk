@@ -56,7 +56,7 @@ rule plot_head_effects:
 
 rule plot_interventions:
     input:
-        frames=expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),
+        frames=interventions_of(INTERVENED),
     output:
         pdf=report(
             FIGURES / "interventions.pdf",
@@ -165,7 +165,7 @@ rule write_report:
         table=SUITE / "table1.csv",
         curves=SUITE / "accuracy.parquet",
         heads=HEADS,
-        interventions=expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),
+        interventions=interventions_of(INTERVENED),
         pictures=expand(FIGURES / "{name}.png", name=FIGURE_NAMES),
         prompts=VECTORS / CONFIG.suite.held_out[0] / "prompts.parquet",
         reference=REFERENCE,

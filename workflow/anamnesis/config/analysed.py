@@ -9,17 +9,20 @@ from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
 from anamnesis.errors import UserError, unknown
 
+INTERVENED = 4  # sets of figure 6 of arXiv 2406.12227
+
 
 @dataclass(frozen=True)
 class Analysed:
     """``methods`` and ``seeds`` whose chains are followed in all orders, ``stages`` (1, 2, ...) and
-    ``sets``.
+    ``sets``; ``interventions``: sets intervened on besides ``interventions.sets``.
     """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     stages: tuple[int, ...]
     sets: tuple[str, ...]
+    interventions: tuple[str, ...]
 
 
 def analysed(config: Config) -> Analysed:
@@ -32,7 +35,16 @@ def analysed(config: Config) -> Analysed:
         asked.seeds or config.training.seeds[:1],
         tuple(sorted(asked.stages or range(1, len(config.suite.orders[0]) + 1))),
         asked.sets or sets or config.suite.held_out,
+        _further_interventions(config),
     )
+
+
+def _further_interventions(config: Config) -> tuple[str, ...]:
+    if config.analyses.interventions is not None:
+        return config.analyses.interventions
+    there = config.interventions.sets
+    further = [name for name in (*config.suite.held_out, *config.suite.orders[0]) if name not in there]
+    return tuple(further[: max(0, INTERVENED - len(there))])
 
 
 def has_latent_tasks(config: Config, name: str) -> bool:
@@ -48,6 +60,7 @@ def analyses_problems(config: Config) -> Iterator[str]:
         ("methods", "method", asked.methods, config.training.methods),
         ("seeds", "seed", asked.seeds, config.training.seeds),
         ("sets", "set", asked.sets, suite),
+        ("interventions", "set", asked.interventions, suite),
         ("stages", "stage", asked.stages, range(1, stages + 1)),
     ):
         for value in chosen or ():

@@ -33,6 +33,12 @@ class Analyses(Section):
         description="Tasks and held-out sets of the suite; null: interventions.sets, "
         "as far as they are of the suite, or else the held-out sets.",
     )
+    interventions: tuple[Name, ...] | None = Field(
+        None,
+        description="Tasks and held-out sets of the suite on which vectors are added and removed layer by "
+        "layer, beside interventions.sets; may be empty; null: held-out sets, then tasks, as far as it takes "
+        "to have four in all (paper: four). Cost: as there.",
+    )
     examples: Integer = Field(
         24, ge=1, description="At most so many test examples per set, and validation examples (>= 1)."
     )

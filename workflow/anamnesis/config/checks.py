@@ -223,6 +223,7 @@ def _check_duplicates(config: Config) -> Iterator[str]:
         ("analyses.seeds", config.analyses.seeds or ()),
         ("analyses.stages", config.analyses.stages or ()),
         ("analyses.sets", config.analyses.sets or ()),
+        ("analyses.interventions", [*config.interventions.sets, *(config.analyses.interventions or ())]),
         ("analyses.layers", config.analyses.layers or ()),
     ]
     for key, values in listed:
