@@ -172,6 +172,7 @@ rule write_report:
         records=record_files(),
         dynamics=DYNAMICS_TABLES if TRACED else [],
         settings=SETTINGS_FILES if TRACED else [],
+        answers=OPEN_TABLES if OPEN_ANSWERED else [],
     output:
         report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
     log:

@@ -11,6 +11,7 @@ from anamnesis.report.builder import Section, build_report
 from anamnesis.report.claims import claims_section
 from anamnesis.report.dynamics import DynamicsResults, dynamics_section
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
+from anamnesis.report.open_questions import open_questions_section
 from anamnesis.report.was_run import settings_section
 
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
@@ -31,9 +32,10 @@ def main(
     pictures: Sequence[str] = (),
     dynamics: Sequence[str] = (),
     settings: Sequence[str] = (),
+    answers: Sequence[str] = (),
 ) -> None:
     """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``comparisons``:
-    of variants with the methods they are variants of. ``dynamics``, ``settings``: tables made on request.
+    of variants with the methods they are variants of. ``dynamics``, ``settings``, ``answers``: on request.
     """
     sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
@@ -49,18 +51,22 @@ def main(
         prompts=shown.assign(task=Path(prompts).parent.name),
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
-        further=_on_request(dynamics, settings, curves, figures, table),
+        further=_on_request(dynamics, settings, answers, curves, figures, table, config["statistics"]),
     )
     title = f"{config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, f"Anamnesis: {title}")
 
 
-def _on_request(dynamics, settings, curves: str, figures: Mapping[str, str], table: str) -> list[Section]:
+def _on_request(dynamics, settings, answers, curves: str, figures, table: str, statistics) -> list[Section]:
     if not dynamics:
         return []
-    frames = {Path(path).stem: read_parquet(path) for path in dynamics}
+    frames, answered = (
+        {Path(path).stem: read_parquet(path) for path in part} for part in (dynamics, answers)
+    )
     traced = DynamicsResults(**frames, curves=read_parquet(curves), figures=figures)
-    return [dynamics_section(traced), claims_section(traced, pd.read_csv(table)), settings_section(settings)]
+    questions = [open_questions_section(answered, figures, statistics)] if answered else []
+    claims = claims_section(traced, pd.read_csv(table))
+    return [dynamics_section(traced), *questions, claims, settings_section(settings)]
 
 
 def _record_name(path: str) -> str:
