@@ -65,13 +65,11 @@ def main(
     for part, path in outputs.items():
         found = [getattr(trace, part).assign(set=name) for name, trace in traces.items()]
         write_parquet(path, pd.concat(found, ignore_index=True))
-    asked = map(read_parquet, worded), wording, plan
-    write_parquet(wordings, wording_scores(engine, tokenizer, *asked, *how))
+    write_parquet(wordings, wording_scores(engine, tokenizer, map(read_parquet, worded), wording, plan, *how))
     if kept:
         write_tensors(kept, kept_tensors(traces))
-        write_parquet(
-            sufficiency, sufficiency_of_sets(engine, tokenizer, frames, traces, ranking, plan, *how)
-        )
+        table = sufficiency_of_sets(engine, tokenizer, frames, traces, ranking, plan, *how)
+        write_parquet(sufficiency, table)
     averaged = {name: f"{t.activations.count} ({t.activations.over})" for name, t in traces.items()}
     return {"adapters": adapters, "heads": [list(pair) for pair in chosen], "prompts_averaged": averaged}
 

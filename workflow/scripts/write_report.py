@@ -51,20 +51,20 @@ def main(
         prompts=shown.assign(task=Path(prompts).parent.name),
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
-        further=_on_request(dynamics, settings, answers, curves, figures, table, config["statistics"]),
+        further=_on_request(dynamics, settings, answers, curves, figures, table, config),
     )
     title = f"{config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, f"Anamnesis: {title}")
 
 
-def _on_request(dynamics, settings, answers, curves: str, figures, table: str, statistics) -> list[Section]:
+def _on_request(dynamics, settings, answers, curves: str, figures, table: str, config) -> list[Section]:
     if not dynamics:
         return []
     frames, answered = (
         {Path(path).stem: read_parquet(path) for path in part} for part in (dynamics, answers)
     )
     traced = DynamicsResults(**frames, curves=read_parquet(curves), figures=figures)
-    questions = [open_questions_section(answered, figures, statistics)] if answered else []
+    questions = [open_questions_section(answered, figures, config)] if answered else []
     claims = claims_section(traced, pd.read_csv(table))
     return [dynamics_section(traced), *questions, claims, settings_section(settings)]
 

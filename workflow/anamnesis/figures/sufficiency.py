@@ -72,6 +72,8 @@ def _draw(axes: Axes, data: pd.DataFrame) -> None:
     aside = 0.012 * (sizes[-1] - sizes[0])
     for place, (name, style) in zip((-aside, aside), _VECTORS.items(), strict=True):
         part = data[data["condition"] == name].sort_values("heads")
+        if part.empty:  # no heads to add
+            continue
         value = 100 * part["accuracy"]
         ends = [(value - 100 * part["low"]).clip(lower=0), (100 * part["high"] - value).clip(lower=0)]
         axes.errorbar(

@@ -44,14 +44,15 @@ ALTERNATIVES = {
 
 
 def open_questions_section(
-    answers: Mapping[str, pd.DataFrame], figures: Mapping[str, str | Path], statistics: Mapping[str, Any]
+    answers: Mapping[str, pd.DataFrame], figures: Mapping[str, str | Path], config: Mapping[str, Any]
 ) -> Section:
-    """Every question that has a figure, with its sentences.
+    """Every question that has a figure, with its sentences; and the held-out sets without paraphrases.
 
     ``answers``: ``guidance_gain``, ``wordings`` and ``sufficiency`` (``dynamics.open_questions``);
-    ``figures``: name -> PNG; ``statistics``: that section of the configuration.
+    ``figures``: name -> PNG; ``config``: the whole configuration.
     """
-    chance, pictures = (statistics["bootstrap_resamples"], statistics["confidence"]), []
+    statistics, pictures = config["statistics"], []
+    chance = statistics["bootstrap_resamples"], statistics["confidence"]
     for name, sentences in (
         ("guidance_gain", gain_sentences),
         ("wordings", wording_sentences),
@@ -62,7 +63,9 @@ def open_questions_section(
             links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
             caption = " ".join(CAPTIONS[name].split())
             pictures.append(Picture(png, ALTERNATIVES[name], caption, said, links))
-    return Section("Open questions", pictures=pictures)
+    bare = [name for name in config["suite"]["held_out"] if name not in set(answers["wordings"]["set"])]
+    left_out = f"Held-out sets without paraphrases (analyses.paraphrases) are left out: {', '.join(bare)}."
+    return Section("Open questions", paragraphs=[left_out] if bare else [], pictures=pictures)
 
 
 def gain_sentences(frame: pd.DataFrame, resamples: int, confidence: float) -> list[str]:
@@ -99,7 +102,11 @@ def wording_sentences(frame: pd.DataFrame, resamples: int, confidence: float) ->
     """What other wordings cost, before and after, and whether guidance helps under them."""
     found = tables.wording_contrasts(frame, resamples, confidence)
     levels = tables.wording_levels(tables.wording_accuracy(frame))
-    return [*_wording_costs(found, levels, confidence), *_wording_gains(found, confidence)]
+    gains = _wording_gains(found, confidence) or [
+        "No method was followed beside its guided twin. That guidance keeps more under unseen wordings: "
+        f"{TOO_LITTLE} (n\u00a0=\u00a00)."
+    ]
+    return [*_wording_costs(found, levels, confidence), *gains]
 
 
 def _wording_costs(found: pd.DataFrame, levels: pd.DataFrame, confidence: float) -> list[str]:
@@ -148,17 +155,19 @@ def sufficiency_sentences(frame: pd.DataFrame, resamples: int, confidence: float
         f"Before training, few-shot accuracy minus that of zero-shot with θ is {_covered(gap, confidence)}, "
         f"{size} ({by_set}). That θ is all that demonstrations give: {answer}."
     ]
-    added = found[(found["contrast"] == "added") & (found["set"] == "")].set_index("more")
-    ranked = found[(found["contrast"] == "ranked") & (found["set"] == "")].set_index("more")
+    whole = found[found["set"] == ""]
+    added, ranked = (whole[whole["contrast"] == name] for name in ("added", "ranked"))
     if len(added):
+        beyond = ranked.set_index("more")["mean"]
         parts = [
-            f"{more} {_covered(row, confidence)}, or {points(ranked.loc[more, 'mean'])} beyond as many at "
-            "random"
-            for more, row in added.iterrows()
+            f"{row.more} {_covered(row, confidence)}, or {points(beyond[row.more])} beyond as many at random"
+            for row in added.itertuples()
         ]
         answer = SUPPORTS if (added["low"] > 0).any() else DOES_NOT
-        said.append(f"Further heads, by causal effect, add to θ: the next {_listed(parts)} ({size}). "
-                    f"That heads outside S carry part of the task: {answer}.")  # fmt: skip
+        said.append(
+            f"Further heads, by causal effect, change zero-shot accuracy with θ: the next {_listed(parts)} "
+            f"({size}). That heads outside S add to it: {answer}."
+        )
     return said
 
 
