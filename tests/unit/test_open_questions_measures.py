@@ -87,7 +87,7 @@ def test_vectors_of_more_heads_equal_one_pass_per_prompt(monkeypatch):
     others = measured.ranked_outside(ranking, selected)
     assert others[:5] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     engine, rng = PrefixEngine(model), np.random.default_rng(0)
-    found = measured.sufficiency(engine, questions, vectors, selected, others, [2, 0, 1], rng, 60)
+    found = measured.sufficiency(engine, questions, vectors, selected, others, 1, [2, 0, 1], rng, 60)
 
     def right(vector, layer) -> list[bool]:
         hits = []
@@ -99,7 +99,7 @@ def test_vectors_of_more_heads_equal_one_pass_per_prompt(monkeypatch):
     for more in (0, 2, 5):
         part = found[(found.condition == "theta") & (found.more == more)]
         theta = sum(vectors[place] for place in [*selected, *others[:more]])
-        by_layer = {layer: right(theta, layer) for layer in (2, 0, 1)}
+        by_layer = {layer: right(theta, layer) for layer in ((1, 2, 0) if more else (1,))}
         best = max(by_layer, key=lambda layer: sum(by_layer[layer]))  # ties: the first asked for
         assert set(part.layer) == {best}
         assert part.right.tolist() == [float(hit) for hit in by_layer[best]]
@@ -120,7 +120,7 @@ def test_all_heads_are_the_same_at_random():
     selected, places = [(0, 0), (1, 1)], [(layer, head) for layer in range(3) for head in range(4)]
     others = [place for place in places if place not in selected]
     found = measured.sufficiency(
-        PrefixEngine(model), SetQuestions(asked, asked, asked, asked), 3 * vectors, selected, others, [0, 2],
+        PrefixEngine(model), SetQuestions(asked, asked, asked, asked), 3 * vectors, selected, others, 0, [2],
         np.random.default_rng(0), 60,
     ).set_index(["condition", "more"]).right  # fmt: skip
     assert found["theta", 10].tolist() == found["random", 10].tolist()

@@ -13,6 +13,7 @@ from anamnesis.dynamics.conditions import hits
 from anamnesis.dynamics.drift import Heads, summed
 from anamnesis.dynamics.questions import SetQuestions, set_questions
 from anamnesis.dynamics.stage import Plan, SetTrace
+from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.vectors.interventions import intervene
 
@@ -20,6 +21,8 @@ NEXT = (10, 20, 50)
 """So many heads are added to S."""
 DRAWS = 5
 """Random sets of as many heads beside each."""
+STRIDE = 3
+"""Every so many layers one is tried for the vectors of more heads."""
 COLUMNS = ["condition", "more", "heads", "layer", "example", "right"]
 
 
@@ -46,8 +49,9 @@ def sufficiency_of_sets(
     others, parts = ranked_outside(ranking, plan.heads), []
     for name, (task, _) in sets.items():
         asked = set_questions(tokenizer, task, name, template, shots, examples, plan.seed)
-        rng, vectors = generator(plan.seed, name, "sufficiency"), traces[name].initial.vectors
-        found = sufficiency(engine, asked, vectors, plan.heads, others, plan.layers, rng, plan.token_budget)
+        rng, initial = generator(plan.seed, name, "sufficiency"), traces[name].initial
+        heads, layers = (plan.heads, others), (int(initial.layer), plan.layers[::STRIDE])
+        found = sufficiency(engine, asked, initial.vectors, *heads, *layers, rng, plan.token_budget)
         parts.append(found.assign(set=name))
     return pd.concat(parts, ignore_index=True)
 
@@ -59,6 +63,7 @@ def sufficiency(
     vectors: torch.Tensor,
     selected: Heads,
     others: Heads,
+    chosen: int,
     layers: Sequence[int],
     rng: np.random.Generator,
     token_budget: int,
@@ -66,22 +71,22 @@ def sufficiency(
     """One row per condition and test example: whether greedy decoding begins with the answer.
 
     ``vectors``: (n_layers, n_heads, hidden_size), what each head writes on average; ``others``: the heads
-    outside S, best first; ``layers`` to choose from. Returns :data:`COLUMNS`. ``condition``: zero-shot,
-    few-shot, theta (zero-shot with θ of S and the ``more`` heads that follow in the ranking, added after
-    the layer where that is best on the validation examples), random (θ of S and ``more`` other heads drawn
-    at random, after the same layer; ``right`` is the mean over draws). ``heads``: of the vector in all.
-    Sizes that the model has too few heads for are left out.
+    outside S, best first; ``chosen``: the layer after which θ of S is added. Returns :data:`COLUMNS`.
+    ``condition``: zero-shot, few-shot, theta (zero-shot with θ of S and the ``more`` heads that follow in the
+    ranking; of more heads than S it is added after that one of ``chosen`` and ``layers`` where it is best on
+    the validation examples), random (θ of S and ``more`` other heads drawn at random, after the same layer;
+    ``right`` is the mean over draws). ``heads``: of the vector in all. Sizes that the model has too few heads
+    for are left out.
     """
-    sizes = [more for more in (0, *NEXT) if more <= len(others)]
-    thetas = torch.stack([summed(vectors, [*selected, *others[:more]]) for more in sizes])
-    asked, checked = questions.zero_shot, questions.chosen_on
-    added, _ = intervene(engine, checked, thetas.expand(len(checked), -1, -1), layers, token_budget)
-    best = [layers[i] for i in added.double().mean(-1).numpy().argmax(-1)]  # ties: the first
+    sizes = [more for more in NEXT if more <= len(others)]
+    thetas = torch.stack([summed(vectors, [*selected, *others[:more]]) for more in (0, *sizes)])
+    best = [chosen, *_best_layers(engine, questions.chosen_on, thetas[1:], [chosen, *layers], token_budget)]
+    asked = questions.zero_shot
     parts = [
         _rows("zero-shot", 0, 0, -1, hits(engine, asked, token_budget)),
         _rows("few-shot", 0, 0, -1, hits(engine, questions.few_shot, token_budget)),
     ]
-    for more, theta, layer in zip(sizes, thetas, best, strict=True):
+    for more, theta, layer in zip((0, *sizes), thetas, best, strict=True):
         drawn = [summed(vectors, [*selected, *heads]) for heads in _random(others, more, rng)]
         beside = torch.stack([theta, *drawn]).expand(len(asked), -1, -1)
         changed, _ = intervene(engine, asked, beside, [layer], token_budget)
@@ -90,6 +95,21 @@ def sufficiency(
         if drawn:
             parts.append(_rows("random", more, len(selected) + more, layer, right[1:].mean(0)))
     return pd.concat(parts, ignore_index=True)
+
+
+def _best_layers(
+    engine: PrefixEngine,
+    questions: Sequence[Question],
+    thetas: torch.Tensor,
+    layers: Sequence[int],
+    token_budget: int,
+) -> list[int]:
+    """After which layer each of ``thetas`` (n, hidden_size) is best; of equal ones the first."""
+    if not len(thetas):
+        return []
+    layers = list(dict.fromkeys(layers))
+    added, _ = intervene(engine, questions, thetas.expand(len(questions), -1, -1), layers, token_budget)
+    return [layers[i] for i in added.double().mean(-1).numpy().argmax(-1)]
 
 
 def _random(others: Heads, more: int, rng: np.random.Generator) -> Iterator[Heads]:

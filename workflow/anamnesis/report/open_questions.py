@@ -32,9 +32,8 @@ CAPTIONS = {
         last stage. Bars: mean and one s.d. over the paraphrases.""",
     "sufficiency": """\
         Is θ all there is? Before training: few-shot accuracy, and zero-shot accuracy with θ of the heads in S
-        and of 10, 20 and 50 more, by causal effect or at random. Each vector is added after the layer where
-        it is best on validation examples, those of random heads after the same one. Bars and band: bootstrap
-        interval over examples.""",
+        and of 10, 20 and 50 more, by causal effect or at random. Layers are chosen on validation examples,
+        for random heads as for those by effect. Bars and band: bootstrap interval over examples.""",
 }
 ALTERNATIVES = {
     "guidance_gain": "Gain by guidance against three measures of a task's simplicity",
