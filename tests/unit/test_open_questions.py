@@ -210,6 +210,8 @@ def test_sentences_answer_plainly_with_the_measured_numbers():
     assert few.startswith("5-shot")
     too_few = said.wording_sentences(worded(HELD[:1], seeds=(0, 1)), *CHANCE)[-1]
     assert "unseen wordings: too little data (2 pairs of chains)." in too_few
+    (nothing,) = said.wording_sentences(worded(sets=()), *CHANCE)  # a training task alone
+    assert nothing.endswith("too little data (n\u00a0=\u00a00).")
     alone = said.wording_sentences(worded(methods=("inclora",)), *CHANCE)
     assert alone[-1].endswith("under unseen wordings: too little data (n\u00a0=\u00a00).")
     worse = worded().assign(score=lambda f: 1 - f.score)

@@ -62,9 +62,11 @@ def wording_levels(accuracy: pd.DataFrame) -> pd.DataFrame:
     return found.join(own).reset_index()
 
 
+CONTRASTS = ["contrast", "method", "shots", "mean", "low", "high", "sets", "wordings", "examples", "chains"]
+
+
 def wording_contrasts(frame: pd.DataFrame, resamples: int, confidence: float) -> pd.DataFrame:
-    """Differences of accuracy on held-out sets, with intervals: ``contrast, method, shots, mean, low, high,
-    sets, wordings, examples, chains``.
+    """Differences of accuracy on held-out sets, with intervals: :data:`CONTRASTS`.
 
     contrast ``wording``: the other wordings minus a set's own, before training (method "") and after the last
     stage; ``guided, own`` and ``guided, others``: the guided minus the plain ``method`` after the last
@@ -74,24 +76,23 @@ def wording_contrasts(frame: pd.DataFrame, resamples: int, confidence: float) ->
     last = held[held["stage"] == held["stage"].max()]
     first = held[held["stage"] == 0].drop_duplicates(["set", "shots", "wording", "example_id"])
     rows = []
+
+    def add(contrast: str, method: str, shots: int, tables: Sequence[np.ndarray], chains: int) -> None:
+        found = interval(tables, resamples, confidence)
+        counts = len(tables), sum(map(len, tables)), sum(table.shape[1] for table in tables)
+        rows.append((contrast, method, int(shots), *found.values(), *counts, chains))
+
     for shots in sorted(held["shots"].unique()):
         parts = [("", first), *last.groupby("method", sort=False)]
         found = {name: _by_set(part[part["shots"] == shots]) for name, part in parts}
         for method, sets in found.items():
-            apart = [table[1:] - table[:1] for table in sets.values()]
-            rows.append(("wording", method, shots, apart, _chains(last, method)))
-        for plain in found:
-            if twin := found.get(plain + TWIN_SUFFIX) if plain else None:
-                gains = [twin[name] - table for name, table in found[plain].items()]
-                pairs = _chains(last, plain, plain + TWIN_SUFFIX)
-                rows.append(("guided, own", plain, shots, [gain[:1] for gain in gains], pairs))
-                rows.append(("guided, others", plain, shots, [gain[1:] for gain in gains], pairs))
-    return pd.DataFrame(
-        {"contrast": contrast, "method": method, "shots": int(shots),
-         **interval(tables, resamples, confidence), "sets": len(tables), "wordings": sum(map(len, tables)),
-         "examples": sum(table.shape[1] for table in tables), "chains": chains}
-        for contrast, method, shots, tables, chains in rows
-    )  # fmt: skip
+            add("wording", method, shots, [t[1:] - t[:1] for t in sets.values()], _chains(last, method))
+        for plain in (name for name in found if name and name + TWIN_SUFFIX in found):
+            twin, pairs = found[plain + TWIN_SUFFIX], _chains(last, plain, plain + TWIN_SUFFIX)
+            gains = [twin[name] - table for name, table in found[plain].items()]
+            add("guided, own", plain, shots, [gain[:1] for gain in gains], pairs)
+            add("guided, others", plain, shots, [gain[1:] for gain in gains], pairs)
+    return pd.DataFrame(rows, columns=CONTRASTS)
 
 
 def _by_set(frame: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -102,8 +102,8 @@ def wording_sentences(frame: pd.DataFrame, resamples: int, confidence: float) ->
     found = tables.wording_contrasts(frame, resamples, confidence)
     levels = tables.wording_levels(tables.wording_accuracy(frame))
     gains = _wording_gains(found, confidence) or [
-        "No method was followed beside its guided twin. That guidance keeps more under unseen wordings: "
-        f"{TOO_LITTLE} (n\u00a0=\u00a00)."
+        "No method was asked beside its guided twin on held-out sets. That guidance keeps more under unseen "
+        f"wordings: {TOO_LITTLE} (n\u00a0=\u00a00)."
     ]
     return [*_wording_costs(found, levels, confidence), *gains]
 
@@ -114,8 +114,8 @@ def _wording_costs(found: pd.DataFrame, levels: pd.DataFrame, confidence: float)
         part = levels[(levels["shots"] == shots) & (levels["role"] == "held_out")]
         parts = []
         for row in rows.itertuples():
-            here = part[part["stage"] == 0] if not row.method else part[part["method"] == row.method]
-            here = here[here["stage"] == (part["stage"].max() if row.method else 0)]
+            here = part[part["stage"] == (part["stage"].max() if row.method else 0)]
+            here = here[here["method"] == row.method] if row.method else here
             own, other, spread = (float(here[column].mean()) for column in ("own", "mean", "sd"))
             parts.append(
                 f"{row.method or 'before training'} {percent(own)} and {percent(other)} (s.d. over wordings "
