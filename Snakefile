@@ -18,6 +18,7 @@ include: "workflow/rules/vectors.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/dynamics.smk"
+include: "workflow/rules/open_questions.smk"
 include: "workflow/rules/mechanisms.smk"
 include: "workflow/rules/figures.smk"
 
@@ -51,8 +52,9 @@ rule mechanisms:
 rule analyses:
     input:
         DYNAMICS_TABLES,
+        OPEN_TABLES,
         rules.tabulate_settings.output,
-        figure_files(DYNAMICS_FIGURES),
+        figure_files([*DYNAMICS_FIGURES, *OPEN_FIGURES]),
         interventions_of(ANALYSED.interventions),
         mechanism_files(),
 

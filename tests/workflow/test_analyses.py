@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from runs import MODEL, SUITE, SWEPT, TRAINED, Experiment
+from runs import HELD_OUT, MODEL, SUITE, SWEPT, TRAINED, Experiment
 
 ASKED = {
     "analyses": {
@@ -19,7 +19,10 @@ ASKED = {
         "curvature": {"examples": 2, "tolerance": 0.1, "vectors": 2, "radius": 0.5, "points": 3},
     },
 }  # fmt: skip
-FIGURES = ("form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery")
+FIGURES = (
+    "form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery", "guidance_gain",
+    "wordings", "sufficiency",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,8 @@ def analysed(whole, tmp_path_factory) -> Experiment:
     planned = [job.split()[0] for job in experiment.plan("analyses")]
     assert {name: planned.count(name) for name in planned} == {
         "trace_base": 1, "trace_stage": 1, "tabulate_dynamics": 1, "plot_dynamics": 1, "tabulate_settings": 1,
-        "probe_base": 1, "probe_stage": 2, "tabulate_mechanisms": 1, "plot_mechanisms": 5, "intervene": 1,
+        "tabulate_open_questions": 1, "plot_open_questions": 1, "intervene": 1, "probe_base": 1, "probe_stage": 2,
+        "tabulate_mechanisms": 1, "plot_mechanisms": 5,
     }  # fmt: skip
     for target in (["analyses"], []):
         done = experiment.run(*target)
@@ -60,11 +64,37 @@ def test_tables_have_a_row_for_every_place(analysed):
     assert initial.to_dict() == {0: 3, 2: 3}
 
 
+def test_open_questions_have_tables_of_what_was_asked(analysed):
+    folder = analysed.folder / SUITE / "dynamics"
+    worded = pd.read_parquet(folder / "wordings.parquet")
+    assert worded.groupby(["stage", "set", "shots"]).size().to_dict() == {
+        (stage, name, shots): 6 for stage in (0, 2) for name in (HELD_OUT, SWEPT) for shots in (0, 2)
+    }  # one example, the own wording and five others
+    before = pd.read_parquet(analysed.folder / SUITE / "base/stage0/evaluation.parquet")
+    asked = ["set", "shots", "example_id"]
+    both = worded[(worded.stage == 0) & (worded.wording == 0)].merge(
+        before[before.form == "instruction"], on=asked, suffixes=("", "_before")
+    )
+    assert len(both) == 4
+    assert (both.score == both.score_before).all()
+    enough = pd.read_parquet(folder / "sufficiency.parquet")
+    assert set(enough.condition) == {"zero-shot", "few-shot", "theta"}  # too few heads for more
+    conditions = pd.read_parquet(folder / "conditions.parquet")
+    same = conditions[(conditions.stage == 0) & (conditions.split == "test")].set_index("condition").accuracy
+    for condition in ("zero-shot", "few-shot"):
+        assert enough[enough.condition == condition].right.mean() == same[condition]
+    gains = pd.read_parquet(folder / "guidance_gain.parquet")
+    assert list(gains["set"]) == list(TRAINED)
+    assert (gains.tokens > 4).all()
+
+
 def test_report_shows_every_figure_with_its_numbers(analysed):
     text = (analysed.folder / "results/report.html").read_text()
     assert text.count("data:image/png;base64,") == 4 + len(FIGURES) + 5
     assert "Inside the models" in text
     assert "Mechanisms of forgetting" in text
+    assert "Open questions" in text
+    assert text.count("too little data") >= 2
     assert "Tasks, templates and settings" in text
     for name in FIGURES:
         assert f"figures/{name}.csv" in text

@@ -1,5 +1,8 @@
 """What happens inside the models from stage to stage: traces of checkpoints, their tables and figures."""
 
+from anamnesis.config.analysed import paraphrased
+
+PARAPHRASES = paraphrased(CONFIG)
 DYNAMICS = SUITE / "dynamics"
 TRACES = ["alignment", "drift", "conditions", "causal_effects"]
 TRACED_CHAINS = [
@@ -17,14 +20,34 @@ if TRACED := all(os.path.exists(table) for table in [*DYNAMICS_TABLES, *SETTINGS
     FIGURE_NAMES += DYNAMICS_FIGURES
 
 
-def trace_files():
-    """Four files for every place of ``TRACED_PLACES``; stage 0 is the same for all chains."""
-    folders = [STAGE if place["stage"] else BASE for place in TRACED_PLACES]
+def trace_files(names=TRACES, places=TRACED_PLACES):
+    """Files of the tables ``names`` at every place; stage 0 is the same for all chains."""
+    folders = [STAGE if place["stage"] else BASE for place in places]
     return [
         str(folder / f"{name}.parquet").format(**place)
-        for folder, place in zip(folders, TRACED_PLACES)
-        for name in TRACES
+        for folder, place in zip(folders, places)
+        for name in names
     ]
+
+
+def wording_params(paraphrases):
+    """How the sets with other wordings are evaluated; asked in those words only where ``paraphrases`` has any."""
+    return {
+        "sets": [
+            {
+                "name": name,
+                "role": ROLES[name],
+                "max_new_tokens": answer_length(name),
+                "metric": metric(name) or "accuracy",
+            }
+            for name in PARAPHRASES
+        ],
+        "paraphrases": paraphrases,
+        "scoring": {
+            "scorer": CONFIG.evaluation.scorer,
+            "max_input_tokens": CONFIG.training.max_input_tokens,
+        },
+    }
 
 
 def trace_params():
@@ -52,11 +75,14 @@ rule trace_base:
         heads=HEADS,
         tasks=[TASKS / f"{name}.parquet" for name in ANALYSED.sets],
         prompt_tables=[VECTORS / name / "prompts.parquet" for name in ANALYSED.sets],
+        worded=[TASKS / f"{name}.parquet" for name in PARAPHRASES],
     output:
         alignment=BASE / "alignment.parquet",
         drift=BASE / "drift.parquet",
         conditions=BASE / "conditions.parquet",
         effects=BASE / "causal_effects.parquet",
+        wordings=BASE / "wordings.parquet",
+        sufficiency=BASE / "sufficiency.parquet",
         kept=BASE / "initial_heads.safetensors",
         record=BASE / "trace.json",
     log:
@@ -73,6 +99,7 @@ rule trace_base:
     params:
         **trace_params(),
         every_layer=False,
+        wording=wording_params(PARAPHRASES),
     script:
         "../scripts/trace_stage.py"
 
@@ -83,6 +110,7 @@ rule trace_stage:
         heads=HEADS,
         tasks=[TASKS / f"{name}.parquet" for name in ANALYSED.sets],
         prompt_tables=[VECTORS / name / "prompts.parquet" for name in ANALYSED.sets],
+        worded=[TASKS / f"{name}.parquet" for name in PARAPHRASES],
         adapters=lambda wildcards: adapters_upto(wildcards, int(wildcards.stage)),
         initial=BASE / "initial_heads.safetensors",
     output:
@@ -90,6 +118,7 @@ rule trace_stage:
         drift=STAGE / "drift.parquet",
         conditions=STAGE / "conditions.parquet",
         effects=STAGE / "causal_effects.parquet",
+        wordings=STAGE / "wordings.parquet",
         record=STAGE / "trace.json",
     log:
         LOGS / "trace_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
@@ -105,6 +134,9 @@ rule trace_stage:
     params:
         **trace_params(),
         every_layer=lambda wildcards: int(wildcards.stage) == ANALYSED.stages[-1],
+        wording=lambda wildcards: wording_params(
+            PARAPHRASES if int(wildcards.stage) == ANALYSED.stages[-1] else {}
+        ),
     script:
         "../scripts/trace_stage.py"
 

@@ -174,6 +174,7 @@ rule write_report:
         settings=SETTINGS_FILES if TRACED else [],
         mechanisms=MECHANISM_TEXTS.values() if MEASURED else [],
         captions=expand(FIGURES / "mechanisms_{name}.txt", name=MECHANISM_FIGURES) if MEASURED else [],
+        answers=OPEN_TABLES if OPEN_ANSWERED else [],
     output:
         report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
     log:

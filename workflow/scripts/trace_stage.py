@@ -27,40 +27,49 @@ def main(
     drift: str,
     conditions: str,
     effects: str,
+    worded: Sequence[str] | str,
+    wording: Mapping[str, Any],
+    wordings: str,
     adapters: Sequence[str] | str = (),
     initial: str | None = None,
     kept: str | None = None,
+    sufficiency: str | None = None,
 ) -> dict:
-    """Write the four tables. ``tasks`` and ``prompt_tables``: of ``sets``, in that order. ``every_layer``:
-    whether vectors are added after every layer, or only after the one chosen before training. ``kept``:
-    written by the model before training, for the later stages to read as ``initial``.
+    """Write the tables. ``tasks``, ``prompt_tables``: of ``sets``; ``worded``: tasks of ``wording["sets"]``.
+    ``every_layer``: whether vectors are added after every layer, or after the one chosen before training.
+    ``kept``, ``sufficiency``: of the model before training; later stages read the former as ``initial``.
     """
     from anamnesis.data.prompts import Template
     from anamnesis.dynamics.stage import Plan, kept_tensors, trace_sets
+    from anamnesis.dynamics.sufficiency import sufficiency_of_sets
+    from anamnesis.dynamics.wordings import wording_scores
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.vectors.instruction import selected_heads
 
-    tasks, prompt_tables, adapters = (
-        [x] if isinstance(x, str) else list(x) for x in (tasks, prompt_tables, adapters)
+    tasks, prompt_tables, adapters, worded = (
+        [x] if isinstance(x, str) else list(x) for x in (tasks, prompt_tables, adapters, worded)
     )
     language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(merge_adapters(language_model, [Path(a) for a in adapters]))
-    chosen = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
-    layers = range(engine.geometry.n_layers) if analyses["layers"] is None else analyses["layers"]
-    limits = analyses["random_sets"], analyses["effect_prompts"]
-    plan = Plan(chosen, list(layers), every_layer, *limits, target, seed, batch_tokens)
-    files = zip(sets, tasks, prompt_tables, strict=True)
-    frames = {name: (read_parquet(task), read_parquet(table)) for name, task, table in files}
-    before = read_tensors(initial) if initial else {}
-    template = Template(**prompts)
-    traces = trace_sets(engine, tokenizer, frames, plan, template, shots, analyses["examples"], before)
+    ranking = read_parquet(heads, ["rank", "layer", "head", "selected"])
+    chosen = selected_heads(ranking)
+    layers = analyses["layers"] or range(engine.geometry.n_layers)
+    counts = analyses["random_sets"], analyses["effect_prompts"]
+    plan = Plan(chosen, list(layers), every_layer, *counts, target, seed, batch_tokens)
+    pairs = zip(map(read_parquet, tasks), map(read_parquet, prompt_tables), strict=True)
+    frames, before = dict(zip(sets, pairs, strict=True)), read_tensors(initial) if initial else {}
+    how = Template(**prompts), shots, analyses["examples"]
+    traces = trace_sets(engine, tokenizer, frames, plan, *how, before)
     outputs = {"alignment": alignment, "drift": drift, "conditions": conditions, "effects": effects}
     for part, path in outputs.items():
         found = [getattr(trace, part).assign(set=name) for name, trace in traces.items()]
         write_parquet(path, pd.concat(found, ignore_index=True))
+    write_parquet(wordings, wording_scores(engine, tokenizer, map(read_parquet, worded), wording, plan, *how))
     if kept:
         write_tensors(kept, kept_tensors(traces))
+        table = sufficiency_of_sets(engine, tokenizer, frames, traces, ranking, plan, *how)
+        write_parquet(sufficiency, table)
     averaged = {name: f"{t.activations.count} ({t.activations.over})" for name, t in traces.items()}
     return {"adapters": adapters, "heads": [list(pair) for pair in chosen], "prompts_averaged": averaged}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
+from anamnesis.data.places import find_task
 from anamnesis.errors import UserError, unknown
 
 INTERVENED = 4  # sets of figure 6 of arXiv 2406.12227
@@ -47,6 +48,21 @@ def _further_interventions(config: Config) -> tuple[str, ...]:
     return tuple(further[: max(0, INTERVENED - len(there))])
 
 
+def paraphrased(config: Config) -> dict[str, tuple[str, ...]]:
+    """Held-out sets and followed sets -> other wordings of their instructions, for those that have any: of
+    ``analyses.paraphrases``, or of the built-in task.
+    """
+    from anamnesis.data.paraphrases import builtin_paraphrases
+
+    own, data, known = config.analyses.paraphrases, config.data.model_dump(mode="json"), builtin_paraphrases()
+    found = {}
+    for name in dict.fromkeys([*config.suite.held_out, *analysed(config).sets]):
+        builtin = known.get(name, ()) if find_task(name, data).kind == "built-in" else ()
+        if wordings := own.get(name, builtin):
+            found[name] = wordings
+    return found
+
+
 def has_latent_tasks(config: Config, name: str) -> bool:
     """Whether a method's weights differ from prompt to prompt, so that no vector or map is the model's."""
     return bool(resolve(config, name).settings.get("latent_tasks"))
@@ -62,6 +78,7 @@ def analyses_problems(config: Config) -> Iterator[str]:
         ("sets", "set", asked.sets, suite),
         ("interventions", "set", asked.interventions, suite),
         ("stages", "stage", asked.stages, range(1, stages + 1)),
+        ("paraphrases", "set", asked.paraphrases, suite),
     ):
         for value in chosen or ():
             if value not in known:

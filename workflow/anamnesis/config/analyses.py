@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from anamnesis.config.types import Integer, Name, Section, Seed
+from anamnesis.config.types import Integer, Name, Section, Seed, Text
 
 
 class Analyses(Section):
@@ -53,4 +53,10 @@ class Analyses(Section):
     )
     random_sets: Integer = Field(
         100, ge=1, description="Random head sets beside the selected one (>= 1). Paper: 100."
+    )
+    paraphrases: dict[Name, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Other wordings of a set's instruction, set -> list, for held-out sets and `sets`; "
+        "built-in tasks have their own, other sets without any are left out. Cost: each a zero-shot and a "
+        "few-shot evaluation of `examples`, before training and after the last stage.",
     )

@@ -6,5 +6,8 @@
 ``drift``       the vector before and after, beside random head sets (figure 5b)
 ``stage``       all measures of one checkpoint, for a model loaded once
 ``tables``      the tables of all checkpoints, and what the figures show of them; needs no torch
+``wordings``    accuracy under other wordings of the instruction
+``sufficiency`` what the vector leaves out, and what further heads add
+``open_questions``  the tables of these two and of the gains by guidance; needs no torch
 ``changes``     how the forms of a task change in accuracy (figure 3); needs no torch
 """

@@ -30,19 +30,29 @@ def answered(
     heads: Heads = (),
     outputs: torch.Tensor | None = None,
 ) -> float:
-    """Share of questions whose target greedy decoding begins with; with ``outputs`` (n_questions, len(heads),
-    head_dim) in the place of what the heads give at the last prompt token.
+    """Share of questions whose target greedy decoding begins with; see :func:`hits`."""
+    return float(hits(engine, questions, token_budget, heads, outputs).double().mean())
+
+
+def hits(
+    engine: PrefixEngine,
+    questions: Sequence[Question],
+    token_budget: int,
+    heads: Heads = (),
+    outputs: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Whether greedy decoding begins with the target, (n_questions,) booleans; with ``outputs`` (n_questions,
+    len(heads), head_dim) in the place of what the heads give at the last prompt token.
     """
-    right = 0
+    right = torch.zeros(len(questions), dtype=torch.bool)
     for batch, pack in packed(engine, questions, token_budget):
         change = nullcontext()
         if outputs is not None:
             change = replaced_heads(engine.geometry, heads, outputs[batch], last_tokens(pack))
         with change:
-            right += sum(
-                score.greedy[0] for score in score_batch(engine, [questions[i] for i in batch], pack)
-            )
-    return right / len(questions)
+            scores = score_batch(engine, [questions[i] for i in batch], pack)
+        right[batch] = torch.tensor([score.greedy[0] for score in scores])
+    return right
 
 
 @torch.no_grad()

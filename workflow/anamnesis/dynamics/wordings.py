@@ -1,0 +1,64 @@
+"""Accuracy under other wordings of the instruction: was a task kept, or one sentence?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from anamnesis.data.prompts import Template
+from anamnesis.dynamics.stage import Plan
+from anamnesis.evaluation.records import EvaluationSet, Evaluator
+from anamnesis.prefix.engine import PrefixEngine
+
+COLUMNS = ["set", "role", "wording", "instruction", "shots", "example_id", "score"]
+
+
+def wording_scores(
+    engine: PrefixEngine,
+    tokenizer,
+    tasks: Iterable[pd.DataFrame],
+    wording: Mapping[str, Any],
+    plan: Plan,
+    template: Template,
+    shots: int,
+    examples: int,
+) -> pd.DataFrame:
+    """Scores of the first test examples of every task, half of ``examples``, under each wording, zero-shot
+    and few-shot, as the evaluation scores them.
+
+    ``wording``: ``sets``, for each task the other fields of its ``EvaluationSet``; ``paraphrases``, set ->
+    other wordings (a set without any is left out); ``scoring``, further settings of the ``Evaluator``.
+    Returns :data:`COLUMNS`: ``wording`` 0 is the set's own instruction, of which ``instruction`` shows that
+    of the first example; demonstrations and questions are the same for all wordings.
+    """
+    evaluator = Evaluator(
+        engine, tokenizer, template, shots, ["instruction"], plan.token_budget, plan.seed,
+        **wording["scoring"],
+    )  # fmt: skip
+    words = {name: list(others) for name, others in wording["paraphrases"].items()}
+    sets = [
+        EvaluationSet(frame=_beginning(task, max(1, examples // 2)), **about)
+        for task, about in zip(tasks, wording["sets"], strict=True)
+        if words.get(about["name"])
+    ]
+    found = [pd.DataFrame(columns=COLUMNS)] if not sets else []
+    for number in range(1 + max((len(words[s.name]) for s in sets), default=-1)):
+        asked = [_reworded(s, number, words[s.name]) for s in sets if number <= len(words[s.name])]
+        said = {s.name: s.frame["instruction"].iloc[0] for s in asked}
+        table = evaluator.evaluate(asked)
+        found.append(table.assign(wording=number, instruction=table["set"].map(said))[COLUMNS])
+    return pd.concat(found, ignore_index=True)
+
+
+def _reworded(source: EvaluationSet, number: int, words: Sequence[str]) -> EvaluationSet:
+    """The set with its wording ``number``; 0 is its own."""
+    return replace(source, frame=source.frame.assign(instruction=words[number - 1])) if number else source
+
+
+def _beginning(task: pd.DataFrame, examples: int) -> pd.DataFrame:
+    """The training examples, which demonstrations are drawn from, and the first test examples."""
+    kept = [task[task.split == "train"], task[task.split == "test"].iloc[:examples]]
+    return pd.concat(kept, ignore_index=True)

@@ -1,0 +1,75 @@
+"""Accuracy under instructions in words that no model was trained on."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from anamnesis.dynamics.open_questions import OWN
+from anamnesis.evaluation.summary import BASELINE
+from anamnesis.figures.panels import chains_note, check, method_key, per_cent, title
+from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+
+
+def wordings(frame: pd.DataFrame) -> Figure:
+    """Zero-shot above, few-shot below, a column per set: accuracy (per cent) before training and, for each
+    method, after the last stage: of a set's own wording, of each other one, and their mean and s.d.
+
+    Parameters
+    ----------
+    frame : ``method, order, seed, stage, set, shots, wording, accuracy, n``
+        (``dynamics.open_questions.wording_accuracy``).
+
+    Raises UserError for an empty frame or a missing column.
+    """
+    columns = ["method", "order", "seed", "stage", "set", "shots", "wording", "accuracy", "n"]
+    check(frame, columns, "table of wordings")
+    sets, methods, shots = (list(frame[column].unique()) for column in ("set", "method", "shots"))
+    groups = [BASELINE, *methods]
+    shown = frame.assign(group=frame["method"].where(frame["stage"] > 0, BASELINE))
+    with styled():
+        figure = new_figure(1.5 * len(shots) + 1.0)
+        panels = figure.subplots(len(shots), len(sets), sharex=True, sharey=True, squeeze=False)
+        for count, row in zip(shots, panels, strict=True):
+            row[0].set_ylabel(f"{'Zero-shot' if count == 0 else f'{count}-shot'}\naccuracy (%)")
+            for name, axes in zip(sets, row, strict=True):
+                if count == shots[0]:
+                    title(axes, name, 88 // len(sets))
+                _draw(axes, shown[(shown["set"] == name) & (shown["shots"] == count)], groups)
+        figure.legend(handles=[*method_key(groups), *_key(frame)], loc="outside upper center", ncols=3)
+        figure.supxlabel(
+            f"{chains_note(frame).capitalize()}; n = {int(frame['n'].max())} examples per point. Bars: mean "
+            "and one s.d. over the other wordings.",
+            fontsize=7, color=MUTED, x=0.01, ha="left",
+        )  # fmt: skip
+    return figure
+
+
+def _draw(axes: Axes, data: pd.DataFrame, groups: list[str]) -> None:
+    per_cent(axes)
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.set_xticks([])
+    for place, group in enumerate(groups):
+        values = 100 * data[data["group"] == group].groupby("wording")["accuracy"].mean()
+        colour, others = method_colour(group, groups), values.drop(OWN)
+        style = {"color": colour, "linewidth": 0, "clip_on": False}
+        axes.plot([place - 0.22], values[OWN], **style, marker="D", markersize=4, markeredgecolor=INK,
+                  markeredgewidth=0.5)  # fmt: skip
+        axes.plot([place + 0.05] * len(others), others, **style, marker="o", markersize=3, alpha=0.45,
+                  markeredgewidth=0)  # fmt: skip
+        spread = others.std() if len(others) > 1 else 0.0
+        axes.errorbar(place + 0.27, others.mean(), spread, color=colour, marker="_", markersize=7,
+                      elinewidth=1.1, capsize=1.8, clip_on=False)  # fmt: skip
+
+
+def _key(frame: pd.DataFrame) -> list[Line2D]:
+    style = {"color": MUTED, "linewidth": 0}
+    return [
+        Line2D([], [], **style, marker="D", markersize=4, markeredgecolor=INK, markeredgewidth=0.5,
+               label="the set's own wording"),
+        Line2D([], [], **style, marker="o", markersize=3, alpha=0.6,
+               label=f"{frame['wording'].max()} other wordings, one point each"),
+        Line2D([], [], color=MUTED, marker="_", markersize=7, linewidth=1.1, label="their mean ± s.d."),
+    ]  # fmt: skip
