@@ -18,6 +18,8 @@ include: "workflow/rules/vectors.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/dynamics.smk"
+include: "workflow/rules/within_stage.smk"
+include: "workflow/rules/robustness.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/mechanisms.smk"
 
@@ -48,6 +50,8 @@ rule analyses:
         DYNAMICS_TABLES,
         rules.tabulate_settings.output,
         figure_files(DYNAMICS_FIGURES),
+        within_stage_files(),
+        robustness_files(),
 
 
 rule vectors:

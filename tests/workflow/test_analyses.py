@@ -12,10 +12,13 @@ from runs import SUITE, SWEPT, Experiment
 ASKED = {
     "analyses": {
         "methods": ["inclora"], "stages": [2], "examples": 2, "effect_prompts": 2, "random_sets": 3,
-        "layers": [0, 2],
+        "layers": [0, 2], "within_stage": {"points": 2},
+        "robustness": {"prompts": [2, 4], "draws": 2, "steps": 2},
     }
 }  # fmt: skip
-FIGURES = ("form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery")
+FIGURES = (
+    "form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery", "within_stage", "robustness",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +26,10 @@ def analysed(whole, tmp_path_factory) -> Experiment:
     """The whole run with analyses, and with the report made after them. Nobody may change it."""
     experiment = whole.copy(tmp_path_factory.mktemp("analysed") / "run").with_config(ASKED)
     assert experiment.plan("analyses") == [
-        "plot_dynamics", "tabulate_dynamics", "tabulate_settings", "trace_base",
+        f"measure_robustness task={SWEPT}", "plot_dynamics", "plot_robustness", "plot_within_stage",
+        "tabulate_dynamics", "tabulate_robustness", "tabulate_settings", "tabulate_within_stage", "trace_base",
         "trace_stage method=inclora, order=1, seed=0, stage=2",
+        "watch_stage method=inclora, order=1, seed=0, stage=1",
     ]  # fmt: skip
     for target in (["analyses"], []):
         done = experiment.run(*target)
@@ -55,10 +60,29 @@ def test_tables_have_a_row_for_every_place(analysed):
     assert initial.to_dict() == {0: 3, 2: 3}
 
 
+def test_a_stage_is_looked_into_and_ends_as_it_did(analysed):
+    table = pd.read_parquet(analysed.folder / SUITE / "dynamics/within_stage.parquet")
+    assert set(table.method) == {"inclora"}
+    assert set(table.stage) == {1}
+    assert sorted(table.step.unique()) == [0, 24, 48]  # 12 examples, 4 at a time, 16 epochs
+    assert set(table.difference) == {0.0}
+    assert (table[table.measure == "effect"].groupby("name").size() == 3).all()
+
+
+def test_vectors_of_heads_stand_beside_optimised_ones(analysed):
+    table = pd.read_parquet(analysed.folder / SUITE / "dynamics/robustness.parquet")
+    assert set(table["set"]) == {SWEPT}
+    counts = table[table.measure == "accuracy"].groupby(["extractor", "prompts"]).size().to_dict()
+    assert counts == {("none", 0): 1, **{(e, n): 2 for e in ("heads", "optimised") for n in (2, 4)}}
+    assert table[table.measure == "cosine"].value.between(-1.001, 1.001).all()
+
+
 def test_report_shows_every_figure_with_its_numbers(analysed):
     text = (analysed.folder / "results/report.html").read_text()
     assert text.count("data:image/png;base64,") == 4 + len(FIGURES)
     assert "Inside the models" in text
+    assert "How overshadowing happens" in text
+    assert "Head outputs against optimised vectors" in text
     assert "Tasks, templates and settings" in text
     for name in FIGURES:
         assert f"figures/{name}.csv" in text

@@ -1,6 +1,6 @@
 """What happens inside the models from stage to stage: traces of checkpoints, their tables and figures."""
 
-from anamnesis.config.analysed import analysed
+from anamnesis.config.analysed import analysed, held_out_sets
 
 ANALYSED = analysed(CONFIG)
 DYNAMICS = SUITE / "dynamics"

@@ -172,6 +172,7 @@ rule write_report:
         records=record_files(),
         dynamics=DYNAMICS_TABLES if TRACED else [],
         settings=SETTINGS_FILES if TRACED else [],
+        closer=[WITHIN_TABLE] * WITHIN_SHOWN + [ROBUSTNESS_TABLE] * ROBUSTNESS_SHOWN,
     output:
         report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
     log:

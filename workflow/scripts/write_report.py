@@ -11,9 +11,13 @@ from anamnesis.report.builder import Section, build_report
 from anamnesis.report.claims import claims_section
 from anamnesis.report.dynamics import DynamicsResults, dynamics_section
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
+from anamnesis.report.robustness import robustness_section
 from anamnesis.report.was_run import settings_section
+from anamnesis.report.within_stage import within_stage_section
 
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
+
+SECTIONS = {"within_stage": within_stage_section, "robustness": robustness_section}
 
 
 def main(
@@ -31,10 +35,13 @@ def main(
     pictures: Sequence[str] = (),
     dynamics: Sequence[str] = (),
     settings: Sequence[str] = (),
+    closer: Sequence[str] | str = (),
 ) -> None:
     """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``comparisons``:
-    of variants with the methods they are variants of. ``dynamics``, ``settings``: tables made on request.
+    of variants with the methods they are variants of. ``dynamics``, ``settings``: tables made on request, and
+    ``closer`` those of single questions, each shown by a function of ``SECTIONS``.
     """
+    closer = [closer] if isinstance(closer, str) else closer
     sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     results = ExperimentResults(
@@ -49,7 +56,10 @@ def main(
         prompts=shown.assign(task=Path(prompts).parent.name),
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
-        further=_on_request(dynamics, settings, curves, figures, table),
+        further=[
+            *_on_request(dynamics, settings, curves, figures, table),
+            *(SECTIONS[Path(p).stem](read_parquet(p), figures[Path(p).stem]) for p in closer),
+        ],
     )
     title = f"{config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, f"Anamnesis: {title}")
