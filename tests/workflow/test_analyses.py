@@ -17,7 +17,8 @@ ASKED = {
     }
 }  # fmt: skip
 FIGURES = (
-    "form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery", "within_stage", "robustness",
+    "form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery", "within_stage",
+    "robustness",
 )  # fmt: skip
 
 
@@ -27,8 +28,8 @@ def analysed(whole, tmp_path_factory) -> Experiment:
     experiment = whole.copy(tmp_path_factory.mktemp("analysed") / "run").with_config(ASKED)
     assert experiment.plan("analyses") == [
         f"measure_robustness task={SWEPT}", "plot_dynamics", "plot_robustness", "plot_within_stage",
-        "tabulate_dynamics", "tabulate_robustness", "tabulate_settings", "tabulate_within_stage", "trace_base",
-        "trace_stage method=inclora, order=1, seed=0, stage=2",
+        "tabulate_dynamics", "tabulate_robustness", "tabulate_settings", "tabulate_within_stage",
+        "trace_base", "trace_stage method=inclora, order=1, seed=0, stage=2",
         "watch_stage method=inclora, order=1, seed=0, stage=1",
     ]  # fmt: skip
     for target in (["analyses"], []):

@@ -6,8 +6,8 @@
 ``drift``       the vector before and after, beside random head sets (figure 5b)
 ``stage``       all measures of one checkpoint, for a model loaded once
 ``outputs``     head outputs and scores from one forward pass
-``within_stage``  a stage trained once more and measured on the way; ``within_tables`` is its table, without torch
-``robustness``  vectors from few prompts, of heads and optimised; ``robustness_tables`` is its table, without torch
+``within_stage``, ``within_tables``  a stage trained again and measured on the way; the second needs no torch
+``robustness``, ``robustness_tables``  vectors from few prompts, of heads and optimised; likewise
 ``tables``      the tables of all checkpoints, and what the figures show of them; needs no torch
 ``changes``     how the forms of a task change in accuracy (figure 3); needs no torch
 """
