@@ -228,8 +228,9 @@ def test_sentences_hold_the_numbers_and_the_answer(table):
     said = within_stage_sentences(chains(table))
     assert len(said) == 4
     assert said[0].startswith("inclora, stage 1 (order 1, seed 0): over 10 steps")
-    assert "change by −0.200 (−0.216 to −0.184), half of it by step 5" in said[0]
-    assert "rise most by +0.500" in said[0]
+    assert "go from 1.000 to 0.800 (−0.200, −0.216 to −0.184), half of that by step 5" in said[0]
+    assert "furthest at step 10 (−0.200)" in said[0]
+    assert "rise most go from 0.000 to 0.500" in said[0]
     assert "1.2, 1.1" in said[0]
     assert "0.0 (in S), 0.1 (in S), 2.0 fall most" in said[0]
     assert "few-shot accuracy from 100.0\u00a0% to 50.0\u00a0%" in said[0]

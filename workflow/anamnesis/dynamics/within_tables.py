@@ -128,14 +128,14 @@ def _single(looks, measure: str, values: Mapping[str, np.ndarray], own: np.ndarr
 
 
 def changes(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the groups' rows of :func:`within_table`, of one chain and stage: ``step, measure, name, change,
-    low, high, n``, the change since the start with its interval.
+    """Of the groups' rows of :func:`within_table`, of one chain and stage: ``step, measure, name, value,
+    change, low, high, n``, the change since the start with its interval.
     """
     groups = table[table["measure"].isin(["effect", "norm"])]
     start = groups.groupby(["measure", "name"])["value"].transform("first")
     moved = groups.assign(change=groups["value"] - start, low=groups["low"] - start)
     return moved.assign(high=groups["high"] - start)[
-        ["step", "measure", "name", "change", "low", "high", "n"]
+        ["step", "measure", "name", "value", "change", "low", "high", "n"]
     ].reset_index(drop=True)
 
 

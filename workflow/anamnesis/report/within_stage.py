@@ -39,7 +39,7 @@ def within_stage_sentences(table: pd.DataFrame) -> list[str]:
     """
     said = []
     for place, part in table.groupby(["method", "order", "seed", "stage"], sort=False):
-        selected, risers = (_moved(part, "effect", name) for name in (SELECTED, RISERS))
+        selected, risers = (_moved(part, "effect", name).iloc[-1] for name in (SELECTED, RISERS))
         said += [
             f"{_place(*place)} {_effects(part)} {_named(part)} {_outputs(part)}",
             f"{verdict(selected, risers)} {_same(part)}",
@@ -53,18 +53,18 @@ def _place(method: str, order: int, seed: int, stage: int) -> str:
 
 def _effects(part: pd.DataFrame) -> str:
     moved = {name: _moved(part, "effect", name) for name in (SELECTED, RISERS, FALLERS)}
-    half = half_way(part, "effect", SELECTED)
+    n = int(moved[SELECTED].iloc[-1]["n"])
     return (
-        f"over {part['step'].max()} steps the effects of S, added up, change by "
-        f"{_interval(moved[SELECTED])}, half of it by step {half}; those of the heads that rise most by "
-        f"{_interval(moved[RISERS])}, of those that fall most by {_interval(moved[FALLERS])} (95\u00a0% "
-        f"intervals, n = {int(moved[SELECTED]['n'])} prompts)."
+        f"over {part['step'].max()} steps the effects of S, added up, {_went(moved[SELECTED])}, half of that "
+        f"by step {half_way(part, 'effect', SELECTED)} and {_furthest(moved[SELECTED])}; those of the heads "
+        f"that rise most {_went(moved[RISERS])}, of those that fall most {_went(moved[FALLERS])} (changes "
+        f"with 95\u00a0% intervals, n = {n} prompts)."
     )
 
 
 def _outputs(part: pd.DataFrame) -> str:
     norms = " and ".join(
-        f"{100 * _moved(part, 'norm', name)['change']:+.1f}\u00a0% {words}".replace("-", "−")
+        f"{100 * _moved(part, 'norm', name)['change'].iloc[-1]:+.1f}\u00a0% {words}".replace("-", "−")
         for name, words in ((SELECTED, "for S"), (RISERS, "for the heads that rise"))
     )
     found = pooled(part)
@@ -85,14 +85,21 @@ def verdict(selected: pd.Series, risers: pd.Series) -> str:
     return f"Too little data to say {claim}: an interval includes 0."
 
 
-def _moved(part: pd.DataFrame, measure: str, name: str) -> pd.Series:
+def _moved(part: pd.DataFrame, measure: str, name: str) -> pd.DataFrame:
+    """The rows of ``changes`` of one group, step by step."""
     found = changes(part)
-    return found[(found["measure"] == measure) & (found["name"] == name)].iloc[-1]
+    return found[(found["measure"] == measure) & (found["name"] == name)]
 
 
-def _interval(row: pd.Series) -> str:
-    text = f"{row['change']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-    return text.replace("-", "−")
+def _went(moved: pd.DataFrame) -> str:
+    first, last = moved.iloc[0], moved.iloc[-1]
+    change = f"{last['change']:+.3f}, {last['low']:+.3f} to {last['high']:+.3f}"
+    return f"go from {first['value']:.3f} to {last['value']:.3f} ({change})".replace("-", "−")
+
+
+def _furthest(moved: pd.DataFrame) -> str:
+    row = moved.loc[moved["change"].abs().idxmax()]
+    return f"furthest at step {int(row['step'])} ({row['change']:+.3f})".replace("-", "−")
 
 
 def _named(part: pd.DataFrame) -> str:
