@@ -19,6 +19,8 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/dynamics.smk"
 include: "workflow/rules/open_questions.smk"
+include: "workflow/rules/within_stage.smk"
+include: "workflow/rules/robustness.smk"
 include: "workflow/rules/mechanisms.smk"
 include: "workflow/rules/figures.smk"
 
@@ -55,6 +57,8 @@ rule analyses:
         OPEN_TABLES,
         rules.tabulate_settings.output,
         figure_files([*DYNAMICS_FIGURES, *OPEN_FIGURES]),
+        within_stage_files(),
+        robustness_files(),
         interventions_of(ANALYSED.interventions),
         mechanism_files(),
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anamnesis.config.analysed import Analysed, analysed
+from anamnesis.config.analysed import Analysed, analysed, held_out_sets
 from anamnesis.config.load import load_config
 from anamnesis.errors import UserError
 
@@ -25,6 +25,11 @@ def test_nulls_follow_the_other_sections():
     assert found == Analysed(("inclora", "inclora-ivg"), (3,), (1, 2), ("antonym", "news_topic"))
     alone = mapping() | {"interventions": {"sets": []}}
     assert analysed(load_config(alone, KNOWN)).sets == ("antonym", "plural")
+
+
+def test_closer_looks_take_held_out_sets_where_there_are_any():
+    assert held_out_sets(load_config(mapping(), KNOWN)) == ("antonym",)
+    assert held_out_sets(load_config(mapping(sets=["news_topic"]), KNOWN)) == ("news_topic",)
 
 
 def test_what_is_asked_for_is_taken():
@@ -49,6 +54,10 @@ def test_jfa_without_latent_tasks_is_followed():
         ("sets", ["capital_choice"], "analyses.sets: unknown set 'capital_choice'"),
         ("sets", ["antonym", "antonym"], "analyses.sets: 'antonym' is listed 2 times"),
         ("random_sets", 0, "analyses.random_sets = 0"),
+        ("within_stage", {"stages": [3]}, "analyses.within_stage.stages: unknown stage '3': (allowed: 1, 2)"),
+        ("within_stage", {"stages": [1, 1]}, "analyses.within_stage.stages: 1 is listed 2 times"),
+        ("robustness", {"prompts": [0]}, "analyses.robustness.prompts[0] = 0"),
+        ("robustness", {"draws": 1}, "analyses.robustness.draws = 1"),
     ],
 )
 def test_contradictions_are_named(key, value, said):

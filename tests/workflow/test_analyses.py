@@ -12,7 +12,8 @@ from runs import HELD_OUT, MODEL, SUITE, SWEPT, TRAINED, Experiment
 ASKED = {
     "analyses": {
         "methods": ["inclora"], "stages": [2], "examples": 2, "effect_prompts": 2, "random_sets": 3,
-        "layers": [0, 2], "interventions": [TRAINED[0]],
+        "layers": [0, 2], "interventions": [TRAINED[0]], "within_stage": {"points": 2},
+        "robustness": {"prompts": [2, 4], "draws": 2, "steps": 2},
     },
     "mechanisms": {
         "methods": ["inclora"], "probes": 2, "probe_examples": 2, "subspace": 3,
@@ -21,7 +22,7 @@ ASKED = {
 }  # fmt: skip
 FIGURES = (
     "form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery", "guidance_gain",
-    "wordings", "sufficiency",
+    "wordings", "sufficiency", "within_stage", "robustness",
 )  # fmt: skip
 
 
@@ -32,8 +33,9 @@ def analysed(whole, tmp_path_factory) -> Experiment:
     planned = [job.split()[0] for job in experiment.plan("analyses")]
     assert {name: planned.count(name) for name in planned} == {
         "trace_base": 1, "trace_stage": 1, "tabulate_dynamics": 1, "plot_dynamics": 1, "tabulate_settings": 1,
-        "tabulate_open_questions": 1, "plot_open_questions": 1, "intervene": 1, "probe_base": 1, "probe_stage": 2,
-        "tabulate_mechanisms": 1, "plot_mechanisms": 5,
+        "tabulate_open_questions": 1, "plot_open_questions": 1, "watch_stage": 1, "tabulate_within_stage": 1,
+        "plot_within_stage": 1, "measure_robustness": 1, "tabulate_robustness": 1, "plot_robustness": 1,
+        "intervene": 1, "probe_base": 1, "probe_stage": 2, "tabulate_mechanisms": 1, "plot_mechanisms": 5,
     }  # fmt: skip
     for target in (["analyses"], []):
         done = experiment.run(*target)
@@ -88,6 +90,23 @@ def test_open_questions_have_tables_of_what_was_asked(analysed):
     assert (gains.tokens > 4).all()
 
 
+def test_a_stage_is_looked_into_and_ends_as_it_did(analysed):
+    table = pd.read_parquet(analysed.folder / SUITE / "dynamics/within_stage.parquet")
+    assert set(table.method) == {"inclora"}
+    assert set(table.stage) == {1}
+    assert sorted(table.step.unique()) == [0, 24, 48]  # 12 examples, 4 at a time, 16 epochs
+    assert set(table.difference) == {0.0}
+    assert (table[table.measure == "effect"].groupby("name").size() == 3).all()
+
+
+def test_vectors_of_heads_stand_beside_optimised_ones(analysed):
+    table = pd.read_parquet(analysed.folder / SUITE / "dynamics/robustness.parquet")
+    assert set(table["set"]) == {SWEPT}
+    counts = table[table.measure == "accuracy"].groupby(["extractor", "prompts"]).size().to_dict()
+    assert counts == {("none", 0): 1, **{(e, n): 2 for e in ("heads", "optimised") for n in (2, 4)}}
+    assert table[table.measure == "cosine"].value.between(-1.001, 1.001).all()
+
+
 def test_report_shows_every_figure_with_its_numbers(analysed):
     text = (analysed.folder / "results/report.html").read_text()
     assert text.count("data:image/png;base64,") == 4 + len(FIGURES) + 5
@@ -95,6 +114,8 @@ def test_report_shows_every_figure_with_its_numbers(analysed):
     assert "Mechanisms of forgetting" in text
     assert "Open questions" in text
     assert text.count("too little data") >= 2
+    assert "How overshadowing happens" in text
+    assert "Head outputs against optimised vectors" in text
     assert "Tasks, templates and settings" in text
     for name in FIGURES:
         assert f"figures/{name}.csv" in text

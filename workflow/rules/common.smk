@@ -119,6 +119,7 @@ FIGURE_NAMES = [
     *["twins"] * (len(TWINS) >= 2),
     *["variants"] * bool(COMPARISONS),
 ]
+ON_REQUEST = []  # files of analyses that are there: the report shows them, and keeps them up to date
 
 
 onstart:

@@ -1,6 +1,6 @@
 """What happens inside the models from stage to stage: traces of checkpoints, their tables and figures."""
 
-from anamnesis.config.analysed import paraphrased
+from anamnesis.config.analysed import held_out_sets, paraphrased
 
 PARAPHRASES = paraphrased(CONFIG)
 DYNAMICS = SUITE / "dynamics"
@@ -16,8 +16,9 @@ DYNAMICS_TABLES = [DYNAMICS / f"{name}.parquet" for name in ("alignment", "drift
 SETTINGS_FILES = expand(SUITE / "settings" / "{name}.{kind}", name=SETTINGS_TABLES, kind=["csv", "md", "tex"])
 
 # Traces are made on request; once they are there, figures and report show them and keep them up to date.
-if TRACED := all(os.path.exists(table) for table in [*DYNAMICS_TABLES, *SETTINGS_FILES]):
+if all(os.path.exists(table) for table in [*DYNAMICS_TABLES, *SETTINGS_FILES]):
     FIGURE_NAMES += DYNAMICS_FIGURES
+    ON_REQUEST += [*DYNAMICS_TABLES, *SETTINGS_FILES]
 
 
 def trace_files(names=TRACES, places=TRACED_PLACES):

@@ -170,11 +170,7 @@ rule write_report:
         prompts=VECTORS / CONFIG.suite.held_out[0] / "prompts.parquet",
         reference=REFERENCE,
         records=record_files(),
-        dynamics=DYNAMICS_TABLES if TRACED else [],
-        settings=SETTINGS_FILES if TRACED else [],
-        mechanisms=MECHANISM_TEXTS.values() if MEASURED else [],
-        captions=expand(FIGURES / "mechanisms_{name}.txt", name=MECHANISM_FIGURES) if MEASURED else [],
-        answers=OPEN_TABLES if OPEN_ANSWERED else [],
+        on_request=ON_REQUEST,
     output:
         report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
     log:

@@ -19,8 +19,12 @@ PROBED_STAGES = [
 ]
 
 # Measured on request; once the tables are there, figures and report show them and keep them up to date.
-if MEASURED := all(os.path.exists(table) for table in MECHANISM_TEXTS.values()):
+if all(os.path.exists(table) for table in MECHANISM_TEXTS.values()):
     FIGURE_NAMES += [f"mechanisms_{figure}" for figure in MECHANISM_FIGURES]
+    ON_REQUEST += [
+        *MECHANISM_TEXTS.values(),
+        *expand(FIGURES / "mechanisms_{name}.txt", name=MECHANISM_FIGURES),
+    ]
 
 
 def mechanism_files():

@@ -4,8 +4,9 @@ OPEN_TABLES = [DYNAMICS / f"{name}.parquet" for name in ("guidance_gain", "wordi
 OPEN_FIGURES = [*["guidance_gain"] * bool(TWINS), *["wordings"] * bool(PARAPHRASES), "sufficiency"]
 WORDED_PLACES = [place for place in TRACED_PLACES if place["stage"] in (0, ANALYSED.stages[-1])]
 
-if OPEN_ANSWERED := all(os.path.exists(table) for table in OPEN_TABLES):
+if all(os.path.exists(table) for table in OPEN_TABLES):
     FIGURE_NAMES += OPEN_FIGURES
+    ON_REQUEST += OPEN_TABLES
 
 
 rule tabulate_open_questions:

@@ -1,6 +1,20 @@
 """Sequential training, stage by stage."""
 
 
+def training_params():
+    """What a stage is trained with, besides its inputs."""
+    return {
+        "method": lambda wildcards: RESOLVED[wildcards.method].base,
+        "stage": lambda wildcards: int(wildcards.stage),
+        "seed": lambda wildcards: int(wildcards.seed),
+        "model": config_section(CONFIG, "model.name", "model.dtype", "model.device", "model.gpus")["model"],
+        "training": lambda wildcards: RESOLVED[wildcards.method].training,
+        "settings": lambda wildcards: RESOLVED[wildcards.method].settings,
+        "guidance": lambda wildcards: RESOLVED[wildcards.method].guidance,
+        "prompts": SETTINGS["prompts"],
+    }
+
+
 rule train_stage:
     input:
         unpack(stage_inputs),
@@ -24,14 +38,7 @@ rule train_stage:
         batch_tokens=CONFIG.evaluation.batch_tokens,
         checkpoint_steps=CONFIG.training.checkpoint_steps,
     params:
-        method=lambda wildcards: RESOLVED[wildcards.method].base,
-        stage=lambda wildcards: int(wildcards.stage),
-        seed=lambda wildcards: int(wildcards.seed),
-        model=config_section(CONFIG, "model.name", "model.dtype", "model.device", "model.gpus")["model"],
-        training=lambda wildcards: RESOLVED[wildcards.method].training,
-        settings=lambda wildcards: RESOLVED[wildcards.method].settings,
-        guidance=lambda wildcards: RESOLVED[wildcards.method].guidance,
-        prompts=SETTINGS["prompts"],
+        **training_params(),
         code=script_digest("train_stage"),
     script:
         "../scripts/train_stage.py"

@@ -7,13 +7,9 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.artifacts import read_json, read_parquet
-from anamnesis.report.builder import Section, build_report
-from anamnesis.report.claims import claims_section
-from anamnesis.report.dynamics import DynamicsResults, dynamics_section
+from anamnesis.report.builder import build_report
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
-from anamnesis.report.mechanisms import mechanisms_section
-from anamnesis.report.open_questions import open_questions_section
-from anamnesis.report.was_run import settings_section
+from anamnesis.report.on_request import sections_on_request
 
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
 
@@ -31,19 +27,18 @@ def main(
     report: str,
     interventions: Sequence[str] = (),
     pictures: Sequence[str] = (),
-    dynamics: Sequence[str] = (),
-    settings: Sequence[str] = (),
-    answers: Sequence[str] = (),
+    on_request: Sequence[str] = (),
 ) -> None:
     """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``comparisons``:
-    of variants with the methods they are variants of. ``dynamics``, ``settings``, ``answers``: on request.
+    of variants with the methods they are variants of. ``on_request``: tables of analyses.
     """
     sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
+    headline, accuracy = pd.read_csv(table), read_parquet(curves)
     results = ExperimentResults(
         config=config,
-        table=pd.read_csv(table),
-        curves=read_parquet(curves),
+        table=headline,
+        curves=accuracy,
         heads=read_parquet(heads),
         figures=figures,
         comparisons=comparisons,
@@ -52,22 +47,10 @@ def main(
         prompts=shown.assign(task=Path(prompts).parent.name),
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
-        further=_on_request(dynamics, settings, answers, curves, figures, table, config),
+        further=sections_on_request(on_request, figures, config, accuracy, headline),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, title)
-
-
-def _on_request(dynamics, settings, answers, curves: str, figures, table: str, config) -> list[Section]:
-    if not dynamics:
-        return []
-    frames, answered = (
-        {Path(path).stem: read_parquet(path) for path in part} for part in (dynamics, answers)
-    )
-    traced = DynamicsResults(**frames, curves=read_parquet(curves), figures=figures)
-    questions = [open_questions_section(answered, figures, config)] if answered else []
-    claims = claims_section(traced, pd.read_csv(table))
-    return [dynamics_section(traced), *questions, claims, settings_section(settings)]
 
 
 def _record_name(path: str) -> str:

@@ -62,6 +62,11 @@ def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
         "build_vectors": config.vectors.optimised.steps * config.vectors.optimised.batch_size,
         "intervene": 4 * config.interventions.examples,
         "train_stage": 6 * config.data.train_examples * config.training.epochs,
+        "watch_stage": 6 * config.data.train_examples * config.training.epochs
+        + 60 * (config.analyses.within_stage.points + 1) * config.analyses.effect_prompts,
+        "measure_robustness": sum(config.analyses.robustness.prompts)
+        * config.analyses.robustness.draws
+        * (1 + 4 * config.analyses.robustness.steps),
         "evaluate": 4
         * config.data.test_examples
         * (len(config.suite.orders[0]) + len(config.suite.held_out)),

@@ -63,6 +63,12 @@ def paraphrased(config: Config) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def held_out_sets(config: Config) -> tuple[str, ...]:
+    """The sets followed that are never trained on; all of them where there is none."""
+    followed = analysed(config).sets
+    return tuple(name for name in followed if name in config.suite.held_out) or followed
+
+
 def has_latent_tasks(config: Config, name: str) -> bool:
     """Whether a method's weights differ from prompt to prompt, so that no vector or map is the model's."""
     return bool(resolve(config, name).settings.get("latent_tasks"))
@@ -79,6 +85,7 @@ def analyses_problems(config: Config) -> Iterator[str]:
         ("interventions", "set", asked.interventions, suite),
         ("stages", "stage", asked.stages, range(1, stages + 1)),
         ("paraphrases", "set", asked.paraphrases, suite),
+        ("within_stage.stages", "stage", asked.within_stage.stages, range(1, stages + 1)),
     ):
         for value in chosen or ():
             if value not in known:

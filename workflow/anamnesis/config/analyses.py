@@ -12,6 +12,36 @@ from pydantic import Field
 from anamnesis.config.types import Integer, Name, Section, Seed, Text
 
 
+class WithinStage(Section):
+    """How effects and outputs of heads change from step to step of a stage, which is trained once more."""
+
+    stages: tuple[Annotated[Integer, Field(ge=1)], ...] = Field(
+        (1,), min_length=1, description="Stages looked into, counted from 1. Cost: training each once more."
+    )
+    points: Integer = Field(
+        4,
+        ge=0,
+        description="Measurements after the one at the start of the stage, evenly spaced over its steps; 0: "
+        "none at all. Cost: two to three forward passes per prompt and set each.",
+    )
+
+
+class Robustness(Section):
+    """How much vectors of heads, and optimised ones, depend on the prompts they are made from."""
+
+    prompts: tuple[Annotated[Integer, Field(ge=1)], ...] = Field(
+        (5, 10, 20, 40),
+        description="Numbers of prompts that vectors are made from (>= 1); may be empty: not done.",
+    )
+    draws: Integer = Field(
+        3,
+        ge=2,
+        description="Vectors of each kind and number, from prompts of which none is in two of them (>= 2). "
+        "Cost: optimising takes a training step of the batch per step.",
+    )
+    steps: Integer = Field(10, ge=1, description="Steps of Adam (>= 1); all else is as in vectors.optimised.")
+
+
 class Analyses(Section):
     """How instruction vectors and heads change through the stages (paper section 3.3, App. F)."""
 
@@ -59,4 +89,10 @@ class Analyses(Section):
         description="Other wordings of a set's instruction, set -> list, for held-out sets and `sets`; "
         "built-in tasks have their own, other sets without any are left out. Cost: each a zero-shot and a "
         "few-shot evaluation of `examples`, before training and after the last stage.",
+    )
+    within_stage: WithinStage = Field(
+        default_factory=WithinStage, description="Heads from step to step within a stage."
+    )
+    robustness: Robustness = Field(
+        default_factory=Robustness, description="Vectors made from few prompts, of heads and optimised."
     )

@@ -225,6 +225,8 @@ def _check_duplicates(config: Config) -> Iterator[str]:
         ("analyses.sets", config.analyses.sets or ()),
         ("analyses.interventions", [*config.interventions.sets, *(config.analyses.interventions or ())]),
         ("analyses.layers", config.analyses.layers or ()),
+        ("analyses.within_stage.stages", config.analyses.within_stage.stages),
+        ("analyses.robustness.prompts", config.analyses.robustness.prompts),
     ]
     for key, values in listed:
         for value, count in Counter(values).items():

@@ -5,6 +5,9 @@
 ``alignment``   cosine of hidden states with the instruction vector (figure 5a)
 ``drift``       the vector before and after, beside random head sets (figure 5b)
 ``stage``       all measures of one checkpoint, for a model loaded once
+``outputs``     head outputs and scores from one forward pass
+``within_stage``, ``within_tables``  a stage trained again and measured on the way; the second needs no torch
+``robustness``, ``robustness_tables``  vectors from few prompts, of heads and optimised; likewise
 ``tables``      the tables of all checkpoints, and what the figures show of them; needs no torch
 ``wordings``    accuracy under other wordings of the instruction
 ``sufficiency`` what the vector leaves out, and what further heads add

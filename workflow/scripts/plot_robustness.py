@@ -1,0 +1,18 @@
+"""The figure of vectors from few prompts: PDF, PNG and the data shown as CSV."""
+
+from pathlib import Path
+
+from anamnesis.artifacts import read_parquet
+from anamnesis.figures.robustness import robustness
+from anamnesis.figures.style import save_figure
+
+
+def main(frame: str, pdf: str, png: str, csv: str) -> None:
+    table = read_parquet(frame)
+    save_figure(robustness(table), table, Path(pdf).with_suffix(""))
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)

@@ -1,0 +1,18 @@
+"""The figure of effects and outputs of heads within a stage: PDF, PNG and the data shown as CSV."""
+
+from pathlib import Path
+
+from anamnesis.artifacts import read_parquet
+from anamnesis.figures.style import save_figure
+from anamnesis.figures.within_stage import within_stage
+
+
+def main(frame: str, unit: str, pdf: str, png: str, csv: str) -> None:
+    table = read_parquet(frame)
+    save_figure(within_stage(table, unit), table, Path(pdf).with_suffix(""))
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)
