@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from anamnesis.data.builtin import read_table
+import csv
+from pathlib import Path
+
+TABLE = Path(__file__).with_suffix(".csv")  # not among the tables of the tasks, which it is no part of
 
 
 def builtin_paraphrases() -> dict[str, tuple[str, ...]]:
-    """Task -> its instruction in other words, of the table ``tables/paraphrases.csv``."""
+    """Task -> its instruction in other words."""
     found: dict[str, list[str]] = {}
-    for row in read_table("paraphrases"):
-        found.setdefault(row["task"], []).append(row["instruction"])
+    with TABLE.open(encoding="utf-8", newline="") as table:
+        for row in csv.DictReader(table):
+            found.setdefault(row["task"], []).append(row["instruction"])
     return {task: tuple(wordings) for task, wordings in found.items()}
