@@ -13,7 +13,8 @@ MECHANISM_FIGURES = {
 }
 MECHANISM_TEXTS = {name: MECHANISMS / f"{name}.csv" for name in ("comparison", "predictors", "claims")}
 PROBED = CONFIG.mechanisms.methods or [name for name, found in RESOLVED.items() if is_sum_of_adapters(found)]
-PROBED_CHAINS = [chain for chain in CHAINS if chain["method"] in PROBED]
+PROBED_SEEDS = CONFIG.mechanisms.seeds or CONFIG.training.seeds[:1]
+PROBED_CHAINS = [chain for chain in CHAINS if chain["method"] in PROBED and chain["seed"] in PROBED_SEEDS]
 PROBED_STAGES = [
     {**chain, "stage": stage} for chain in PROBED_CHAINS for stage in range(1, len(TRAIN_TASKS) + 1)
 ]
@@ -51,7 +52,9 @@ def probe_params():
         "prompts": SETTINGS["prompts"],
         "seed": CONFIG.seed,
         "mechanisms": {
-            key: value for key, value in SETTINGS["mechanisms"].items() if key not in ("methods", "cutoffs")
+            key: value
+            for key, value in SETTINGS["mechanisms"].items()
+            if key not in ("methods", "seeds", "cutoffs")
         },
     }
 

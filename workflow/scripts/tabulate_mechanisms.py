@@ -43,7 +43,7 @@ def main(
         tables[name] = pd.concat([before, tables[name]], ignore_index=True)
     tables["interference"] = interference_along(tables.pop("gradients"), orders)
     accuracy = read_parquet(curves)
-    accuracy = accuracy[accuracy["method"].isin({chain["method"] for chain in chains})]
+    accuracy = accuracy.merge(pd.DataFrame(chains), on=["method", "order", "seed"])
     pairs = pairs_frame(accuracy, tables, cosines(vectors, sets), orders, cutoffs["output"])
     options = statistics["bootstrap_resamples"], statistics["confidence"]
     found = associations(pairs, *options)

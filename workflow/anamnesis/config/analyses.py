@@ -70,13 +70,13 @@ class Analyses(Section):
         "to have four in all (paper: four). Cost: as there.",
     )
     examples: Integer = Field(
-        24, ge=1, description="At most so many test examples per set, and validation examples (>= 1)."
+        16, ge=1, description="At most so many test examples per set, and validation examples (>= 1)."
     )
     layers: tuple[Annotated[Integer, Field(ge=0)], ...] | None = Field(
         None, min_length=1, description="Layers after which vectors are added, from 0; null: every layer."
     )
     effect_prompts: Integer = Field(
-        8,
+        6,
         ge=1,
         description="Label-shuffled prompts per set and stage for the effect maps (>= 1), of the "
         "vectors.effect_prompts there are. Cost: two to three forward passes each.",

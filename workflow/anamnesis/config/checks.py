@@ -218,6 +218,7 @@ def _check_duplicates(config: Config) -> Iterator[str]:
         ("training.seeds", config.training.seeds),
         ("evaluation.forms", config.evaluation.forms),
         ("mechanisms.methods", config.mechanisms.methods or ()),
+        ("mechanisms.seeds", config.mechanisms.seeds or ()),
         ("mechanisms.matrices", config.mechanisms.matrices),
         ("analyses.methods", config.analyses.methods or ()),
         ("analyses.seeds", config.analyses.seeds or ()),
@@ -252,6 +253,9 @@ def _check_mechanisms(config: Config) -> Iterator[str]:
     names = [name for name in config.mechanisms.methods or () if name not in config.training.methods]
     for name in names:
         yield f"mechanisms.methods: {unknown('method', name, config.training.methods)}"
+    for seed in config.mechanisms.seeds or ():
+        if seed not in config.training.seeds:
+            yield f"mechanisms.seeds: {unknown('seed', seed, [*config.training.seeds])}"
     for name in set(config.mechanisms.methods or ()) & set(config.training.methods):
         if name in known_names(config) and not is_sum_of_adapters(resolve(config, name)):
             yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from anamnesis.config.types import Integer, Name, Number, Section, Text
+from anamnesis.config.types import Integer, Name, Number, Section, Seed, Text
 
 
 class Cutoffs(Section):
@@ -28,7 +28,7 @@ class Curvature(Section):
         description="Layer whose attention matrices are the base subset, from 0; null: the middle one.",
     )
     tolerance: Number = Field(
-        0.02, gt=0, lt=1, description="Relative accuracy of the largest eigenvalue, in (0, 1)."
+        0.05, gt=0, lt=1, description="Relative accuracy of the largest eigenvalue, in (0, 1)."
     )
     vectors: Integer = Field(
         8, ge=1, description="Random vectors of the trace (>= 1). Cost: a product with the Hessian each."
@@ -47,6 +47,11 @@ class Mechanisms(Section):
         min_length=1,
         description="Methods measured, out of training.methods; null: all of them but osf and jfa with "
         "latent tasks, whose weights are no sum of adapters.",
+    )
+    seeds: tuple[Seed, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Seeds measured, of training.seeds; null: the first. Cost: proportional to their number.",
     )
     probes: Integer = Field(
         4, ge=2, description="Probes of each set (>= 2): groups of examples whose gradients are compared."
