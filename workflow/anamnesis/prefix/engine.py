@@ -12,6 +12,7 @@ from torch import nn
 from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry, find_heads
 from anamnesis.prefix.attention import ForestLayout, layout
+from anamnesis.prefix.hooks import without_scaling
 from anamnesis.prefix.pack import Pack, Prefix, Tree, common_prefix_length
 from anamnesis.prefix.rows import Births, BranchingLayout, births_hooked, keep_rows
 
@@ -96,13 +97,22 @@ class PrefixEngine:
         with keep_rows(self.geometry, keep, pack.size):
             return forward(pack, chosen, keep=0)[: len(keep)]
 
+    def _check_reach(self, pack: Pack) -> None:
+        reach, longest = self.geometry.reach, int(pack.positions.max()) + 1
+        if reach is not None and longest > reach:
+            raise UserError(
+                f"a text has {longest} tokens, but attention of {type(self.model).__name__} covers {reach} "
+                "at once: lower training.max_input_tokens or the number of shots"
+            )
+
     def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
+        self._check_reach(pack)
         if not isinstance(keep, int):
             if self.divided:
                 # not self._forward, which may do more than this, and is doing it
                 return self._forward_kept(partial(PrefixEngine._forward, self), pack, chosen, keep)
             keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
-        with layout(self.model, chosen) as calls:
+        with layout(self.model, chosen) as calls, without_scaling(self.geometry.scaled):
             output = self.model(
                 input_ids=pack.tokens[None].to(self.device),
                 position_ids=pack.positions[None].to(self.device),
