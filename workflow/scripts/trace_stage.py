@@ -20,7 +20,7 @@ def main(
     every_layer: bool,
     target: str,
     shots: int,
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     seed: int,
     batch_tokens: int,
     alignment: str,
@@ -35,7 +35,7 @@ def main(
     whether vectors are added after every layer, or only after the one chosen before training. ``kept``:
     written by the model before training, for the later stages to read as ``initial``.
     """
-    from anamnesis.data.prompts import Template
+    from anamnesis.data.chat import template_for
     from anamnesis.dynamics.stage import Plan, kept_tensors, trace_sets
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.prefix.engine import PrefixEngine
@@ -53,7 +53,7 @@ def main(
     files = zip(sets, tasks, prompt_tables, strict=True)
     frames = {name: (read_parquet(task), read_parquet(table)) for name, task, table in files}
     before = read_tensors(initial) if initial else {}
-    template = Template(**prompts)
+    template = template_for(prompts, tokenizer)
     traces = trace_sets(engine, tokenizer, frames, plan, template, shots, analyses["examples"], before)
     outputs = {"alignment": alignment, "drift": drift, "conditions": conditions, "effects": effects}
     for part, path in outputs.items():
