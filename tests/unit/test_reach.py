@@ -7,6 +7,7 @@ import torch
 
 import reference
 from anamnesis.errors import UserError
+from anamnesis.evaluation.generation import Request, generate
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.pack import Pack, Tree
 from tiny_models import REACH, shared, token_ids
@@ -37,3 +38,10 @@ def test_a_longer_text_is_refused(prefix):
     pack = Pack((Tree(text[prefix:]),), engine.prefill(text[:prefix]))
     with pytest.raises(UserError, match=f"a text has {REACH + 1} tokens, but attention of .* covers {REACH}"):
         engine.run(pack, [0])
+
+
+def test_more_sequences_than_the_reach_are_generated_together():
+    model, prompts = shared("llama4"), [[1 + i % 200, 7 + i % 5] for i in range(REACH + 9)]
+    (answers,) = generate(PrefixEngine(model), [Request(prompts, 3)], lambda ids: False, 10**6)
+    for i in (0, REACH, REACH + 8):
+        assert answers[i] == reference.greedy(model, prompts[i], 3)

@@ -97,27 +97,31 @@ class PrefixEngine:
         with keep_rows(self.geometry, keep, pack.size):
             return forward(pack, chosen, keep=0)[: len(keep)]
 
-    def _check_reach(self, pack: Pack) -> None:
-        reach, longest = self.geometry.reach, int(pack.positions.max()) + 1
-        if reach is not None and longest > reach:
-            raise UserError(
-                f"a text has {longest} tokens, but attention of {type(self.model).__name__} covers {reach} "
-                "at once: lower training.max_input_tokens or the number of shots"
-            )
-
     def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
-        self._check_reach(pack)
         if not isinstance(keep, int):
             if self.divided:
                 # not self._forward, which may do more than this, and is doing it
                 return self._forward_kept(partial(PrefixEngine._forward, self), pack, chosen, keep)
             keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
+        return self.call(pack.tokens.to(self.device), pack.positions, chosen, logits_to_keep=keep)
+
+    def call(self, tokens: torch.Tensor, positions: torch.Tensor, chosen, **options) -> torch.Tensor:
+        """Logits (N, vocabulary) of a row of tokens (N,) at ``positions`` (N,) of their texts, in a layout.
+
+        ``options``: of the model. Raises UserError for a text that is longer than the geometry's reach.
+        """
+        reach = self.geometry.reach
+        if reach is not None and (longest := int(positions.max()) + 1) > reach:
+            raise UserError(
+                f"a text has {longest} tokens, but attention of {type(self.model).__name__} covers {reach} "
+                "at once: lower training.max_input_tokens or the number of shots"
+            )
         with layout(self.model, chosen) as calls, without_scaling(self.geometry.scaled):
             output = self.model(
-                input_ids=pack.tokens[None].to(self.device),
-                position_ids=pack.positions[None].to(self.device),
+                input_ids=tokens[None],
+                position_ids=positions[None].to(self.device),
                 use_cache=False,
-                logits_to_keep=keep,
+                **options,
             )
         if len(calls) != self.geometry.n_layers:
             raise UserError(
