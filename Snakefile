@@ -18,8 +18,8 @@ include: "workflow/rules/vectors.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/dynamics.smk"
-include: "workflow/rules/figures.smk"
 include: "workflow/rules/mechanisms.smk"
+include: "workflow/rules/figures.smk"
 
 
 localrules:
@@ -43,11 +43,17 @@ rule figures:
         figure_files(FIGURE_NAMES),
 
 
+rule mechanisms:
+    input:
+        mechanism_files(),
+
+
 rule analyses:
     input:
         DYNAMICS_TABLES,
         rules.tabulate_settings.output,
         figure_files(DYNAMICS_FIGURES),
+        mechanism_files(),
 
 
 rule vectors:
@@ -55,8 +61,3 @@ rule vectors:
         HEADS,
         vector_files(),
         expand(VECTORS / "{task}" / "interventions.parquet", task=CONFIG.interventions.sets),
-
-
-rule mechanisms:
-    input:
-        mechanism_files(),

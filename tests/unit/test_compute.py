@@ -219,12 +219,12 @@ def test_several_processes_ask_for_what_each_needs(tmp_path, monkeypatch):
     whole = Demands(load_config([ROOT / "config.yaml", changes]), tmp_path / "model")
     alone, four = (SimpleNamespace(method=name) for name in ("alone", "inclora"))
     assert (whole.gpus, whole.training_gpus(four), whole.training_gpus(alone)) == (1, 4, 1)
-    one, together = (whole.memory(training=True)(each, attempt=1) for each in (alone, four))
+    one, together = (whole.memory(training=True, divided=True)(each, attempt=1) for each in (alone, four))
     assert together == 4 * one
     changes = {"training": {"processes": 4}, "model": {"gpus": 2}}
     divided = Demands(load_config([ROOT / "config.yaml", changes]), tmp_path / "model")
     assert (divided.gpus, divided.training_gpus(four)) == (2, 4)
-    assert one < divided.memory(training=True)(four, attempt=1) < together  # one whole copy at a time
+    assert one < divided.memory(training=True, divided=True)(four, attempt=1) < together
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_several_processes_ask_for_what_each_needs(tmp_path, monkeypatch):
             r"^training\.processes = 3 \(for fvg\): the model takes model\.gpus = 4 GPUs",
         ),
         (
-            {"methods": {"fvg": {"gates": True}}, "training": {"processes": 2}},
+            {"methods": {"fvg": {"gates": True}}},
             r"^methods\.fvg\.gates = true \(for fvg\): no process sees the whole batch",
         ),
         (

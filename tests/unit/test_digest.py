@@ -57,6 +57,7 @@ def package(tmp_path, monkeypatch):
 
 def digest_now(package: Path) -> str:
     """The digest as a new process would compute it: within one, files are read once."""
+    digest._tree.cache_clear()
     digest._imports.cache_clear()
     digest._digest_source.cache_clear()
     return code_digest(package / "script.py")

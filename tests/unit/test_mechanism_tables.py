@@ -11,7 +11,7 @@ import pytest
 import mechanism_tables as made
 from anamnesis.errors import UserError
 from anamnesis.figures import forgetting, mechanisms, save_figure
-from anamnesis.mechanisms.claims import beside_claims, markdown
+from anamnesis.mechanisms.claims import beside_claims, markdown, tabled
 from anamnesis.mechanisms.comparison import associations, correlation, interference_along, pairs_frame
 from anamnesis.mechanisms.sentences import SHOWN, measure_caption, predictors_caption
 from anamnesis.mechanisms.summary import chain_summary, compared
@@ -138,7 +138,7 @@ def test_claims_stand_beside_what_was_measured(found, tables, pairs):
     cka = claims[reference.quantity == "cka"].iloc[0]
     assert cka.here == "by 0.15 [0.15, 0.15] in the middle third"
     assert cka.n == "4 chains"
-    text = markdown(found[2], found[0], claims)
+    text = markdown(tabled(found[2], found[0], claims))
     assert text.count("\n## ") + text.startswith("## ") == 3
     assert "| forgetting correlates with task similarity (Pearson) | 0.87 |" in text
     assert "| CKA with the model before training, middle third of the layers | 0.85 ± 0 (n=2) |" in text

@@ -141,7 +141,7 @@ def test_the_rule_writes_either_vector_to_the_same_place(tmp_path):
     write_parquet(tmp_path / "task.parquet", task())
     output = str(tmp_path / "vector.safetensors")
     settings = {"layer": None, "steps": 3, "batch_size": 4, "learning_rate": 0.1, "norm": 0.5}
-    settings |= {"examples": 5, "seed": 0, "prompts": {"separator": "\n\n"}}
+    settings |= {"examples": 5, "seed": 0, "prompts": {"separator": "\n\n"}, "max_input_tokens": 200}
     thetas = []
     for tables, optimised in (([], None), ([str(tmp_path / "task.parquet")], settings)):
         facts = main(

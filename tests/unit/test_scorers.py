@@ -10,7 +10,7 @@ import tiny_models
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import accuracy_frame
+from anamnesis.evaluation.forgetting import accuracy_frame, mean_scores
 from anamnesis.evaluation.records import EvaluationSet, Evaluator, build_items
 from anamnesis.evaluation.scorers import SCORERS, option_scores
 from anamnesis.prefix.engine import PrefixEngine
@@ -69,7 +69,7 @@ def test_metric_and_scorer_stand_with_every_number():
         EvaluationSet("letters", "train_task", builtin_task("capital_choice", 0, SIZES), 4, "exact_string"),
     ]
     rows = evaluate(sets, scorer="per_token")
-    frame = accuracy_frame([(0, None, rows)])
+    frame = accuracy_frame([(0, None, mean_scores([rows], "a run"))])
     named = frame.drop_duplicates("set").set_index("set")[["metric", "scorer"]].to_numpy().tolist()
     assert named == [["number", "generated"], ["accuracy", "per_token"], ["exact_string", "generated"]]
     assert rows.choice_scores[rows.set != "topics"].isna().all()

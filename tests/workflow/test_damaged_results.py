@@ -29,11 +29,11 @@ def test_files_cut_short_are_named_and_made_again(whole, tmp_path):
 
     # nothing that is shown was missing them; each line says how to have them back
     assert set(differences(run, whole)) >= {str(MEAN), str(ADAPTER / "adapter_config.json")}
-    for path in (MEAN, ADAPTER):
-        done = run.run(path)
-        assert done.returncode == 0, done.stdout
-        assert "1 of 1 steps" in done.stdout
+    done = run.run(MEAN, ADAPTER)
+    assert done.returncode == 0, done.stdout
+    assert "2 of 2 steps" in done.stdout
     remove_set_aside(run)
+    assert "write_report" in run.run().stdout, "it shows what the new jobs took"
     assert "Nothing to be done" in run.run().stdout
     assert_same_results(run, whole)
     assert differences(run, whole) == []

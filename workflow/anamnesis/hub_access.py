@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from anamnesis.errors import first_line
-from anamnesis.job import USER_OFFLINE
+
+# As that library reads it, and before a job sets it for itself.
+USER_OFFLINE = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def allow() -> None:

@@ -30,12 +30,6 @@ HOW_TO_RUN = (
     "batch_tokens",
     "checkpoint_steps",
 )  # resources given to the script: they change its memory, not its result
-USER_OFFLINE = os.environ.get("HF_HUB_OFFLINE", "").upper() in (
-    "1",
-    "ON",
-    "YES",
-    "TRUE",
-)  # as the library reads it
 
 
 def run_job(snakemake, main: Callable[..., dict | None]) -> None:

@@ -172,6 +172,8 @@ rule write_report:
         records=record_files(),
         dynamics=DYNAMICS_TABLES if TRACED else [],
         settings=SETTINGS_FILES if TRACED else [],
+        mechanisms=MECHANISM_TEXTS.values() if MEASURED else [],
+        captions=expand(FIGURES / "mechanisms_{name}.txt", name=MECHANISM_FIGURES) if MEASURED else [],
     output:
         report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
     log:

@@ -11,11 +11,16 @@ MECHANISM_FIGURES = {
     "landscape": "landscape",
     "predictors": "pairs",
 }
+MECHANISM_TEXTS = {name: MECHANISMS / f"{name}.csv" for name in ("comparison", "predictors", "claims")}
 PROBED = CONFIG.mechanisms.methods or [name for name, found in RESOLVED.items() if is_sum_of_adapters(found)]
 PROBED_CHAINS = [chain for chain in CHAINS if chain["method"] in PROBED]
 PROBED_STAGES = [
     {**chain, "stage": stage} for chain in PROBED_CHAINS for stage in range(1, len(TRAIN_TASKS) + 1)
 ]
+
+# Measured on request; once the tables are there, figures and report show them and keep them up to date.
+if MEASURED := all(os.path.exists(table) for table in MECHANISM_TEXTS.values()):
+    FIGURE_NAMES += [f"mechanisms_{figure}" for figure in MECHANISM_FIGURES]
 
 
 def mechanism_files():
@@ -131,9 +136,9 @@ rule tabulate_mechanisms:
         write_routing=MECHANISMS / "routing.parquet",
         write_landscape=MECHANISMS / "landscape.parquet",
         write_pairs=MECHANISMS / "pairs.parquet",
-        write_predictors=MECHANISMS / "predictors.csv",
-        write_comparison=MECHANISMS / "comparison.csv",
-        write_claims=MECHANISMS / "claims.csv",
+        write_predictors=MECHANISM_TEXTS["predictors"],
+        write_comparison=MECHANISM_TEXTS["comparison"],
+        write_claims=MECHANISM_TEXTS["claims"],
         write_markdown=MECHANISMS / "mechanisms.md",
         record=MECHANISMS / "mechanisms.json",
     log:
@@ -159,8 +164,8 @@ rule tabulate_mechanisms:
 rule plot_mechanisms:
     input:
         frame=lambda wildcards: MECHANISMS / f"{MECHANISM_FIGURES[wildcards.figure]}.parquet",
-        comparison=MECHANISMS / "comparison.csv",
-        predictors=MECHANISMS / "predictors.csv",
+        comparison=MECHANISM_TEXTS["comparison"],
+        predictors=MECHANISM_TEXTS["predictors"],
     output:
         pdf=report(
             FIGURES / "mechanisms_{figure}.pdf",

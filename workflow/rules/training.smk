@@ -17,7 +17,7 @@ rule train_stage:
         ENVIRONMENT
     threads: DEMANDS.processes
     resources:
-        mem_mb=DEMANDS.memory(training=True),
+        mem_mb=DEMANDS.memory(training=True, divided=True),
         runtime=DEMANDS.time("train_stage"),
         gpu=DEMANDS.training_gpus,
         processes=DEMANDS.processes,

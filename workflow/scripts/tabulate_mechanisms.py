@@ -7,7 +7,7 @@ import pandas as pd
 
 from anamnesis.artifacts import read_parquet, read_tensors, write_parquet, write_text
 from anamnesis.errors import UserError
-from anamnesis.mechanisms.claims import beside_claims, markdown
+from anamnesis.mechanisms.claims import beside_claims, markdown, tabled
 from anamnesis.mechanisms.comparison import associations, interference_along, pairs_frame
 from anamnesis.mechanisms.summary import chain_summary, compared
 
@@ -56,7 +56,7 @@ def main(
     texts = {"predictors": found, "comparison": side_by_side, "claims": claims}
     for name, frame in texts.items():
         write_text(files[f"write_{name}"], frame.to_csv(index=False, lineterminator="\n"))
-    write_text(files["write_markdown"], markdown(side_by_side, found, claims))
+    write_text(files["write_markdown"], markdown(tabled(side_by_side, found, claims)))
 
 
 def joined(paths: Sequence[str] | str, keys: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from anamnesis.report.builder import Section, build_report
 from anamnesis.report.claims import claims_section
 from anamnesis.report.dynamics import DynamicsResults, dynamics_section
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
+from anamnesis.report.mechanisms import mechanisms_section
 from anamnesis.report.was_run import settings_section
 
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
@@ -31,9 +32,12 @@ def main(
     pictures: Sequence[str] = (),
     dynamics: Sequence[str] = (),
     settings: Sequence[str] = (),
+    mechanisms: Sequence[str] = (),
+    captions: Sequence[str] = (),
 ) -> None:
     """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``comparisons``:
-    of variants with the methods they are variants of. ``dynamics``, ``settings``: tables made on request.
+    of variants with the methods they are variants of. ``dynamics``, ``settings``, ``mechanisms``: tables made
+    on request; ``captions`` of the last one's figures stand beside them.
     """
     sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
@@ -49,18 +53,22 @@ def main(
         prompts=shown.assign(task=Path(prompts).parent.name),
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
-        further=_on_request(dynamics, settings, curves, figures, table),
+        further=_further(curves, figures, table, dynamics, settings, mechanisms),
     )
-    title = f"{config['suite']['name']} · {config['model']['name']}"
-    build_report(experiment_sections(results), report, f"Anamnesis: {title}")
+    title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
+    build_report(experiment_sections(results), report, title)
 
 
-def _on_request(dynamics, settings, curves: str, figures: Mapping[str, str], table: str) -> list[Section]:
-    if not dynamics:
-        return []
-    frames = {Path(path).stem: read_parquet(path) for path in dynamics}
-    traced = DynamicsResults(**frames, curves=read_parquet(curves), figures=figures)
-    return [dynamics_section(traced), claims_section(traced, pd.read_csv(table)), settings_section(settings)]
+def _further(curves: str, figures: Mapping, table: str, dynamics, settings, mechanisms) -> list[Section]:
+    sections = []
+    if dynamics:
+        frames = {Path(path).stem: read_parquet(path) for path in dynamics}
+        traced = DynamicsResults(**frames, curves=read_parquet(curves), figures=figures)
+        sections += [dynamics_section(traced), claims_section(traced, pd.read_csv(table))]
+        sections.append(settings_section(settings))
+    if mechanisms:
+        sections.append(mechanisms_section({Path(p).stem: pd.read_csv(p) for p in mechanisms}, figures))
+    return sections
 
 
 def _record_name(path: str) -> str:

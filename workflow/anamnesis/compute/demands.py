@@ -82,10 +82,12 @@ class Demands:
         self.config, self.snapshot = config, snapshot
         self.gpus = gpus_per_process(config.model.device) * config.model.gpus
 
-    def memory(self, training: bool = False):
+    def memory(self, training: bool = False, divided: bool = False):
+        """``divided``: among the processes of a training stage."""
+
         def mem_mb(wildcards, attempt):
             one = memory_mib(self._shape(), self.config.evaluation.batch_tokens, training)
-            processes = self.processes(wildcards) if training else 1
+            processes = self.processes(wildcards) if divided else 1
             return attempt * memory_of_processes(one, processes, self.config.model.gpus > 1)
 
         return mem_mb

@@ -6,7 +6,8 @@ way things go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -103,17 +104,36 @@ def _matrices(frame: pd.DataFrame) -> tuple[str, str]:
     return f"conflicting probes: {said}", f"{len(rows) // max(len(share), 1)} gradients of each"
 
 
-def markdown(comparison: pd.DataFrame, associations: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """Methods side by side, correlations with forgetting, and the claims, as one Markdown page."""
-    parts = {
-        "Methods side by side": comparison_markdown(comparison),
-        "What predicts forgetting": associations_markdown(associations),
-        "The paper's claims beside this run": claims_markdown(claims),
-    }
-    return "\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
+@dataclass(frozen=True, slots=True)
+class Tabled:
+    """A table as text: what a page is made of, in Markdown and in the report."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
 
 
-def comparison_markdown(comparison: pd.DataFrame) -> str:
+def tabled(comparison: pd.DataFrame, associations: pd.DataFrame, claims: pd.DataFrame) -> list[Tabled]:
+    """Methods side by side, correlations with forgetting, and the claims."""
+    return [
+        comparison_table(comparison),
+        associations_table(associations),
+        Tabled(
+            "The paper's claims beside this run",
+            ["Claim", "Published", "Source", "This run, mean [lowest, highest]", "n"],
+            claims[["claim", "published", "source", "here", "n"]].astype(str).to_numpy().tolist(),
+            NOTE,
+        ),
+    ]
+
+
+def markdown(tables: Sequence[Tabled]) -> str:
+    """The tables as one Markdown page."""
+    return "\n".join(f"## {t.title}\n\n{markdown_table(t.header, t.rows)}\n\n{t.note}\n" for t in tables)
+
+
+def comparison_table(comparison: pd.DataFrame) -> Tabled:
     """A row per measure: mean ± s.d. (n) of each method, and the paired differences that guidance makes."""
     columns = list(dict.fromkeys(zip(comparison["kind"], comparison["method"], strict=True)))
     columns.sort(key=lambda column: column[0] == "difference")
@@ -124,7 +144,7 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
         rows.append([MEASURES[measure] + (" (%)" if measure in SHARES else ""), *found])
     header = ["Measure", *(f"Δ {m}" if kind == "difference" else m for kind, m in columns)]
     note = "Levels: mean ± s.d. (n chains). Δ: mean paired difference to the plain twin [bootstrap interval]."
-    return f"{markdown_table(header, rows)}\n\n{note}\n"
+    return Tabled("Methods side by side", header, rows, note)
 
 
 def _cell(row: pd.Series, measure: str) -> str:
@@ -136,7 +156,7 @@ def _cell(row: pd.Series, measure: str) -> str:
     return f"{scale * row['mean']:{form}}{spread} (n={row['n']})"
 
 
-def associations_markdown(associations: pd.DataFrame) -> str:
+def associations_table(associations: pd.DataFrame) -> Tabled:
     """Pearson's and Spearman's correlations over all sets with their intervals, a row per outcome and
     predictor.
     """
@@ -154,16 +174,9 @@ def associations_markdown(associations: pd.DataFrame) -> str:
         "Sets learnt before and held-out sets; those learnt before alone are in the CSV. Bootstrap intervals "
         "over rows; rows of one chain are not independent, so they are too narrow."
     )
-    return f"{markdown_table(header, rows)}\n\n{note}\n"
+    return Tabled("What predicts forgetting", header, rows, note)
 
 
 def _interval(row: pd.Series, name: str) -> str:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     return "–" if np.isnan(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def claims_markdown(claims: pd.DataFrame) -> str:
-    """The table as Markdown, with its note."""
-    header = ["Claim", "Published", "Source", "This run, mean [lowest, highest]", "n"]
-    rows = claims[["claim", "published", "source", "here", "n"]].astype(str).to_numpy().tolist()
-    return f"{markdown_table(header, rows)}\n\n{NOTE}\n"
