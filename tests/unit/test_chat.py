@@ -106,6 +106,9 @@ def test_models_without_a_template_are_refused():
     words.chat_template = "{{ raise_exception('a system turn is required') }}"
     with pytest.raises(UserError, match=r"fails on a single user turn \(a system turn is required\)"):
         template_for(SECTION, words)
+    words.chat_template = "<turn>assistant"
+    with pytest.raises(UserError, match=r"fails on a single user turn \(it writes the turn 0 times\)"):
+        template_for(SECTION, words)
     assert template_for({**SECTION, "chat_template": False}, tokenizer(None)) == PLAIN
 
 

@@ -45,6 +45,8 @@ def _around(tokenizer) -> tuple[str, str, str]:
     turns = [asked, {"role": "assistant", "content": ANSWERED}]
     prompt = tokenizer.apply_chat_template([asked], tokenize=False, add_generation_prompt=True, **SETTINGS)
     whole = tokenizer.apply_chat_template(turns, tokenize=False, **SETTINGS)
+    if prompt.count(ASKED) != 1:
+        raise ValueError(f"it writes the turn {prompt.count(ASKED)} times")
     before, after = prompt.split(ASKED)
     lead = whole.removeprefix(prompt).split(ANSWERED)[0] if whole.startswith(prompt) else ""
     end = after.rstrip(" ")  # tokenizers join a blank with the word behind it
