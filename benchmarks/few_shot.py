@@ -86,7 +86,11 @@ def compare(contest: Contest, engine: PrefixEngine, options) -> tuple[list[Line]
         few = part[: -(-options.plain_rows // options.rounds)]
         found = {}
         sides = [
-            ("ours", len(part), lambda p=part, f=found: f.update(ours=score_questions(engine, p, options.budget))),
+            (
+                "ours",
+                len(part),
+                lambda p=part, f=found: f.update(ours=score_questions(engine, p, options.budget)),
+            ),
             ("plain", len(few), lambda p=few, f=found: f.update(plain=plain(engine.model, p, size))),
         ]
         for side, count, work in sides[:: 1 if number % 2 == 0 else -1]:
@@ -119,7 +123,11 @@ def run() -> int:
         "--budget", type=int, default=1024, help="tokens of one forward pass of ours (default: %(default)s)"
     )
     options.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[1, 4, 8], help="of the plain side (default: %(default)s)"
+        "--batch-sizes",
+        type=int,
+        nargs="+",
+        default=[1, 4, 8],
+        help="of the plain side (default: %(default)s)",
     )
     options = options.parse_args()
     model, tokenizer = start(options)

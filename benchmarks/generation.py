@@ -73,7 +73,9 @@ def _generated(model, stop: LineEnd, prompt: Sequence[int], length: int) -> list
     return written[0, len(prompt) :].tolist()
 
 
-def taking_turns(shares: Sequence[Prompts], write: Callable[[Prompts], list[str]], into: list[str]) -> Callable:
+def taking_turns(
+    shares: Sequence[Prompts], write: Callable[[Prompts], list[str]], into: list[str]
+) -> Callable:
     """A side of the comparison: every call writes the answers to the next share of the prompts."""
     left = iter(shares)
     return lambda: into.extend(write(next(left)))

@@ -192,7 +192,9 @@ def accuracies(
     found = {"ours": ours(engine, tokenizer, items, options.budget), "theirs": score(items, 1)}
     lines, same = [], []
     for rule in ("sum", "per_character"):
-        choices = {side: [best(s, i, rule) for s, i in zip(f, items, strict=True)] for side, f in found.items()}
+        choices = {
+            side: [best(s, i, rule) for s, i in zip(f, items, strict=True)] for side, f in found.items()
+        }
         right = {
             side: sum(map(eq, chosen, rows.knowledge_target)) / len(rows) for side, chosen in choices.items()
         }
@@ -204,7 +206,9 @@ def accuracies(
 
 def best(sums: Sequence[float], item: Item, rule: str) -> str:
     """The option with the highest score."""
-    scores = [s / len(text) if rule == "per_character" else s for s, text in zip(sums, item.choices, strict=True)]
+    scores = [
+        s / len(text) if rule == "per_character" else s for s, text in zip(sums, item.choices, strict=True)
+    ]
     return item.choices[scores.index(max(scores))]
 
 
@@ -224,7 +228,10 @@ def run() -> int:
         help="items a round with ten demonstrations (default: %(default)s)",
     )
     options.add_argument(
-        "--accuracy-rows", type=int, default=200, help="rows whose accuracy is compared (default: %(default)s)"
+        "--accuracy-rows",
+        type=int,
+        default=200,
+        help="rows whose accuracy is compared (default: %(default)s)",
     )
     options.add_argument(
         "--budget", type=int, default=1024, help="tokens of one forward pass of ours (default: %(default)s)"

@@ -22,8 +22,6 @@ def made() -> dict[str, str]:
     return tables(load_config(CONFIG), DEVICES["a100-80gb"], 4)
 
 
-
-
 @pytest.mark.parametrize("document", ["cost.md", "models.md"])
 def test_the_documents_have_the_tables_of_the_command(document, made):
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
