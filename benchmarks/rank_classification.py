@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import eq
 
 from _common import Line, UserError, main, parser, report, seconds, start, task_frame
 
@@ -25,6 +26,7 @@ from anamnesis.prefix.engine import PrefixEngine
 
 HARNESS = "0.4.13"
 AGREEMENT = 0.995
+ALL = 10**6  # more rows than any set has
 TRIAL = 3  # items, at least, on which each batch size of the harness is tried; else a fifth of a round's
 AHEAD = (
     8  # with fixed demonstrations ours gets this many times the items, so that their one-off cost is spread
@@ -69,9 +71,14 @@ def multiple_choice(name: str, options, count: int, shots: int, fixed: bool) -> 
     return items
 
 
+def sets(options: argparse.Namespace) -> tuple[str, str]:
+    """The one without demonstrations, and the one with ten."""
+    return ("hellaswag", "arc_challenge") if options.data else ("general_facts", "capital_choice")
+
+
 def contests(options: argparse.Namespace) -> list[Contest]:
     """The three kinds of prompts, each with as many items as all rounds need."""
-    story, questions = ("hellaswag", "arc_challenge") if options.data else ("general_facts", "capital_choice")
+    story, questions = sets(options)
     n, m = options.items * options.rounds, options.shot_items * options.rounds
     fixed = multiple_choice(questions, options, m * AHEAD, 10, True)
     return [
@@ -170,6 +177,41 @@ def compare(
     return [Line(f"{contest.name}: items per second", mine / other, "x", contest.bar)], same
 
 
+def accuracies(
+    options: argparse.Namespace, engine: PrefixEngine, tokenizer, score
+) -> tuple[list[Line], list[bool]]:
+    """Of the first test rows of the set without demonstrations, in the order of their file: by sums, and by
+    sums per character, on both sides; the lines, and where both chose the same.
+    """
+    name = sets(options)[0]
+    rows = task_frame(name, options, ALL)
+    rows = rows[rows.split == "test"]
+    number = rows.example_id.str.rpartition("-")[2].astype(int)
+    rows = rows.loc[number.sort_values().index].iloc[: options.accuracy_rows]
+    items = [Item(r.knowledge_prompt, tuple(r.knowledge_choices)) for r in rows.itertuples()]
+    found = {"ours": ours(engine, tokenizer, items, options.budget), "theirs": score(items, 1)}
+    lines, same = [], []
+    for rule in ("sum", "per_character"):
+        choices = {
+            side: [best(s, i, rule) for s, i in zip(f, items, strict=True)] for side, f in found.items()
+        }
+        right = {
+            side: sum(map(eq, chosen, rows.knowledge_target)) / len(rows) for side, chosen in choices.items()
+        }
+        note = f"lm-evaluation-harness {right['theirs']:.3f}, {len(rows)} rows"
+        lines.append(Line(f"{name}, 0-shot: accuracy, {rule}", right["ours"], "", note=note))
+        same += map(eq, *choices.values())
+    return lines, same
+
+
+def best(sums: Sequence[float], item: Item, rule: str) -> str:
+    """The option with the highest score."""
+    scores = [
+        s / len(text) if rule == "per_character" else s for s, text in zip(sums, item.choices, strict=True)
+    ]
+    return item.choices[scores.index(max(scores))]
+
+
 def batch_size(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
@@ -184,6 +226,12 @@ def run() -> int:
         type=int,
         default=8,
         help="items a round with ten demonstrations (default: %(default)s)",
+    )
+    options.add_argument(
+        "--accuracy-rows",
+        type=int,
+        default=200,
+        help="rows whose accuracy is compared (default: %(default)s)",
     )
     options.add_argument(
         "--budget", type=int, default=1024, help="tokens of one forward pass of ours (default: %(default)s)"
@@ -202,6 +250,8 @@ def run() -> int:
     for contest in contests(options):
         found, agreed = compare(contest, engine, tokenizer, score, options)
         lines, same = lines + found, same + agreed
+    found, agreed = accuracies(options, engine, tokenizer, score)
+    lines, same = lines + found, same + agreed
     share = sum(same) / len(same)
     lines.append(Line("same choice", share, "", AGREEMENT, True, f"{sum(same)} of {len(same)} items"))
     return report(lines, options.output)

@@ -22,15 +22,21 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 VOCABULARY = 320
@@ -57,6 +63,13 @@ GPT2 = {
     "bos_token_id": END,
     "eos_token_id": END,
 }
+MIXTURE = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+REACH = 63  # tokens of a text of Llama 4 below, before attention goes by chunks and is scaled
+LLAMA4 = {
+    "head_dim": 12, "num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 64,
+    "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0, 1], "attention_chunk_size": REACH + 1,
+    "floor_scale": REACH + 1,
+}  # fmt: skip
 ALTERNATING = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
 
 # name -> model with transformers' own random weights; what is special about it stands at the end of the line
@@ -82,8 +95,16 @@ BUILDERS = {
         GPTNeoXConfig(**{**COMMON, "hidden_size": 64})
     ),
     "phi3": lambda: Phi3ForCausalLM(Phi3Config(**GROUPED)),  # fused projections
+    "mixtral": lambda: MixtralForCausalLM(  # two of four experts for each token
+        MixtralConfig(**GROUPED, num_local_experts=4, num_experts_per_tok=2)
+    ),
+    "qwen3_moe": lambda: Qwen3MoeForCausalLM(  # the second layer has no experts
+        Qwen3MoeConfig(**GROUPED, **MIXTURE, head_dim=20, mlp_only_layers=[1])
+    ),
+    "llama4": lambda: Llama4ForCausalLM(Llama4TextConfig(**GROUPED, **LLAMA4)),  # a shared expert, chunks
 }
 ARCHITECTURES = tuple(BUILDERS)
+MIXTURES = ("mixtral", "qwen3_moe", "llama4")
 LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12}
 # not in the list above, as its keys and values differ in width and its configuration has no one head size
 BUILDERS["deepseek"] = lambda: DeepseekV3ForCausalLM(

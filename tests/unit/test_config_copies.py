@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from anamnesis.config import METHOD_NAMES, METHODS, Config, load_config
 from anamnesis.config.models import UserTask
 from anamnesis.config.schema import SCHEMA_PATH, schema_text
+from anamnesis.data.catalogue import CATALOGUE, SEQUENCES
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"
@@ -72,11 +73,24 @@ def test_every_field_is_described():
                 models.append(field.annotation)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder of benchmarks, of which only the names of the files are looked at."""
+    made = tmp_path_factory.mktemp("benchmarks")
+    for name in {*CATALOGUE, *(task for sequence in SEQUENCES.values() for task in sequence)}:
+        (made / f"{name}.parquet").touch()
+    return made
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_experiments_are_valid_on_top_of_what_they_say(path):
-    """Their first lines name the experiment they go on top of, if it is another than the default."""
-    named = re.findall(r"--configfile (.*)", path.read_text(encoding="utf-8"))[0].split()
-    config = load_config([DEFAULT, *(ROOT / name for name in named)])
+def test_experiments_are_valid_on_top_of_what_they_say(path, folder):
+    """Their first lines name the experiment they go on top of, if it is another than the default, and say
+    whether they read a folder of benchmarks.
+    """
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"--configfile (.*)", text)[0].split()
+    root = [{"data": {"root": str(folder)}}] if "data={root:" in text else []
+    config = load_config([DEFAULT, *(ROOT / name for name in named), *root])
     assert named[-1].endswith(path.name)
     assert config.suite.name == path.stem
     assert config.results != load_config(DEFAULT).results

@@ -13,15 +13,26 @@ from anamnesis.compute.shape import known_shape
 from anamnesis.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
-CONFIG = [ROOT / "config.yaml", ROOT / "workflow" / "experiments" / "paper.yaml"]
+EXPERIMENTS = ROOT / "workflow" / "experiments"
+CONFIG = [ROOT / "config.yaml", EXPERIMENTS / "func.yaml", EXPERIMENTS / "func-builtin.yaml"]
 
 
-def test_the_document_has_the_tables_of_the_command():
-    text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
-    for name, block in tables(load_config(CONFIG), DEVICES["a100-80gb"], 4).items():
-        assert f"<!-- {name} -->" in text
-        made = put(text, name, block)
-        assert made == text, f"run: python -m anamnesis.compute.points ... --write docs/cost.md\n{block}"
+@pytest.fixture(scope="module")
+def made() -> dict[str, str]:
+    return tables(load_config(CONFIG), DEVICES["a100-80gb"], 4)
+
+
+@pytest.mark.parametrize("document", ["cost.md", "models.md"])
+def test_the_documents_have_the_tables_of_the_command(document, made):
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    for name, block in made.items():
+        expected = put(text, name, block)
+        assert expected == text, f"run: python -m anamnesis.compute.points … --write docs/{document}"
+
+
+def test_every_table_is_in_a_document(made):
+    texts = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("cost.md", "models.md"))
+    assert all(texts.count(f"<!-- {name} -->") == 1 for name in made)
 
 
 def test_the_command_replaces_what_lies_between_its_lines(tmp_path):

@@ -201,6 +201,7 @@ rule plot_dynamics:
 
 rule tabulate_settings:
     input:
+        **({"snapshot": SNAPSHOT} if CONFIG.prompts.chat_template else {}),
         tasks=[TASKS / f"{name}.parquet" for name in ROLES],
         heads=HEADS,
         means=[VECTORS / name / "mean_activations.json" for name in ROLES],

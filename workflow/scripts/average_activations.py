@@ -14,7 +14,7 @@ def main(
     name: str,
     model: Mapping[str, Any],
     vectors: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     max_input_tokens: int,
     seed: int,
     batch_tokens: int,
@@ -24,8 +24,8 @@ def main(
     """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count)."""
     import torch
 
+    from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
-    from anamnesis.data.prompts import Template
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.progress import progress
@@ -39,7 +39,7 @@ def main(
         vectors["include_instruction"],
     )
     language_model, tokenizer = load_model(snapshot, **model)
-    template = Template(**prompts)
+    template = template_for(prompts, tokenizer)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
     table = build_prompts(rows, name, plan, template, seed)
     questions = encode_questions(tokenizer, table[table.kind == CLEAN])

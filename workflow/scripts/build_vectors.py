@@ -49,12 +49,14 @@ def main(
 
 def _optimise(engine, tokenizer, task: str, table: str, settings: Mapping, norm: float, batch_tokens: int):
     """``norm``: that of the vector of the heads, which the optimised one may have so many times."""
+    from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
-    from anamnesis.data.prompts import Template, generator
+    from anamnesis.data.prompts import generator
     from anamnesis.progress import progress
     from anamnesis.vectors.optimised import Optimisation, chosen_layer, optimised_vector, zero_shot_examples
 
-    rng, template = generator(settings["seed"], task, "optimised"), Template(**settings["prompts"])
+    rng = generator(settings["seed"], task, "optimised")
+    template = template_for(settings["prompts"], tokenizer)
     layer = chosen_layer(engine.geometry, settings["layer"])
     rows, _ = shorten_inputs(read_parquet(table), tokenizer, template, settings["max_input_tokens"])
     examples = zero_shot_examples(rows, tokenizer, template, settings["examples"], rng)

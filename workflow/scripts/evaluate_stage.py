@@ -16,7 +16,7 @@ def main(
     answer_lengths: Mapping[str, int],
     metrics: Mapping[str, str | None],
     max_input_tokens: int,
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     seed: int,
     batch_tokens: int,
     output: str,
@@ -25,7 +25,7 @@ def main(
     """Write ``output`` (parquet, one row per example). ``tasks``: files named after the keys of ``roles``, in
     that order.
     """
-    from anamnesis.data.prompts import Template
+    from anamnesis.data.chat import template_for
     from anamnesis.evaluation.records import EvaluationSet, Evaluator
     from anamnesis.models.latent_files import engine_of
     from anamnesis.models.loading import load_model, merge_adapters
@@ -37,7 +37,7 @@ def main(
     evaluator = Evaluator(
         engine_of(language_model, adapters, snapshot, tokenizer),
         tokenizer,
-        Template(**prompts),
+        template_for(prompts, tokenizer),
         evaluation["shots"],
         evaluation["forms"],
         batch_tokens,

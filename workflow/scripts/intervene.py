@@ -16,15 +16,15 @@ def main(
     name: str,
     model: Mapping[str, Any],
     interventions: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     max_input_tokens: int,
     seed: int,
     batch_tokens: int,
     output: str,
 ) -> dict:
     """Write ``output`` (parquet: set, layer, condition, base, accuracy, n)."""
+    from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
-    from anamnesis.data.prompts import Template
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.progress import progress
@@ -33,7 +33,7 @@ def main(
     language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(language_model)
     _check_layers(interventions["layers"], engine.geometry.n_layers)
-    template = Template(**prompts)
+    template = template_for(prompts, tokenizer)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
     count = min(interventions["examples"], int((rows.split == "test").sum()))
     with progress(2 * count, f"interventions {name}") as done:

@@ -26,8 +26,8 @@ def main(
     model before training, which knows the layer for the set. ``asking``: ``shots`` and
     ``include_instruction`` of in-context prompts, and ``examples``.
     """
+    from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
-    from anamnesis.data.prompts import Template
     from anamnesis.dynamics.robustness import Plan, draws_of
     from anamnesis.dynamics.robustness import robustness as measured
     from anamnesis.models.loading import load_model
@@ -37,7 +37,7 @@ def main(
     from anamnesis.vectors.optimised import Optimisation
 
     language_model, tokenizer = load_model(snapshot, **model)
-    template, layer = Template(**prompts), int(read_tensors(initial)[f"{name}.layer"])
+    template, layer = template_for(prompts, tokenizer), int(read_tensors(initial)[f"{name}.layer"])
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
     steps = Optimisation(layer, robustness["steps"], optimised["batch_size"], optimised["learning_rate"])
     selected = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))

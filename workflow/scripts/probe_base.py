@@ -12,7 +12,7 @@ def main(
     sets: Sequence[str],
     model: Mapping[str, Any],
     mechanisms: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     seed: int,
     batch_tokens: int,
     states: str,
@@ -23,7 +23,7 @@ def main(
     """Write ``states`` (safetensors) for later stages and three tables. ``tasks``: files named after
     ``sets``, in their order.
     """
-    from anamnesis.data.prompts import Template
+    from anamnesis.data.chat import template_for
     from anamnesis.mechanisms.measure import kept, measure
     from anamnesis.mechanisms.probes import draw_probes
     from anamnesis.models.loading import load_model
@@ -32,7 +32,7 @@ def main(
     language_model, tokenizer = load_model(snapshot, **model)
     frames = {name: read_parquet(path) for name, path in zip(sets, tasks, strict=True)}
     counts = mechanisms["probes"], mechanisms["probe_examples"]
-    probes = draw_probes(frames, tokenizer, Template(**prompts), *counts, seed)
+    probes = draw_probes(frames, tokenizer, template_for(prompts, tokenizer), *counts, seed)
     engine = PrefixEngine(language_model)
     seen, tables = measure(engine, probes, mechanisms["matrices"], batch_tokens)
     write_tensors(states, kept(seen))

@@ -18,7 +18,7 @@ def main(
     followed: str,
     model: Mapping[str, Any],
     mechanisms: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     seed: int,
     batch_tokens: int,
     **outputs: str,
@@ -26,7 +26,7 @@ def main(
     """Write ``outputs`` (parquet, one for each of ``TABLES``). ``states``: of the untrained model;
     ``followed``: the first task of the order, in whose adapter the curvature of its loss is measured.
     """
-    from anamnesis.data.prompts import Template
+    from anamnesis.data.chat import template_for
     from anamnesis.mechanisms.measure import changes, measure
     from anamnesis.mechanisms.probes import draw_probes
     from anamnesis.models.loading import load_model
@@ -35,7 +35,7 @@ def main(
     language_model, tokenizer = load_model(snapshot, **model)
     frames = {name: read_parquet(path) for name, path in zip(sets, tasks, strict=True)}
     counts = mechanisms["probes"], mechanisms["probe_examples"]
-    probes = draw_probes(frames, tokenizer, Template(**prompts), *counts, seed)
+    probes = draw_probes(frames, tokenizer, template_for(prompts, tokenizer), *counts, seed)
     engine, landscape = follow(language_model, adapters, probes, followed, mechanisms, seed)
     seen, tables = measure(engine, probes, mechanisms["matrices"], batch_tokens)
     tables |= changes(read_tensors(states), seen, probes, mechanisms["subspace"])

@@ -25,7 +25,7 @@ def main(
     from anamnesis.vectors.effects import causal_effects
     from anamnesis.vectors.icl import SHUFFLED, encode_questions
 
-    table = read_parquet(prompt_table, ["prompt_id", "kind", "text", "target"])
+    table = read_parquet(prompt_table, ["prompt_id", "kind", "text", "lead", "target"])
     table = table[table.kind == SHUFFLED]
     language_model, tokenizer = load_model(snapshot, **model)
     questions = encode_questions(tokenizer, table)

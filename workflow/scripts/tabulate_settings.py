@@ -5,7 +5,7 @@ from pathlib import Path
 
 from anamnesis.artifacts import read_json, read_parquet, write_text
 from anamnesis.config.models import Config
-from anamnesis.data.prompts import Template
+from anamnesis.data.chat import template_for
 from anamnesis.report import settings
 from anamnesis.report.was_run import CAPTIONS
 
@@ -17,17 +17,22 @@ def main(
     config: Mapping,
     roles: Mapping[str, str],
     tables: Sequence[str],
+    snapshot: str | None = None,
 ) -> None:
     """Write ``tables``, three files for each name of ``CAPTIONS``. ``tasks`` and ``means`` (the
-    records beside the mean activations): in the order of ``roles``.
+    records beside the mean activations): in the order of ``roles``. ``snapshot``: where a chat template of
+    its tokenizer is in use.
     """
+    from anamnesis.models.loading import load_tokenizer
+
     known = Config.model_validate(config)
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
     records = {name: read_json(path) for name, path in zip(roles, means, strict=True)}
+    template = template_for(known.prompts.model_dump(), load_tokenizer(Path(snapshot)) if snapshot else None)
     made = {
         "task_forms": settings.task_forms(frames),
         "data": settings.data_statistics(frames, roles),
-        "templates": settings.templates(frames, Template(**known.prompts.model_dump())),
+        "templates": settings.templates(frames, template),
         "orders": settings.orders(known),
         "training": settings.hyper_parameters(known),
         "vectors": settings.vector_settings(known, read_parquet(heads), records),

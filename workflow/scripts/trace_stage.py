@@ -20,7 +20,7 @@ def main(
     every_layer: bool,
     target: str,
     shots: int,
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     seed: int,
     batch_tokens: int,
     alignment: str,
@@ -39,7 +39,7 @@ def main(
     ``every_layer``: whether vectors are added after every layer, or after the one chosen before training.
     ``kept``, ``sufficiency``: of the model before training; later stages read the former as ``initial``.
     """
-    from anamnesis.data.prompts import Template
+    from anamnesis.data.chat import template_for
     from anamnesis.dynamics.stage import Plan, kept_tensors, trace_sets
     from anamnesis.dynamics.sufficiency import sufficiency_of_sets
     from anamnesis.dynamics.wordings import wording_scores
@@ -59,7 +59,7 @@ def main(
     plan = Plan(chosen, list(layers), every_layer, *counts, target, seed, batch_tokens)
     pairs = zip(map(read_parquet, tasks), map(read_parquet, prompt_tables), strict=True)
     frames, before = dict(zip(sets, pairs, strict=True)), read_tensors(initial) if initial else {}
-    how = Template(**prompts), shots, analyses["examples"]
+    how = template_for(prompts, tokenizer), shots, analyses["examples"]
     traces = trace_sets(engine, tokenizer, frames, plan, *how, before)
     outputs = {"alignment": alignment, "drift": drift, "conditions": conditions, "effects": effects}
     for part, path in outputs.items():

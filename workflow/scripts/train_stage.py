@@ -17,7 +17,7 @@ def main(
     model: Mapping[str, Any],
     training: Mapping[str, Any],
     settings: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     batch_tokens: int,
     checkpoint_steps: int,
     adapter: str,

@@ -36,7 +36,7 @@ def main(
     that order; ``asking``: ``target``, ``rank_by``, ``shots`` and ``seed`` of the questions; ``guiding``: the
     files of ``training.prepare.StageFiles`` that some methods need.
     """
-    from anamnesis.data.prompts import Template
+    from anamnesis.data.chat import template_for
     from anamnesis.dynamics.within_stage import asked, difference, watched
     from anamnesis.dynamics.within_tables import within_table
     from anamnesis.training.guidance import guided_additions
@@ -54,8 +54,10 @@ def main(
         additions = guided_additions(prepared, guidance, files.heads, files.mean, files.prompt_table)
     chosen, objective = build(method, prepared, guidance, additions)
     numbers = asking["shots"], analyses["effect_prompts"], analyses["examples"], asking["seed"]
+    tokenizer = prepared.tokenizer
+    template = template_for(prompts, tokenizer)
     questions = {
-        name: asked(prepared.tokenizer, read_parquet(t), name, read_parquet(p), Template(**prompts), *numbers)
+        name: asked(tokenizer, read_parquet(t), name, read_parquet(p), template, *numbers)
         for name, t, p in zip(sets, set_tables, set_prompts, strict=True)
     }
     how = asking["target"], asking["rank_by"], batch_tokens

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.compute.lengths import by_characters, by_tokenizer
 from anamnesis.compute.plan import as_frame, experiment_plan
 from anamnesis.compute.shape import BYTES, KNOWN, Shape, known_shape, shape_from
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.errors import UserError
+from anamnesis.models.loading import load_tokenizer
 
 CPU_SHARE, GPU_SHARE = 0.6, 0.3  # of the matrix rate that jobs reach: measured on two cores; assumed
 START_SECONDS = 9.0  # interpreter, libraries and a small model, on one core
@@ -78,13 +78,13 @@ def estimate(
     device: Device,
     at_once: int,
     benchmarks: Path | None = None,
-    count=by_characters,
+    tokenizer=None,
 ) -> pd.DataFrame:
     """One row per rule: jobs, tokens, flops, seconds (of all its jobs, one after another), source ("counted"
     or "measured"), memory_mib, disk_bytes; the attribute ``hours`` is the time with ``at_once`` jobs at a
-    time.
+    time. ``tokenizer``: None where there is none yet; lengths are guessed then.
     """
-    frame = as_frame(experiment_plan(config, shape, count), shape)
+    frame = as_frame(experiment_plan(config, shape, tokenizer), shape)
     start = START_SECONDS + shape.bytes / READ_RATE
     fixed = frame["rule"].map(FIXED).fillna(start)
     frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / (device.rate * device.share)
@@ -145,24 +145,21 @@ def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> 
 
 
 def read_shape(config: Config, name: str | None):
-    """(shape, how to count tokens): of a model known by ``name``, or of the experiment's own snapshot."""
+    """(shape, tokenizer or None): of a model known by ``name``, or of the experiment's own snapshot."""
     dtype = config.model.dtype
     snapshot = Path(config.results) / "models" / config.model.name
     if name:
-        return known_shape(name, dtype), by_characters
+        return known_shape(name, dtype), None
     if (snapshot / "config.json").exists():
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
         content = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
-        return shape_from(content, dtype), by_tokenizer(tokenizer)
+        return shape_from(content, dtype), load_tokenizer(snapshot)
     known = next((known for known in KNOWN if config.model.name.startswith(known)), None)
     if known is None:
         raise UserError(
             f"model.name = '{config.model.name}': its size is known once prepare_model has run; until then "
             f"give --model with one of {', '.join(sorted(KNOWN))}"
         )
-    return known_shape(known, dtype), by_characters
+    return known_shape(known, dtype), None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,12 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = config.model_copy(
                 update={"model": config.model.model_copy(update={"dtype": options.dtype})}
             )
-        shape, count = read_shape(config, options.model)
+        shape, tokenizer = read_shape(config, options.model)
         device = DEVICES[options.device] if options.device else measured_cpu(shape)
         at_once = options.at_once or (1 if options.device else os.cpu_count() or 1)
         own = not (options.fresh or options.model or options.device)
         frame = estimate(
-            config, shape, device, at_once, Path(config.results) / "benchmarks" if own else None, count
+            config, shape, device, at_once, Path(config.results) / "benchmarks" if own else None, tokenizer
         )
         print(as_text(frame, shape, device, at_once), end="")
     except UserError as error:

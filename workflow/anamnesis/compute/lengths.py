@@ -19,9 +19,10 @@ class Lengths:
     """Mean numbers of tokens of a task, and its numbers of examples.
 
     ``instruction``: before the first input; ``opening``: what all inputs begin with, their label included;
-    ``question``: an input between its labels, opening included; ``answer``: the target; ``options``: of all
-    options together, the first token of each left out; ``ranked``: whether there are any. ``knowledge``:
-    (prompt, answer, options) of the test examples that have that form, and ``known`` their number.
+    ``question``: an input between its labels, opening included; ``closing``: what a chat template writes
+    behind; ``answer``: the target; ``options``: of all options together, the first token of each left out;
+    ``ranked``: whether there are any. ``knowledge``: (prompt, answer, options) of the test examples that have
+    that form, and ``known`` their number.
     """
 
     instruction: float
@@ -35,6 +36,7 @@ class Lengths:
     test: int
     knowledge: tuple[float, float, float] = (0.0, 0.0, 0.0)
     known: int = 0
+    closing: float = 0.0
 
     @property
     def shared(self) -> float:
@@ -43,7 +45,7 @@ class Lengths:
 
     def own(self, shots: int) -> float:
         """A prompt with demonstrations of its own, without what all begin with."""
-        return shots * (self.question + self.answer) + self.question - self.opening
+        return shots * (self.question + self.answer) + self.question - self.opening + self.closing
 
 
 def by_characters(texts: Sequence[str]) -> list[float]:
@@ -59,14 +61,14 @@ def lengths_of(task: pd.DataFrame, template: Template, count: Count) -> Lengths:
     """``task``: the uniform frame of a task."""
     sizes = task["split"].value_counts()
     shown = task.iloc[:: max(1, len(task) // 200)]
-    bare = template.render(None, [], "")
-    instruction = template.render(str(task["instruction"].iloc[0] or ""), [], "").removesuffix(bare)
-    asked = [template.render(None, [], text) for text in shown["input"]]
+    bare = template.plain(None, [], "")
+    instruction = template.plain(str(task["instruction"].iloc[0] or ""), [], "").removesuffix(bare)
+    asked = [template.plain(None, [], text) for text in shown["input"]]
     ranked = bool(task["choices"].notna().any())
     test = task[task["split"] == "test"]
     known = test[test["knowledge_prompt"].notna()]
     return Lengths(
-        instruction=_mean(count([instruction])),
+        instruction=_mean(count([template.before + instruction])),
         opening=_mean(count([asked[0][: common_prefix_length(asked)]])),
         question=_mean(count([text + template.separator for text in asked])),
         answer=_mean(count([answer_text(text) for text in shown["target"]])),
@@ -81,6 +83,7 @@ def lengths_of(task: pd.DataFrame, template: Template, count: Count) -> Lengths:
             _options(known["knowledge_choices"], count),
         ),
         known=len(known),
+        closing=_mean(count([template.after])),
     )
 
 

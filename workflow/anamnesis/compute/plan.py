@@ -10,12 +10,12 @@ import pandas as pd
 
 from anamnesis.compute import work
 from anamnesis.compute.demands import memory_mib, memory_of_processes
-from anamnesis.compute.lengths import Count, Lengths, lengths_of
+from anamnesis.compute.lengths import Lengths, by_characters, by_tokenizer, lengths_of
 from anamnesis.compute.shape import Shape
 from anamnesis.config.models import Config
 from anamnesis.config.variants import Resolved, resolve
+from anamnesis.data.chat import template_for
 from anamnesis.data.places import PINS
-from anamnesis.data.prompts import Template
 from anamnesis.data.sources import prepare
 
 BYTES_PER_ANSWER = 150  # a row of evaluation.parquet, compressed
@@ -33,13 +33,13 @@ class Demand:
     disk: float = 0.0
 
 
-def experiment_plan(config: Config, shape: Shape, count: Count) -> list[Demand]:
-    """Rules in the order of the workflow. ``count`` gives the numbers of tokens of texts."""
+def experiment_plan(config: Config, shape: Shape, tokenizer=None) -> list[Demand]:
+    """Rules in the order of the workflow. ``tokenizer``: of the model, None where there is none yet."""
     orders = config.suite.orders
     names = [*orders[0], *config.suite.held_out]
     ranked = list(config.vectors.tasks or names)
     vectors = list(dict.fromkeys([*names, *ranked, *config.interventions.sets]))
-    lengths = measure_tasks(config, vectors, count)
+    lengths = measure_tasks(config, vectors, tokenizer)
     settings = config.model_dump(mode="json")
     small, large = (memory_mib(shape, config.evaluation.batch_tokens, training) for training in (False, True))
     sets = [lengths[name] for name in names]
@@ -88,9 +88,14 @@ def experiment_plan(config: Config, shape: Shape, count: Count) -> list[Demand]:
     ]
 
 
-def measure_tasks(config: Config, names, count: Count) -> dict[str, Lengths]:
-    """The lengths of the experiment's tasks, from their first examples."""
-    data, template = config.model_dump(mode="json")["data"], Template(**config.prompts.model_dump())
+def measure_tasks(config: Config, names, tokenizer=None) -> dict[str, Lengths]:
+    """The lengths of the experiment's tasks, from their first examples. Without a tokenizer they are guessed,
+    and a chat template is left out.
+    """
+    settings = config.model_dump(mode="json")
+    settings = config.model_dump(mode="json")
+    data, template = settings["data"], template_for(settings["prompts"], tokenizer)
+    count = by_characters if tokenizer is None else by_tokenizer(tokenizer)
     pins = Path(config.results, PINS)
     frames = ((name, prepare(name, data, config.seed, pins).frame) for name in names)
     return {name: lengths_of(frame, template, count) for name, frame in frames}

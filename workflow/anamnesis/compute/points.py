@@ -1,4 +1,4 @@
-"""What an experiment takes on models of other sizes: the tables of docs/cost.md, computed from shapes alone.
+"""What an experiment takes on other models, from shapes alone: the tables of docs/cost.md and docs/models.md.
 
 ``python -m anamnesis.compute.points CONFIG ... [--write FILE]`` prints them as Markdown, or puts each into a
 file between the lines ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
@@ -26,6 +26,9 @@ from anamnesis.evaluation.summary import markdown_table
 FIRST = "llama-2-7b"
 """The model whose table shows every rule."""
 MODELS = (FIRST, "llama-3.1-8b", "mistral-7b", "llama-3.1-70b", "llama-4-scout", "llama-4-maverick")
+PAPERS = MODELS[:3]
+"""Models of the size that the papers train."""
+LONGEST = ("average_activations", "sweep_heads", "train_stage inclora-ivg", "evaluate_stage")
 PROMPT = 500  # tokens of the prompt that is swept
 
 
@@ -101,6 +104,24 @@ def models_table(config: Config, shapes: dict[str, Shape], device: Device) -> pd
     return pd.DataFrame(rows)
 
 
+def jobs_table(config: Config, shapes: dict[str, Shape], device: Device) -> pd.DataFrame:
+    """One row per model: minutes of one job of the rules that take longest, its loading included."""
+    rows, tokens = [], config.evaluation.batch_tokens
+    for name, shape in shapes.items():
+        frame = estimate(config, shape, device, 1)
+        minutes = dict(zip(frame["rule"], frame["seconds"] / frame["jobs"] / 60, strict=True))
+        memory = [memory_mib(shape, tokens, training) / 1024 for training in (False, True)]
+        rows.append(
+            {
+                "model": name,
+                "memory, GiB": f"{memory[0]:.0f}, training {memory[1]:.0f}",
+                **{f"{rule}, min": f"{minutes[rule]:.1f}" for rule in LONGEST},
+                "all, hours": f"{frame.attrs['hours']:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def _loading(frame: pd.DataFrame, shape: Shape) -> float:
     """Hours in which jobs read the model's weights."""
     return frame["jobs"][frame["memory_mib"] > shape.bytes / 2**20].sum() * shape.bytes / READ_RATE / 3600
@@ -126,6 +147,7 @@ def tables(config: Config, device: Device, at_once: int) -> dict[str, str]:
         "rules": rules_table(config, shapes[FIRST], device, at_once),
         "models": models_table(config, shapes, device),
         "shapes": shapes_table(shapes),
+        "jobs": jobs_table(config, {name: shapes[name] for name in PAPERS}, device),
     }
     return {
         name: markdown_table(list(frame.columns), frame.astype(str).values.tolist()) + "\n"

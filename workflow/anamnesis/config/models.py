@@ -132,6 +132,11 @@ class Prompts(Section):
     input_label: str = Field("Input:", description="Written before the input of an example.")
     output_label: Text = Field("Output:", description="Written before the answer; the prompt ends with it.")
     separator: Text = Field("\n\n", description="Written between instruction, demonstrations and question.")
+    chat_template: Flag = Field(
+        False,
+        description="Whether prompts with an instruction are the user turn of a conversation, written by the "
+        "chat template of the model's tokenizer.",
+    )
 
 
 class Optimised(Section):

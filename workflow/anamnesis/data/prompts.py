@@ -15,14 +15,25 @@ FINAL_MARK = "####"
 
 @dataclass(frozen=True)
 class Template:
-    """The words around inputs and answers: ``{instruction}SEP{input_label} x\\n{output_label} y SEP …``."""
+    """The words around inputs and answers: ``{instruction}SEP{input_label} x\\n{output_label} y SEP …``.
+
+    ``before``, ``after``: what a chat template writes around all of that (``chat.template_for``); ``lead``:
+    between prompt and answer.
+    """
 
     input_label: str = "Input:"
     output_label: str = "Output:"
     separator: str = "\n\n"
+    before: str = ""
+    after: str = ""
+    lead: str = " "
 
     def render(self, instruction: str | None, demonstrations: Iterable[tuple[str, str]], query: str) -> str:
         """A prompt that ends where the answer begins. Without instruction, its paragraph is left out."""
+        return self.before + self.plain(instruction, demonstrations, query) + self.after
+
+    def plain(self, instruction: str | None, demonstrations: Iterable[tuple[str, str]], query: str) -> str:
+        """The prompt without a chat template."""
         shots = [f"{self.input_label} {x}\n{self.output_label} {y}" for x, y in demonstrations]
         parts = (
             ([instruction] if instruction else [])
@@ -33,7 +44,7 @@ class Template:
 
 
 def answer_text(answer: str) -> str:
-    """An answer as it follows a prompt: after one space."""
+    """An answer as it follows a prompt without a chat template: after one space."""
     return f" {answer}"
 
 
@@ -84,11 +95,16 @@ def shuffle_labels(
 def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts that something is to follow.
 
-    A tokenizer may put special tokens in front; an end-of-text token that it appends is taken off, as it
-    would stand between a prompt and its answer.
+    A tokenizer may put special tokens in front, unless a text begins with one of its own, as chat templates
+    do; an end-of-text token that it appends is taken off, as it would stand between a prompt and its answer.
     """
-    end = tokenizer.eos_token_id
-    found = tokenizer(list(texts)).input_ids
+    texts, end = list(texts), tokenizer.eos_token_id
+    special = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    begun = [text.startswith(special) for text in texts]
+    found = tokenizer(texts).input_ids
+    if any(begun):
+        bare = tokenizer(texts, add_special_tokens=False).input_ids
+        found = [own if is_begun else ids for own, ids, is_begun in zip(bare, found, begun, strict=True)]
     return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in found]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.data.prompts import Template, answer_text, encode_pairs
+from anamnesis.data.prompts import Template, encode_pairs
 from anamnesis.evaluation.records import Item, build_items
 from anamnesis.evaluation.scoring import Question
 
@@ -48,5 +48,5 @@ def set_questions(
 
 
 def _encoded(tokenizer, items: Sequence[Item]) -> list[Question]:
-    pairs = encode_pairs(tokenizer, [item.prompt for item in items], [answer_text(i.target) for i in items])
+    pairs = encode_pairs(tokenizer, [item.prompt for item in items], [i.lead + i.target for i in items])
     return [Question(context, [answer]) for context, answer in pairs]

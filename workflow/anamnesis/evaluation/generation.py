@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from anamnesis.prefix.attention import Block, Call, ForestLayout, attend_blocks, layout
+from anamnesis.prefix.attention import Block, Call, ForestLayout, attend_blocks
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import on_each_device
 from anamnesis.prefix.pack import Pack, Tree, pack_by_size
@@ -209,11 +209,8 @@ def _decode(
         if not going:
             return results
         state.drop(going)
-        with layout(engine.model, state), engine.continuing([prompts[s] for s in state.alive]):
-            output = engine.model(
-                input_ids=tokens[going][None], position_ids=state.positions[None], use_cache=False
-            )
-        tokens = output.logits[0].argmax(-1)
+        with engine.continuing([prompts[s] for s in state.alive]):
+            tokens = engine.call(tokens[going], state.positions, state).argmax(-1)
         state.advance()
 
 

@@ -46,7 +46,8 @@ COLUMNS = [
 @dataclass(frozen=True)
 class Item:
     """One thing to answer: a prompt, the options (empty: generate), the right answer; the input that the
-    prompt asks about, and the prompt without demonstrations; whether the input was cut.
+    prompt asks about, and the prompt without demonstrations and chat template; whether the input was cut;
+    what stands between prompt and answer.
     """
 
     example_id: str
@@ -56,6 +57,7 @@ class Item:
     input: str = ""
     bare: str = ""
     cut: bool = False
+    lead: str = " "
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Evaluator:
         """All test examples of the sets in every form, zero-shot and few-shot (columns: ``COLUMNS``), in the
         order of the sets, forms, shots and examples.
 
-        Examples with choices are answered by rank classification (log-likelihood of " " + choice, by the
+        Examples with choices are answered by rank classification (log-likelihood of the choice, by the
         scorer); the others by greedy generation up to a line break, of all sets together, scored by the set's
         metric. ``progress`` gets the number of answers just found.
         """
@@ -152,7 +154,7 @@ class Evaluator:
     def _rank(self, items: Sequence[Item], progress) -> list[dict]:
         contexts = [item.prompt for item in items for _ in item.choices]
         pairs = iter(
-            encode_pairs(self.tokenizer, contexts, [answer_text(c) for item in items for c in item.choices])
+            encode_pairs(self.tokenizer, contexts, [item.lead + c for item in items for c in item.choices])
         )
         questions = []
         for item in items:
@@ -276,8 +278,9 @@ def _instruction_items(rows, train, name: str, shots: int, template: Template, r
             _options(r.choices),
             r.target,
             r.input,
-            template.render(r.instruction, [], r.input),
+            template.plain(r.instruction, [], r.input),
             cut,
+            template.lead,
         )
         for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
     ]

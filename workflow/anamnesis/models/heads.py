@@ -21,6 +21,9 @@ class HeadGeometry:
     ``blocks[l]`` is the decoder layer, ``projections[l]`` the linear map that mixes the heads of layer l
     (``o_proj`` and its namesakes); its input is (…, n_heads · head_dim), one slice per head.
     ``fixed_length``: whether the model insists that as many tokens leave its layers as entered them.
+    ``reach``: the longest text, in tokens, in which every token sees all before it with the same weight,
+    where the model has a limit to that; ``scaled``: attention modules that weigh queries by their place in
+    the row, by 1 within that reach.
     """
 
     n_layers: int
@@ -30,6 +33,8 @@ class HeadGeometry:
     blocks: tuple[nn.Module, ...]
     projections: tuple[nn.Module, ...]
     fixed_length: bool = False
+    reach: int | None = None
+    scaled: tuple[nn.Module, ...] = ()
 
     def output_weight(self, layer: int) -> torch.Tensor:
         """W_O of a layer as (n_heads, head_dim, hidden_size), float32, adapters included, bias excluded."""
@@ -70,13 +75,12 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     meet anywhere but in attention.
     """
     config = model.config.get_text_config()
-    for name in ("attention_chunk_size", "use_bidirectional_attention"):
-        if getattr(config, name, None):
-            raise UserError(
-                f"{type(model).__name__} has {name} = {getattr(config, name)}, which the prefix engine does "
-                f"not cover: "
-                "use a model with causal attention that is full, sliding or soft-capped"
-            )
+    if getattr(config, "use_bidirectional_attention", None):
+        raise UserError(
+            f"{type(model).__name__} has use_bidirectional_attention = {config.use_bidirectional_attention}, "
+            "which the prefix engine does not cover: use a model with causal attention that is full, sliding "
+            "or soft-capped"
+        )
     seen = _watch(model)
     if not seen:
         raise UserError(
@@ -110,8 +114,19 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     blocks = tuple(siblings[place] for siblings, place in layers)
     projections = tuple(f.projection for f in seen)
     (n_heads, head_dim), hidden = shapes[0], projection_weight(projections[0]).shape[1]
+    scaled = tuple(f.attention for f in seen if getattr(f.attention, "attn_temperature_tuning", False))
+    limits = [config.attention_chunk_size] if getattr(config, "attention_chunk_size", None) else []
+    limits += [int(module.floor_scale) - 1 for module in scaled]
     return HeadGeometry(
-        len(blocks), n_heads, head_dim, hidden, blocks, projections, _fixed_length(model, blocks[-1])
+        len(blocks),
+        n_heads,
+        head_dim,
+        hidden,
+        blocks,
+        projections,
+        _fixed_length(model, blocks[-1]),
+        min(limits, default=None),
+        scaled,
     )
 
 

@@ -33,7 +33,6 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpu
     folder that is none and for GPUs that are not there.
     """
     import torch
-    from transformers import AutoTokenizer
 
     snapshot = Path(snapshot)
     if not (snapshot / "config.json").exists():
@@ -46,13 +45,20 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpu
     if gpus > 1 and device == "cuda":
         over = _laid_over(gpus, 0 if dtype == "auto" else shape_of(snapshot, dtype).bytes)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(snapshot)
         model = read_weights(snapshot, dtype=kind, use_safetensors=True, **over)
     except Exception as error:  # a cut file fails in safetensors, json or transformers: one remedy for all
         raise UserError(
             f"the model snapshot {snapshot} cannot be read ({first_line(error)}): delete it and run again"
         ) from error
     return (model if over else model.to(device)).eval(), tokenizer
+
+
+def load_tokenizer(snapshot: Path):
+    """The tokenizer of a snapshot folder, without remote code."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
 
 
 def _laid_over(gpus: int, size: int) -> dict:

@@ -12,6 +12,7 @@ from torch import nn
 from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry, find_heads
 from anamnesis.prefix.attention import ForestLayout, layout
+from anamnesis.prefix.hooks import without_scaling
 from anamnesis.prefix.pack import Pack, Prefix, Tree, common_prefix_length
 from anamnesis.prefix.rows import Births, BranchingLayout, births_hooked, keep_rows
 
@@ -102,12 +103,25 @@ class PrefixEngine:
                 # not self._forward, which may do more than this, and is doing it
                 return self._forward_kept(partial(PrefixEngine._forward, self), pack, chosen, keep)
             keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
-        with layout(self.model, chosen) as calls:
+        return self.call(pack.tokens.to(self.device), pack.positions, chosen, logits_to_keep=keep)
+
+    def call(self, tokens: torch.Tensor, positions: torch.Tensor, chosen, **options) -> torch.Tensor:
+        """Logits (N, vocabulary) of a row of tokens (N,) at ``positions`` (N,) of their texts, in a layout.
+
+        ``options``: of the model. Raises UserError for a text that is longer than the geometry's reach.
+        """
+        reach = self.geometry.reach
+        if reach is not None and (longest := int(positions.max()) + 1) > reach:
+            raise UserError(
+                f"a text has {longest} tokens, but attention of {type(self.model).__name__} covers {reach} "
+                "at once: lower training.max_input_tokens or the number of shots"
+            )
+        with layout(self.model, chosen) as calls, without_scaling(self.geometry.scaled):
             output = self.model(
-                input_ids=pack.tokens[None].to(self.device),
-                position_ids=pack.positions[None].to(self.device),
+                input_ids=tokens[None],
+                position_ids=positions[None].to(self.device),
                 use_cache=False,
-                logits_to_keep=keep,
+                **options,
             )
         if len(calls) != self.geometry.n_layers:
             raise UserError(

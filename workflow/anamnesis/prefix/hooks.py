@@ -14,6 +14,20 @@ from anamnesis.models.heads import HeadGeometry
 
 
 @contextmanager
+def without_scaling(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Attention modules of ``HeadGeometry.scaled`` do not weigh queries by their place in the row, which in a
+    row of several texts is not that in the text.
+    """
+    for module in modules:
+        module.attn_temperature_tuning = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.attn_temperature_tuning = True
+
+
+@contextmanager
 def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
     """Yields a list that fills with one (len(rows), n_heads, head_dim) tensor per layer: head outputs before
     W_O, with gradient where the model runs with it, all on the device of the first layer.

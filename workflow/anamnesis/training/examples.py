@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from anamnesis.data.lengths import shorten_inputs
-from anamnesis.data.prompts import Template, answer_text, encode_pairs
+from anamnesis.data.prompts import Template, encode_pairs
 from anamnesis.errors import UserError
 from anamnesis.prefix.pack import Tree, common_prefix_length
 
@@ -58,7 +58,7 @@ def build_examples(
         )
     rows, cut = shorten_inputs(rows, tokenizer, template, max_input_tokens)
     prompts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
-    pairs = encode_pairs(tokenizer, prompts, [answer_text(y) for y in rows.target])
+    pairs = encode_pairs(tokenizer, prompts, [template.lead + y for y in rows.target])
     return with_stem([(tuple(prompt), (*answer, end)) for prompt, answer in pairs], new), int(cut.sum())
 
 

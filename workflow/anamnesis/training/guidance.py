@@ -78,7 +78,7 @@ def guided_additions(
             "raise vectors.heads"
         )
     if settings["vectors_from"] == "current":
-        prompts = read_parquet(prompt_table, ["kind", "text", "target"])
+        prompts = read_parquet(prompt_table, ["kind", "text", "lead", "target"])
         questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
         activation = mean_head_activations(stage.engine, questions, stage.token_budget).mean
     else:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from anamnesis.artifacts import digest_file, digest_json, read_parquet, read_tensors
 from anamnesis.config.methods import METHODS
-from anamnesis.data.prompts import Template, generator
+from anamnesis.data.chat import template_for
+from anamnesis.data.prompts import generator
 from anamnesis.models.loading import choose_device, load_model, merge_adapters, open_adapter
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_lora, add_osf
@@ -56,7 +57,7 @@ def prepare_stage(
     model: Mapping,
     training: Mapping,
     settings: Mapping,
-    prompts: Mapping[str, str],
+    prompts: Mapping,
     token_budget: int,
 ) -> tuple[Stage, int]:
     """The stage, its adapter fresh or continued, and how many prompts of its task were cut.
@@ -78,7 +79,7 @@ def prepare_stage(
         share_out(engine, world)
 
     def examples_of(file: str, new: bool):
-        template, room = Template(**prompts), training["max_input_tokens"]
+        template, room = template_for(prompts, tokenizer), training["max_input_tokens"]
         return build_examples(read_parquet(file), tokenizer, template, room, new)
 
     examples, cut = examples_of(files.task, True)

@@ -9,7 +9,6 @@ import pandas as pd
 
 from anamnesis.data.prompts import (
     Template,
-    answer_text,
     draw_demonstrations,
     encode_pairs,
     generator,
@@ -36,8 +35,8 @@ class PromptPlan:
 def build_prompts(
     task: pd.DataFrame, name: str, plan: PromptPlan, template: Template, seed: int
 ) -> pd.DataFrame:
-    """Prompts of a task, one row each: prompt_id, kind, text, target, choices, label, query_id,
-    demonstration_ids.
+    """Prompts of a task, one row each: prompt_id, kind, text, lead (what stands between text and answer),
+    target, choices, label, query_id, demonstration_ids.
 
     Queries come from the validation split and demonstrations from the training split, drawn anew for every
     prompt. When there are fewer validation examples than prompts, queries are used again with other
@@ -66,6 +65,7 @@ def build_prompts(
                     "prompt_id": f"{kind}-{number:04d}",
                     "kind": kind,
                     "text": text,
+                    "lead": template.lead,
                     "target": query.target,
                     "choices": query.choices,
                     "label": query.label,
@@ -84,8 +84,12 @@ def encode_questions(tokenizer, prompts: pd.DataFrame) -> list[Question]:
         [row.target, *(c for c in (row.choices if has_choices(row.choices) else []) if c != row.target)]
         for row in prompts.itertuples()
     ]
-    contexts = [text for text, options in zip(prompts.text, answers, strict=True) for _ in options]
-    pairs = iter(encode_pairs(tokenizer, contexts, [answer_text(a) for options in answers for a in options]))
+    asked = [
+        (text, lead + answer)
+        for text, lead, options in zip(prompts.text, prompts.lead, answers, strict=True)
+        for answer in options
+    ]
+    pairs = iter(encode_pairs(tokenizer, [text for text, _ in asked], [answer for _, answer in asked]))
     questions = []
     for options in answers:
         encoded = [next(pairs) for _ in options]

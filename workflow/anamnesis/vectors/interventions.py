@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 import torch
 
-from anamnesis.data.prompts import Template, answer_text, draw_demonstrations, encode_pairs, generator
+from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine, born_index
 from anamnesis.prefix.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
@@ -124,7 +124,7 @@ def intervention_table(
             )
             for row in test.itertuples()
         ]
-        pairs = encode_pairs(tokenizer, texts, [answer_text(y) for y in test.target])
+        pairs = encode_pairs(tokenizer, texts, [template.lead + y for y in test.target])
         vectors = torch.stack([sign * theta.expand(len(test), -1), noise], 1)
         changed, clean = intervene(
             engine, [Question(c, [a]) for c, a in pairs], vectors, layers, token_budget, progress

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
-from anamnesis.data.prompts import Template, answer_text, encode_pairs
+from anamnesis.data.prompts import Template, encode_pairs
 from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry
 from anamnesis.prefix.engine import PrefixEngine
@@ -74,7 +74,7 @@ def zero_shot_examples(
             "the task has neither validation nor training examples to optimise a vector on: give it some"
         )
     texts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
-    pairs = encode_pairs(tokenizer, texts, [answer_text(y) for y in rows.target])
+    pairs = encode_pairs(tokenizer, texts, [template.lead + y for y in rows.target])
     return with_stem([(tuple(prompt), tuple(answer)) for prompt, answer in pairs])
 
 

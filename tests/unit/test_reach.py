@@ -1,0 +1,47 @@
+"""Llama 4, whose attention goes by chunks and weighs queries by their place: exact until that begins."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import reference
+from anamnesis.errors import UserError
+from anamnesis.evaluation.generation import Request, generate
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.pack import Pack, Tree
+from tiny_models import REACH, shared, token_ids
+
+
+@torch.no_grad()
+def test_a_row_of_many_texts_may_be_longer_than_the_reach():
+    """Place in the row is not place in the text: the model alone would weigh the later texts otherwise."""
+    model = shared("llama4")
+    engine, texts = PrefixEngine(model), token_ids(3, REACH, REACH, REACH)
+    pack = Pack(tuple(map(Tree, texts)))
+    packed = engine.run(pack, range(pack.size))
+    for start, text in zip(pack.starts, texts, strict=True):
+        reference.close(packed[start : start + len(text)], reference.logits(model, text))
+
+
+@torch.no_grad()
+def test_the_model_is_left_as_it_was():
+    model, (text,) = shared("llama4"), token_ids(4, 3 * REACH)
+    before = reference.logits(model, text)
+    PrefixEngine(model).run(Pack((Tree(text[:REACH]),)), [0])
+    assert torch.equal(reference.logits(model, text), before)
+
+
+@pytest.mark.parametrize("prefix", [0, 30])
+def test_a_longer_text_is_refused(prefix):
+    engine, (text,) = PrefixEngine(shared("llama4")), token_ids(5, REACH + 1)
+    pack = Pack((Tree(text[prefix:]),), engine.prefill(text[:prefix]))
+    with pytest.raises(UserError, match=f"a text has {REACH + 1} tokens, but attention of .* covers {REACH}"):
+        engine.run(pack, [0])
+
+
+def test_more_sequences_than_the_reach_are_generated_together():
+    model, prompts = shared("llama4"), [[1 + i % 200, 7 + i % 5] for i in range(REACH + 9)]
+    (answers,) = generate(PrefixEngine(model), [Request(prompts, 3)], lambda ids: False, 10**6)
+    for i in (0, REACH, REACH + 8):
+        assert answers[i] == reference.greedy(model, prompts[i], 3)
