@@ -22,9 +22,12 @@ def mapping(**analyses) -> dict:
 
 def test_nulls_follow_the_other_sections():
     found = analysed(load_config(mapping(), KNOWN))
-    assert found == Analysed(("inclora", "inclora-ivg"), (3,), (1, 2), ("antonym", "news_topic"))
+    sets, further = ("antonym", "news_topic"), ("plural",)  # the fourth set, with the three of interventions
+    assert found == Analysed(("inclora", "inclora-ivg"), (3,), (1, 2), sets, further)
     alone = mapping() | {"interventions": {"sets": []}}
-    assert analysed(load_config(alone, KNOWN)).sets == ("antonym", "plural")
+    found = analysed(load_config(alone, KNOWN))
+    assert found.sets == ("antonym", "plural")
+    assert found.interventions == ("antonym", "plural", "news_topic", "word_length")
 
 
 def test_closer_looks_take_held_out_sets_where_there_are_any():
@@ -33,9 +36,15 @@ def test_closer_looks_take_held_out_sets_where_there_are_any():
 
 
 def test_what_is_asked_for_is_taken():
-    chosen = {"methods": ["inclora-ivg"], "seeds": [4], "stages": [2], "sets": ["plural"]}
+    chosen = {
+        "methods": ["inclora-ivg"],
+        "seeds": [4],
+        "stages": [2],
+        "sets": ["plural"],
+        "interventions": [],
+    }
     found = analysed(load_config(mapping(**chosen), KNOWN))
-    assert found == Analysed(("inclora-ivg",), (4,), (2,), ("plural",))
+    assert found == Analysed(("inclora-ivg",), (4,), (2,), ("plural",), ())
 
 
 def test_jfa_without_latent_tasks_is_followed():

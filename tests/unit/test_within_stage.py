@@ -202,7 +202,16 @@ def test_accuracy_and_single_heads(table):
 
 
 def test_heads_that_rise_by_chance_are_not_taken_for_risers():
-    rng = np.random.default_rng(0)
+    above, naive_above = zip(*(noise(seed) for seed in range(40)), strict=True)
+    assert sum(above) <= 4, "one time in 40 is expected"
+    assert all(naive_above)
+
+
+def noise(seed: int) -> tuple[bool, bool]:
+    """Of effects that are nothing but noise: whether the interval of the risers lies above 0, and whether the
+    heads chosen on the prompts they are added up on lie above the interval.
+    """
+    rng = np.random.default_rng(seed)
     looks = [
         Look(
             step, {"a": rng.normal(size=(40, 5, 8))}, {"a": np.ones((2, 5, 8))}, {"a": {"zero-shot": [True]}}
@@ -211,9 +220,8 @@ def test_heads_that_rise_by_chance_are_not_taken_for_risers():
     ]
     found = changes(within_table(looks, [(0, h) for h in range(5)])).set_index(["measure", "name", "step"])
     last = found.loc[("effect", RISERS, 1)]
-    assert last.low < 0 < last.high
     naive = (looks[1].effects["a"] - looks[0].effects["a"]).mean(0).ravel()
-    assert np.sort(naive)[-5:].sum() > last.high
+    return last.low > 0, np.sort(naive)[-5:].sum() > last.high
 
 
 def chains(table: pd.DataFrame, **more) -> pd.DataFrame:

@@ -57,7 +57,7 @@ class Mechanisms(Section):
         4, ge=2, description="Probes of each set (>= 2): groups of examples whose gradients are compared."
     )
     probe_examples: Integer = Field(
-        3, ge=1, description="Examples in each probe (>= 1). Cost: time is proportional to both."
+        2, ge=1, description="Examples in each probe (>= 1). Cost: time is proportional to both."
     )
     matrices: tuple[Text, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj"),

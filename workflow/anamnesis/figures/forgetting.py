@@ -40,8 +40,7 @@ def landscape(frame: pd.DataFrame) -> Figure:
                 part = frame[(frame["measure"] == measure) & (frame["weights"] == weights)]
                 _levels(axes, part, weights, methods)
             axes.set_title(title)
-            axes.set_yscale("symlog", linthresh=1.0)
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _logarithmic(axes)
             axes.set_xticks(sorted(frame["stage"].unique()))
             axes.set_xlabel("Stage", labelpad=1)
         _slices(third, frame[frame["weights"] == SLICED], methods)
@@ -49,6 +48,14 @@ def landscape(frame: pd.DataFrame) -> Figure:
         figure.legend(handles=_landscape_key(frame, methods), loc="outside lower center", ncols=6,
                       columnspacing=1.3)  # fmt: skip
     return figure
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic scale of both signs, unless the values are so alike that it would have no numbers."""
+    low, high = axes.get_ylim()
+    if low <= 0 or high > 10 * low:
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _levels(axes: Axes, data: pd.DataFrame, weights: str, methods: Sequence[str]) -> None:

@@ -82,13 +82,13 @@ def _name(row: pd.Series, keys: list[str]) -> str:
 
 
 def compare_folders(suite: Path, reference: Path) -> list[str]:
-    """The report on every CSV file of ``reference``: of a figure, a table of the suite or one of its
-    settings. Raises UserError when there is none.
+    """The report on every CSV file of ``reference``: of a figure, or a table of the suite, of its settings
+    or of the mechanisms. Raises UserError when there is none.
     """
     files = sorted(reference.glob("*.csv"))
     if not files:
         raise UserError(f"{reference} holds no CSV file: give a folder of reference tables")
-    lines, places = [], (suite / "figures", suite, suite / "settings")
+    lines, places = [], (suite / "figures", suite, suite / "settings", suite / "mechanisms")
     for file in files:
         own = next((place / file.name for place in places if (place / file.name).exists()), None)
         if own is None:
