@@ -226,6 +226,12 @@ def test_sentences_answer_plainly_with_the_measured_numbers():
     assert more.endswith("add to it: the data support this.")
     (none,) = said.sufficiency_sentences(theta(few=8).query("more == 0"), *CHANCE)
     assert none.endswith("demonstrations give: the data support this.")
+    few_heads = theta().query("example < 12")  # 10 more heads: 12 of 12 right in place of 8
+    assert said.sufficiency_sentences(few_heads, *CHANCE)[1].endswith("add to it: the data support this.")
+    same = few_heads.assign(right=few_heads.right.where(few_heads.more == 0, 1.0 * (few_heads.example < 8)))
+    assert said.sufficiency_sentences(same, *CHANCE)[1].endswith("add to it: the data do not support this.")
+    other = few_heads.assign(right=few_heads.right.where(few_heads.more == 0, 1.0 * (few_heads.example > 3)))
+    assert said.sufficiency_sentences(other, *CHANCE)[1].endswith("add to it: too little data.")
     unsure = theta(few=9)
     unsure.loc[(unsure.condition == "theta") & (unsure.example == 0), "right"] = 0.0
     unsure.loc[(unsure.condition == "few-shot") & (unsure.example == 3), "right"] = 0.0

@@ -29,6 +29,7 @@ NEUTRAL = {
 }
 DATA = {
     "anamnesis.data.builtin": "data/tables",
+    "anamnesis.data.paraphrases": "data/wordings",
     "anamnesis.report.builder": "report/templates",
 }  # read by a module
 

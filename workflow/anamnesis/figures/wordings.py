@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ def wordings(frame: pd.DataFrame) -> Figure:
         figure.legend(handles=[*method_key(groups), *_key(frame)], loc="outside upper center", ncols=3)
         figure.supxlabel(
             f"{chains_note(frame).capitalize()}; n = {int(frame['n'].max())} examples per point. Bars: mean "
-            "and one s.d. over the other wordings.",
+            "and one s.d. over the other wordings, within 0 to 100.",
             fontsize=7, color=MUTED, x=0.01, ha="left",
         )  # fmt: skip
     return figure
@@ -55,13 +56,14 @@ def _draw(axes: Axes, data: pd.DataFrame, groups: list[str]) -> None:
         values = 100 * data[data["group"] == group].groupby("wording")["accuracy"].mean()
         colour, others = method_colour(group, groups), values.drop(OWN)
         style = {"color": colour, "linewidth": 0, "clip_on": False}
-        axes.plot([place - 0.22], values[OWN], **style, marker="D", markersize=4, markeredgecolor=INK,
+        axes.plot([place - 0.26], values[OWN], **style, marker="D", markersize=4, markeredgecolor=INK,
                   markeredgewidth=0.5)  # fmt: skip
-        axes.plot([place + 0.05] * len(others), others, **style, marker="o", markersize=3, alpha=0.45,
-                  markeredgewidth=0)  # fmt: skip
-        spread = others.std() if len(others) > 1 else 0.0
-        axes.errorbar(place + 0.27, others.mean(), spread, color=colour, marker="_", markersize=7,
-                      elinewidth=1.1, capsize=1.8, clip_on=False)  # fmt: skip
+        beside = place + np.linspace(-0.06, 0.16, len(others))  # so that equal ones are all seen
+        axes.plot(beside, others, **style, marker="o", markersize=2.6, alpha=0.6, markeredgewidth=0)
+        mean, spread = others.mean(), others.std() if len(others) > 1 else 0.0
+        ends = [[min(spread, mean)], [min(spread, 100 - mean)]]
+        axes.errorbar(place + 0.32, mean, ends, color=colour, marker="_", markersize=6, elinewidth=1.1,
+                      capsize=1.6, clip_on=False)  # fmt: skip
 
 
 def _key(frame: pd.DataFrame) -> list[Line2D]:

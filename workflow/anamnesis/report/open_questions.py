@@ -19,7 +19,7 @@ from anamnesis.report.dynamics import number
 from anamnesis.report.sentences import percent, points
 
 SUPPORTS, DOES_NOT, TOO_LITTLE = "the data support this", "the data do not support this", "too little data"
-NEGLIGIBLE = 0.05  # a gap whose interval ends below it counts as none
+NEGLIGIBLE = 0.05  # a difference whose interval ends below it counts as none
 
 CAPTIONS = {
     "guidance_gain": """\
@@ -131,7 +131,7 @@ def _wording_costs(found: pd.DataFrame, levels: pd.DataFrame, confidence: float)
 def _wording_gains(found: pd.DataFrame, confidence: float) -> list[str]:
     said, own = [], found[found["contrast"] == "guided, own"].set_index(["method", "shots"])["mean"]
     for row in found[found["contrast"] == "guided, others"].itertuples():
-        answer = TOO_LITTLE if row.wordings < MINIMUM_PAIRS else SUPPORTS if row.low > 0 else DOES_NOT
+        answer = TOO_LITTLE if row.wordings < MINIMUM_PAIRS else _answer(row.low, row.high)
         size = f"n\u00a0=\u00a0{row.wordings} wordings and {row.examples} examples of {row.sets} sets"
         said.append(
             f"{_form(row.shots)}, after the last stage, {row.method}{TWIN_SUFFIX} minus {row.method} under "
@@ -148,7 +148,7 @@ def sufficiency_sentences(frame: pd.DataFrame, resamples: int, confidence: float
     gaps = found[(found["contrast"] == "gap") & (found["more"] == 0)]
     (gap,) = gaps[gaps["set"] == ""].itertuples()
     by_set = _listed([f"{row.set} {points(row.mean)}" for row in gaps[gaps["set"] != ""].itertuples()])
-    answer = DOES_NOT if gap.low > 0 else SUPPORTS if gap.high < NEGLIGIBLE else TOO_LITTLE
+    answer = {SUPPORTS: DOES_NOT, DOES_NOT: SUPPORTS}.get(_answer(gap.low, gap.high), TOO_LITTLE)
     size = f"n\u00a0=\u00a0{gap.examples} examples of {gap.sets} sets"
     said = [
         f"Before training, few-shot accuracy minus that of zero-shot with θ is {_covered(gap, confidence)}, "
@@ -162,12 +162,17 @@ def sufficiency_sentences(frame: pd.DataFrame, resamples: int, confidence: float
             f"{row.more} {_covered(row, confidence)}, or {points(beyond[row.more])} beyond as many at random"
             for row in added.itertuples()
         ]
-        answer = SUPPORTS if (added["low"] > 0).any() else DOES_NOT
+        answer = _answer(added["low"].max(), added["high"].max())
         said.append(
             f"Further heads, by causal effect, change zero-shot accuracy with θ: the next {_listed(parts)} "
             f"({size}). That heads outside S add to it: {answer}."
         )
     return said
+
+
+def _answer(low: float, high: float) -> str:
+    """What the interval of a difference says of the claim that there is one above zero."""
+    return SUPPORTS if low > 0 else DOES_NOT if high < NEGLIGIBLE else TOO_LITTLE
 
 
 def _covered(row, confidence: float) -> str:
