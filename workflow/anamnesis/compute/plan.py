@@ -93,7 +93,6 @@ def measure_tasks(config: Config, names, tokenizer=None) -> dict[str, Lengths]:
     and a chat template is left out.
     """
     settings = config.model_dump(mode="json")
-    settings = config.model_dump(mode="json")
     data, template = settings["data"], template_for(settings["prompts"], tokenizer)
     count = by_characters if tokenizer is None else by_tokenizer(tokenizer)
     pins = Path(config.results, PINS)

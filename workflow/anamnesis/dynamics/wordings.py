@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,18 +44,17 @@ def wording_scores(
         for task, about in zip(tasks, wording["sets"], strict=True)
         if words.get(about["name"])
     ]
-    found = [pd.DataFrame(columns=COLUMNS)] if not sets else []
-    for number in range(1 + max((len(words[s.name]) for s in sets), default=-1)):
-        asked = [_reworded(s, number, words[s.name]) for s in sets if number <= len(words[s.name])]
-        said = {s.name: s.frame["instruction"].iloc[0] for s in asked}
-        table = evaluator.evaluate(asked)
-        found.append(table.assign(wording=number, instruction=table["set"].map(said))[COLUMNS])
-    return pd.concat(found, ignore_index=True)
+    asked = {s.name: [s, *(_reworded(s, text) for text in words[s.name])] for s in sets}
+    table = evaluator.evaluate([s for worded in asked.values() for s in worded])  # answers in large batches
+    number = table.groupby(["set", "shots", "example_id"]).cumcount()
+    shown = [
+        asked[name][n].frame["instruction"].iloc[0] for name, n in zip(table["set"], number, strict=True)
+    ]
+    return table.assign(wording=number, instruction=shown)[COLUMNS]
 
 
-def _reworded(source: EvaluationSet, number: int, words: Sequence[str]) -> EvaluationSet:
-    """The set with its wording ``number``; 0 is its own."""
-    return replace(source, frame=source.frame.assign(instruction=words[number - 1])) if number else source
+def _reworded(source: EvaluationSet, text: str) -> EvaluationSet:
+    return replace(source, frame=source.frame.assign(instruction=text))
 
 
 def _beginning(task: pd.DataFrame, examples: int) -> pd.DataFrame:
