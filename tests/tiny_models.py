@@ -104,7 +104,6 @@ BUILDERS = {
     "llama4": lambda: Llama4ForCausalLM(Llama4TextConfig(**GROUPED, **LLAMA4)),  # a shared expert, chunks
 }
 ARCHITECTURES = tuple(BUILDERS)
-MIXTURES = ("mixtral", "qwen3_moe", "llama4")
 LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12}
 # not in the list above, as its keys and values differ in width and its configuration has no one head size
 BUILDERS["deepseek"] = lambda: DeepseekV3ForCausalLM(

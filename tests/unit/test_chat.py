@@ -15,9 +15,9 @@ import tiny_models
 from anamnesis.compute.lengths import by_tokenizer, lengths_of
 from anamnesis.data.chat import template_for
 from anamnesis.data.lengths import shorten_inputs
-from anamnesis.data.prompts import encode, encode_pairs
+from anamnesis.data.prompts import encode, encode_pairs, end_token
 from anamnesis.errors import UserError
-from anamnesis.evaluation.records import EvaluationSet, Evaluator, build_items
+from anamnesis.evaluation.records import EvaluationSet, Evaluator, LineEnd, build_items
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.examples import build_examples
 from anamnesis.vectors.effects import causal_effects
@@ -35,17 +35,31 @@ TEMPLATES = {
     "dated": "<turn>{{ date_string }}\n"
     "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}",
+    # has the line break before an answer in finished turns only
+    "today": "<turn>{{ strftime_now('%d %b %Y') }}\n"
+    "{% for m in messages %}{{ m.role }}:\n{{ m.content }}<stop>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}",
 }
+DAY = "26 Jul 2024"
+
+
+def conversation(words, turns: list[dict], **options) -> list[int]:
+    """As the tokenizer writes it on the day of all prompts."""
+    text = words.chat_template.replace("strftime_now('%d %b %Y')", "date_string")
+    return words.apply_chat_template(turns, chat_template=text, date_string=DAY, return_dict=False, **options)
 
 
 def tokenizer(name: str | None) -> PreTrainedTokenizerFast:
     """The tiny tokenizer, with special tokens, the first of which it puts before every plain text."""
     backend = Tokenizer.from_str(tiny_models.tokenizer().backend_tokenizer.to_str())
-    backend.add_special_tokens(["<begin>", "<turn>"])
+    backend.add_special_tokens(["<begin>", "<turn>", "<stop>"])
     begin = backend.token_to_id("<begin>")
     backend.post_processor = TemplateProcessing(single="<begin> $A", special_tokens=[("<begin>", begin)])
     words = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<begin>", eos_token="<end>", extra_special_tokens=["<turn>"]
+        tokenizer_object=backend,
+        bos_token="<begin>",
+        eos_token="<end>",
+        extra_special_tokens=["<turn>", "<stop>"],
     )
     words.chat_template = TEMPLATES.get(name)
     return words
@@ -73,14 +87,16 @@ def test_prompts_are_those_of_the_tokenizer(name):
     template = template_for(SECTION, words)
     text = template.render("Say the opposite.", SHOTS, "up")
     turn = {"role": "user", "content": PLAIN.render("Say the opposite.", SHOTS, "up")}
-    known = {"date_string": "26 Jul 2024", "return_dict": False}
-    asked = words.apply_chat_template([turn], add_generation_prompt=True, **known)
+    asked = conversation(words, [turn], add_generation_prompt=True)
+    if name == "today":
+        asked += words("\n", add_special_tokens=False).input_ids
     assert encode(words, [text]) == [asked]
     ((prompt, answer),) = encode_pairs(words, [text], [template.lead + "down"])
-    whole = words.apply_chat_template([turn, {"role": "assistant", "content": "down"}], **known)
+    whole = conversation(words, [turn, {"role": "assistant", "content": "down"}])
     assert prompt == asked
     assert [*prompt, *answer] == whole[: len(prompt) + len(answer)]
-    assert whole[len(prompt) + len(answer)] in (words.eos_token_id, words("\n").input_ids[-1])
+    follows = whole[len(prompt) + len(answer)]
+    assert follows == (words("\n").input_ids[-1] if name == "dated" else end_token(words, template))
 
 
 def test_a_blank_before_the_answer_belongs_to_the_answer():
@@ -106,6 +122,14 @@ def test_models_without_a_template_are_refused():
     words.chat_template = "{{ raise_exception('a system turn is required') }}"
     with pytest.raises(UserError, match=r"fails on a single user turn \(a system turn is required\)"):
         template_for(SECTION, words)
+    thinks = "{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}"
+    words.chat_template = thinks + "{% if add_generation_prompt %}assistant<think>{% endif %}"
+    with pytest.raises(UserError, match=r"before an answer it writes something else"):
+        template_for(SECTION, words)
+    words.chat_template = thinks.replace("{{ m.content", "</think>{{ m.content")
+    words.chat_template += "{% if add_generation_prompt %}assistant{% endif %}"
+    with pytest.raises(UserError, match=r"it writes '</think>' into the answer"):
+        template_for(SECTION, words)
     words.chat_template = "<turn>assistant"
     with pytest.raises(UserError, match=r"fails on a single user turn \(it writes the turn 0 times\)"):
         template_for(SECTION, words)
@@ -124,24 +148,27 @@ def test_evaluation_equals_one_forward_pass_per_option(name):
         plain = build_items(frame, "opposites", "instruction", shots, PLAIN, 0)
         for item, row in zip(plain, rows.itertuples(), strict=True):
             turn = {"role": "user", "content": item.prompt}
-            asked = words.apply_chat_template(
-                [turn], add_generation_prompt=True, date_string="26 Jul 2024", return_dict=False
-            )
+            asked = conversation(words, [turn], add_generation_prompt=True)
+            asked += words("\n", add_special_tokens=False).input_ids if name == "today" else []
             for option, found in zip(item.choices, row.choice_logprobs, strict=True):
                 answer = words(template.lead + option, add_special_tokens=False).input_ids
                 expected, _ = reference.continuation(model, asked, answer)
                 assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_generation_equals_one_token_at_a_time():
-    words, model, frame = tokenizer("header"), tiny_models.shared("llama"), task(choices=False)
-    template = template_for(SECTION, words)
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_generation_equals_one_token_at_a_time(name):
+    words, model, frame = tokenizer(name), tiny_models.shared("llama"), task(choices=False)
+    template, stops = template_for(SECTION, words), LineEnd(words)
     evaluator = Evaluator(PrefixEngine(model), words, template, 2, ["instruction"], 10**6, 0)
     table = evaluator.evaluate([EvaluationSet("opposites", "held_out", frame, 4)])
-    items = build_items(frame, "opposites", "instruction", 0, template, 0)
-    for item, row in zip(items, table[table.shots == 0].itertuples(), strict=True):
-        ids = reference.greedy(model, encode(words, [item.prompt])[0], 4)
-        assert words.decode(ids).startswith(row.prediction)
+    assert sorted(set(table.shots)) == [0, 2]
+    for shots, rows in table.groupby("shots"):
+        items = build_items(frame, "opposites", "instruction", shots, template, 0)
+        for item, row in zip(items, rows.itertuples(), strict=True):
+            ids = reference.greedy(model, encode(words, [item.prompt])[0], 4, stops)
+            assert row.prediction == stops.text(ids)
+    assert (table.prediction != "").any()
 
 
 def test_vectors_are_read_and_added_at_the_last_token_of_the_template():
@@ -175,6 +202,9 @@ def test_training_learns_the_answer_behind_the_template():
     assert words.decode(examples[0].answer) == "cold<end>"
     shared = words.decode(examples[0].prompt[: examples[0].stem])
     assert shared == text[: text.index("train 0")] + "train "
+    words = tokenizer("today")
+    examples, _ = build_examples(task(choices=False), words, template_for(SECTION, words), 512)
+    assert words.decode(examples[0].answer) == "cold<stop>"  # of the turn, not of the text
 
 
 def test_long_inputs_are_cut_inside_the_turn():

@@ -17,6 +17,7 @@ from anamnesis.mechanisms.gradients import grams, interference
 from anamnesis.mechanisms.landscape import base_landscape, only_trainable
 from anamnesis.mechanisms.measure import changes, kept, measure, similarity_frame
 from anamnesis.mechanisms.probes import Probe, draw_probes, observe
+from anamnesis.mechanisms.routing import routers
 from anamnesis.mechanisms.tables import EVERY, WHOLE
 from anamnesis.mechanisms.watching import projection_layers
 from anamnesis.prefix.engine import PrefixEngine
@@ -133,24 +134,24 @@ def test_disruption_table_averages_over_the_examples_of_a_set():
     assert frame.loc[0, ["attention", "output", "norm", "n"]].tolist() == pytest.approx([0.5, 2, 2, 2])
 
 
-def test_routing_shift_of_a_mixture_of_experts():
-    from transformers import MixtralConfig, MixtralForCausalLM
-
-    config = MixtralConfig(**tiny_models.GROUPED, num_local_experts=4, num_experts_per_tok=2)
-    torch.manual_seed(0)
-    model = MixtralForCausalLM(config).eval()
+@pytest.mark.parametrize(("name", "layers"), [("mixtral", 3), ("qwen3_moe", 2), ("llama4", 1)])
+def test_routing_shift_of_a_mixture_of_experts(name, layers):
+    """``layers``: those that have experts."""
+    model = tiny_models.build(name)
     engine, probes = PrefixEngine(model), make_probes()
     before, _ = measure(engine, probes, MATRICES, 1000)
-    assert before.loads.shape == (3, 4)
+    assert before.loads.shape == (layers, 4)
     assert before.loads.sum(-1).numpy() == pytest.approx(1)
-    ids = torch.tensor([[*probes[0].examples[0].prompt]])
-    assert len(model(ids, output_router_logits=True).router_logits) == 3
     assert changes(kept(before), before, probes, 2)["routing"].divergence.to_numpy() == pytest.approx(0)
     with torch.no_grad():
-        model.model.layers[1].mlp.gate.weight.neg_()
+        routers(model)[-1][0].weight.neg_()
     shift = changes(kept(before), observe(engine, probes, MATRICES, 1000), probes, 2)["routing"]
-    assert shift.divergence[0] == pytest.approx(0)
-    assert shift.divergence[1] > 0.01
+    assert shift.divergence[: layers - 1].to_numpy() == pytest.approx(0)
+    assert shift.divergence[layers - 1] > 0.01
+
+
+def test_models_without_experts_have_no_routing():
+    assert routers(tiny_models.shared("llama")) == []
     assert routing_frame(None, None).empty
 
 

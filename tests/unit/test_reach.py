@@ -36,7 +36,7 @@ def test_the_model_is_left_as_it_was():
 def test_a_longer_text_is_refused(prefix):
     engine, (text,) = PrefixEngine(shared("llama4")), token_ids(5, REACH + 1)
     pack = Pack((Tree(text[prefix:]),), engine.prefill(text[:prefix]))
-    with pytest.raises(UserError, match=f"a text has {REACH + 1} tokens, but attention of .* covers {REACH}"):
+    with pytest.raises(UserError, match=f"a text has {REACH + 1} tokens, but .* takes {REACH} at most"):
         engine.run(pack, [0])
 
 

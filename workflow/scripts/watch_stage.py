@@ -20,7 +20,7 @@ def main(
     model: Mapping[str, Any],
     training: Mapping[str, Any],
     settings: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, Any],
     analyses: Mapping[str, Any],
     asking: Mapping[str, Any],
     points: int,

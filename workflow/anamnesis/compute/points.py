@@ -71,7 +71,7 @@ def shapes_table(shapes: dict[str, Shape]) -> pd.DataFrame:
             else shape.intermediate,
             "vocabulary": shape.vocabulary,
             "weights, billion": f"{shape.parameters / 1e9:.1f}",
-            "of which a token uses": f"{(shape.active + shape.head) / 1e9:.1f}",
+            "of which a token goes through": f"{(shape.active + shape.head) / 1e9:.1f}",
         }
         for name, shape in shapes.items()
     ]

@@ -25,8 +25,9 @@ PLAIN_MLP = ("gpt2", "gpt_neox", "opt", "phi")  # two matrices in the feed-forwa
 @dataclass(frozen=True)
 class Shape:
     """``intermediate``: width of the feed-forward part, or of one of the ``experts`` of a mixture, of which
-    ``chosen`` run for a token and ``shared`` is the width of the part that always runs. In a mixture
-    ``dense_layers`` of the layers have no experts, but one part of width ``dense``.
+    ``chosen`` have a say in a token and ``computed`` are computed for it; ``shared`` is the width of the part
+    that always runs. In a mixture ``dense_layers`` of the layers have no experts, but one part of width
+    ``dense``.
     """
 
     hidden: int
@@ -38,6 +39,7 @@ class Shape:
     vocabulary: int
     experts: int = 0
     chosen: int = 0
+    computed: int = 0
     shared: int = 0
     dense_layers: int = 0
     dense: int = 0
@@ -53,7 +55,7 @@ class Shape:
     @property
     def active(self) -> int:
         """Weights that one token is multiplied with in all layers, without the output head."""
-        return self._in_layers(self.chosen)
+        return self._in_layers(self.computed)
 
     @property
     def head(self) -> int:
@@ -67,7 +69,7 @@ class Shape:
     @property
     def width(self) -> int:
         """Of the widest feed-forward part that one token goes through."""
-        return max(self.dense, self.shared + self.intermediate * (self.chosen if self.experts else 1))
+        return max(self.dense, self.shared + self.intermediate * (self.computed if self.experts else 1))
 
     def _in_layers(self, experts: int) -> int:
         """Weights of all layers, of a mixture with so many of its experts."""
@@ -107,7 +109,7 @@ def shape_from(config: Mapping, dtype: str = "float32") -> Shape:
 
 def _mixture(config: Mapping, found: Mapping) -> dict[str, int]:
     """Experts and dense layers, in the words of the families of mixtures."""
-    layers, wide = found["layers"], found["intermediate"]
+    layers, wide, llama4 = found["layers"], found["intermediate"], config.get("model_type") == "llama4_text"
     expert = config.get("moe_intermediate_size") or wide
     shared = config.get("shared_expert_intermediate_size") or expert * (config.get("n_shared_experts") or 0)
     step = config.get("interleave_moe_layer_step") or config.get("decoder_sparse_step") or 1
@@ -119,7 +121,9 @@ def _mixture(config: Mapping, found: Mapping) -> dict[str, int]:
         "intermediate": expert,
         "experts": found["experts"],
         "chosen": found["chosen"],
-        "shared": wide if config.get("model_type") == "llama4_text" else shared,
+        # transformers' Llama 4 gives every token to every expert, zeros to those not chosen
+        "computed": found["experts" if llama4 else "chosen"],
+        "shared": wide if llama4 else shared,
         "dense_layers": layers - len(mixtures),
         "dense": config.get("intermediate_size_mlp") or wide,
     }

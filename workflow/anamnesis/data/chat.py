@@ -8,8 +8,11 @@ from anamnesis.data.prompts import Template
 from anamnesis.errors import UserError, first_line
 
 ASKED, ANSWERED = "\0", "\1"  # stand for prompt and answer; no template writes them itself
-SETTINGS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+DATE = "26 Jul 2024"
+SETTINGS = {"enable_thinking": False, "date_string": DATE}
 """Variables that some templates know: no train of thought before an answer, and the same date every day."""
+TODAY = "{%- macro strftime_now(format) -%}" + DATE + "{%- endmacro -%}"
+"""Takes the place of the function that some templates ask for today's date."""
 
 
 def template_for(prompts: Mapping, tokenizer) -> Template:
@@ -28,26 +31,38 @@ def template_for(prompts: Mapping, tokenizer) -> Template:
             "or take a model that was trained on conversations"
         )
     try:
-        before, after, lead = _around(tokenizer)
+        around = _around(tokenizer)
     except Exception as error:  # the template is a program of the model's authors
         raise UserError(
             f"prompts.chat_template is true but the model's template fails on a single user turn "
             f"({first_line(error)}): set it to false"
         ) from error
-    return Template(**words, before=before, after=after, lead=lead)
+    return Template(**words, **around)
 
 
-def _around(tokenizer) -> tuple[str, str, str]:
-    """What stands before a prompt, between prompt and answer, and the blanks, if any, that an answer begins
-    with.
-    """
+def _around(tokenizer) -> dict[str, str]:
+    """What a template writes: the fields ``before``, ``after``, ``lead`` and ``end`` of a ``Template``."""
     asked = {"role": "user", "content": ASKED}
     turns = [asked, {"role": "assistant", "content": ANSWERED}]
-    prompt = tokenizer.apply_chat_template([asked], tokenize=False, add_generation_prompt=True, **SETTINGS)
-    whole = tokenizer.apply_chat_template(turns, tokenize=False, **SETTINGS)
+    how = {"tokenize": False, "chat_template": TODAY + tokenizer.get_chat_template(), **SETTINGS}
+    prompt = tokenizer.apply_chat_template([asked], add_generation_prompt=True, **how)
+    whole = tokenizer.apply_chat_template(turns, **how)
     if prompt.count(ASKED) != 1:
         raise ValueError(f"it writes the turn {prompt.count(ASKED)} times")
+    if not whole.startswith(prompt.rstrip(" ")) or whole.count(ANSWERED) != 1:
+        raise ValueError("before an answer it writes something else than in front of an answer that is there")
     before, after = prompt.split(ASKED)
-    lead = whole.removeprefix(prompt).split(ANSWERED)[0] if whole.startswith(prompt) else ""
-    end = after.rstrip(" ")  # tokenizers join a blank with the word behind it
-    return before, end, after[len(end) :] + (lead if lead.isspace() else "")
+    answer = whole.index(ANSWERED)
+    between = whole[len(prompt) : answer]
+    if between.strip():
+        raise ValueError(f"it writes {between.strip()!r} into the answer")
+    after += between
+    kept = after.rstrip(" ")  # tokenizers join a blank with the word behind it
+    end = _first_special(tokenizer, whole[answer + 1 :])
+    return {"before": before, "after": kept, "lead": after[len(kept) :], "end": end}
+
+
+def _first_special(tokenizer, text: str) -> str:
+    """The special token that a text begins with, blanks aside; empty without one."""
+    special = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return next((token for token in special if text.lstrip().startswith(token)), "")

@@ -18,7 +18,8 @@ class Template:
     """The words around inputs and answers: ``{instruction}SEP{input_label} x\\n{output_label} y SEP …``.
 
     ``before``, ``after``: what a chat template writes around all of that (``chat.template_for``); ``lead``:
-    between prompt and answer.
+    between prompt and answer; ``end``: the special token behind an answer, empty for the tokenizer's end of
+    text.
     """
 
     input_label: str = "Input:"
@@ -27,6 +28,7 @@ class Template:
     before: str = ""
     after: str = ""
     lead: str = " "
+    end: str = ""
 
     def render(self, instruction: str | None, demonstrations: Iterable[tuple[str, str]], query: str) -> str:
         """A prompt that ends where the answer begins. Without instruction, its paragraph is left out."""
@@ -46,6 +48,11 @@ class Template:
 def answer_text(answer: str) -> str:
     """An answer as it follows a prompt without a chat template: after one space."""
     return f" {answer}"
+
+
+def end_token(tokenizer, template: Template) -> int | None:
+    """The id of the token that ends an answer; None where the tokenizer has none."""
+    return tokenizer.convert_tokens_to_ids(template.end) if template.end else tokenizer.eos_token_id
 
 
 def generator(seed: int, *purpose: object) -> np.random.Generator:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from anamnesis.data.prompts import Template, generator
+from anamnesis.data.prompts import Template, end_token, generator
 from anamnesis.errors import UserError
 from anamnesis.mechanisms.routing import routed, routers
 from anamnesis.mechanisms.watching import LastRows, WatchedLayout, last_states, projection_layers
@@ -80,7 +80,7 @@ def draw_probes(
     Examples are drawn from the validation rows, then from the training rows; an answer ends with the
     end-of-text token, as in training. Raises UserError for a set with too few of them.
     """
-    end = tokenizer.eos_token_id
+    end = end_token(tokenizer, template)
     found = []
     for name, task in tasks.items():
         rng = generator(seed, name, "probes")

@@ -12,10 +12,10 @@ from torch import nn
 def routers(model: nn.Module) -> list[tuple[nn.Module, int]]:
     """The routers of a model, each with the place of its scores in what it returns; none without experts.
 
-    They are those whose scores transformers' class of the model says it can record.
+    They are those whose scores transformers' class of the model, or of its decoder, says it can record.
     """
-    recorders = getattr(model, "_can_record_outputs", None) or {}
-    recorder = recorders.get("router_logits")
+    said = (getattr(module, "_can_record_outputs", None) or {} for module in model.modules())
+    recorder = next((found["router_logits"] for found in said if "router_logits" in found), None)
     if recorder is None:
         return []
     kind, index = getattr(recorder, "target_class", recorder), getattr(recorder, "index", 0)

@@ -21,9 +21,9 @@ class HeadGeometry:
     ``blocks[l]`` is the decoder layer, ``projections[l]`` the linear map that mixes the heads of layer l
     (``o_proj`` and its namesakes); its input is (…, n_heads · head_dim), one slice per head.
     ``fixed_length``: whether the model insists that as many tokens leave its layers as entered them.
-    ``reach``: the longest text, in tokens, in which every token sees all before it with the same weight,
-    where the model has a limit to that; ``scaled``: attention modules that weigh queries by their place in
-    the row, by 1 within that reach.
+    ``reach``: the longest text, in tokens, that the model has positions for and in which every token sees all
+    before it with the same weight, where there is a limit to that; ``scaled``: attention modules that weigh
+    queries by their place in the row, by 1 within that reach.
     """
 
     n_layers: int
@@ -115,8 +115,6 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     projections = tuple(f.projection for f in seen)
     (n_heads, head_dim), hidden = shapes[0], projection_weight(projections[0]).shape[1]
     scaled = tuple(f.attention for f in seen if getattr(f.attention, "attn_temperature_tuning", False))
-    limits = [config.attention_chunk_size] if getattr(config, "attention_chunk_size", None) else []
-    limits += [int(module.floor_scale) - 1 for module in scaled]
     return HeadGeometry(
         len(blocks),
         n_heads,
@@ -125,9 +123,16 @@ def find_heads(model: nn.Module) -> HeadGeometry:
         blocks,
         projections,
         _fixed_length(model, blocks[-1]),
-        min(limits, default=None),
+        _reach(config, scaled),
         scaled,
     )
+
+
+def _reach(config, scaled: tuple[nn.Module, ...]) -> int | None:
+    """The shortest of a model's limits to the length of a text."""
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "attention_chunk_size")]
+    limits += [int(module.floor_scale) - 1 for module in scaled]
+    return min(filter(None, limits), default=None)
 
 
 def _keeps_trees_apart(model: nn.Module) -> bool:

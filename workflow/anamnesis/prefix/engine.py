@@ -113,8 +113,8 @@ class PrefixEngine:
         reach = self.geometry.reach
         if reach is not None and (longest := int(positions.max()) + 1) > reach:
             raise UserError(
-                f"a text has {longest} tokens, but attention of {type(self.model).__name__} covers {reach} "
-                "at once: lower training.max_input_tokens or the number of shots"
+                f"a text has {longest} tokens, but {type(self.model).__name__} takes {reach} at most: lower "
+                "training.max_input_tokens, vectors.shots or evaluation.shots"
             )
         with layout(self.model, chosen) as calls, without_scaling(self.geometry.scaled):
             output = self.model(

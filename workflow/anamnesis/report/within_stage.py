@@ -13,13 +13,13 @@ from anamnesis.report.sentences import percent
 CAPTION = """\
     One stage, trained once more to the same weights and measured on the way, on held-out sets. From left to
     right: causal effects (eq. 2 of arXiv 2406.12227) of the heads in S, of those that rise most in the stage
-    and of those that fall most, added up; the norm of the same heads' outputs at the last token of few-shot
+    and of those that fall most, added up; the norms of such heads' outputs at the last token of few-shot
     prompts; accuracy, where greedy decoding has to begin with the answer; and the change of every head's
     effect over the stage, S outlined. Bands: 95 % interval over prompts of the change since the start.
     Whiskers: 95 % Wilson interval over examples. The heads that rise and fall most are chosen on one half of
     the prompts and their effects added up on the other (norms: chosen on all prompts), as noise alone would
     make some rise: where such a group does not rise there, which heads rise cannot be told."""
-CHANCE = " (perhaps by chance: the interval on the other half of the prompts includes 0)"
+CHANCE = " (perhaps by chance: on the other half of the prompts that is not seen)"
 NAMED = 3  # heads named of those that rise most, and fall most
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from anamnesis.data.lengths import shorten_inputs
-from anamnesis.data.prompts import Template, encode_pairs
+from anamnesis.data.prompts import Template, encode_pairs, end_token
 from anamnesis.errors import UserError
 from anamnesis.prefix.pack import Tree, common_prefix_length
 
 
 @dataclass(frozen=True)
 class Example:
-    """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token.
+    """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token, or that of a turn.
 
     The prompt has >= 1 token; the answer has none when only the prompt is used. ``stem``: how many of the
     prompt's first tokens all prompts of its task share (less than all). ``new``: whether it belongs to the
@@ -51,7 +51,7 @@ def build_examples(
         raise UserError(
             "the task has no training examples: raise data.train_examples or give the file a train split"
         )
-    end = tokenizer.eos_token_id
+    end = end_token(tokenizer, template)
     if end is None:
         raise UserError(
             "the tokenizer has no end-of-text token to train answers with: set eos_token in its configuration"
