@@ -156,10 +156,10 @@ KNOWN: Mapping[str, Mapping] = {
     "llama-3.1-70b": dict(hidden=8192, layers=80, heads=64, kv_heads=8, head_dim=128, intermediate=28672,
                           vocabulary=128256),
     "llama-4-scout": dict(hidden=5120, layers=48, heads=40, kv_heads=8, head_dim=128, intermediate=8192,
-                          vocabulary=202048, experts=16, chosen=1, shared=8192),
+                          vocabulary=202048, experts=16, chosen=1, computed=16, shared=8192),
     "llama-4-maverick": dict(hidden=5120, layers=48, heads=40, kv_heads=8, head_dim=128, intermediate=8192,
-                             vocabulary=202048, experts=128, chosen=1, shared=8192, dense_layers=24,
-                             dense=16384),
+                             vocabulary=202048, experts=128, chosen=1, computed=128, shared=8192,
+                             dense_layers=24, dense=16384),
 }  # fmt: skip
 
 
