@@ -63,7 +63,7 @@ def test_known_models_have_the_size_their_makers_state(name, billions):
 
 
 def test_a_mixture_runs_only_the_chosen_experts():
-    sizes = {**KNOWN["mistral-7b"], "experts": 8, "chosen": 2}
+    sizes = {**KNOWN["mistral-7b"], "experts": 8, "chosen": 2, "computed": 2}
     mixtral = Shape(**sizes, dtype="bfloat16")
     assert mixtral.parameters / 1e9 == pytest.approx(46.7, rel=0.01)
     assert (mixtral.active + 2 * mixtral.head) / 1e9 == pytest.approx(12.9, rel=0.01)
