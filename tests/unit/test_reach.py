@@ -45,3 +45,17 @@ def test_more_sequences_than_the_reach_are_generated_together():
     (answers,) = generate(PrefixEngine(model), [Request(prompts, 3)], lambda ids: False, 10**6)
     for i in (0, REACH, REACH + 8):
         assert answers[i] == reference.greedy(model, prompts[i], 3)
+
+
+def test_an_answer_that_grows_beyond_the_reach_is_refused():
+    engine, (prompt,) = PrefixEngine(shared("llama4")), token_ids(6, REACH - 2)
+    assert len(generate(engine, [Request([prompt], 3)], lambda ids: False, 10**6)[0][0]) == 3
+    with pytest.raises(UserError, match=f"a text has {REACH + 1} tokens, but .* takes {REACH} at most"):
+        generate(engine, [Request([prompt], 4)], lambda ids: False, 10**6)
+
+
+def test_positions_that_a_model_does_not_have_are_refused():
+    engine, (text,) = PrefixEngine(shared("gpt2")), token_ids(7, 513)
+    engine.run(Pack((Tree(text[:512]),)), [0])
+    with pytest.raises(UserError, match=r"a text has 513 tokens, but GPT2LMHeadModel takes 512 at most"):
+        engine.run(Pack((Tree(text),)), [0])

@@ -199,6 +199,7 @@ def _decode(
     state = DecodeLayout([part for _, part in started])
     limits = [r.max_new_tokens for pack, r in zip(packs, requests, strict=True) for _ in pack.trees]
     prompts = [tree.trunk for pack in packs for tree in pack.trees]
+    lengths = [n for pack in packs for n in (pack.positions[_last_rows(pack)] + 1).tolist()]
     results: list[list[int]] = [[] for _ in limits]
     while True:
         for sequence, token in zip(state.alive, tokens.tolist(), strict=True):
@@ -210,13 +211,19 @@ def _decode(
             return results
         state.drop(going)
         with engine.continuing([prompts[s] for s in state.alive]):
-            tokens = engine.call(tokens[going], state.positions, state).argmax(-1)
+            longest = max(lengths[s] + len(results[s]) for s in state.alive)
+            tokens = engine.call(tokens[going], state.positions, longest, state).argmax(-1)
         state.advance()
+
+
+def _last_rows(pack: Pack) -> list[int]:
+    """The row of each prompt's last token."""
+    return [pack.trunk_end(t) for t in range(len(pack.trees))]
 
 
 def _start(engine: PrefixEngine, pack: Pack, request: Request) -> tuple[torch.Tensor, Part]:
     """The first new token (T,) of each prompt, and what the tokens after it read."""
-    last = [pack.trunk_end(t) for t in range(len(pack.trees))]
+    last = _last_rows(pack)
     with request.change_prompt(last) if request.change_prompt else nullcontext():
         logits, recorded = engine.run_recorded(pack, last)
     return logits.argmax(-1), Part(pack, recorded)

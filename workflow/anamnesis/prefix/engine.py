@@ -103,15 +103,20 @@ class PrefixEngine:
                 # not self._forward, which may do more than this, and is doing it
                 return self._forward_kept(partial(PrefixEngine._forward, self), pack, chosen, keep)
             keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
-        return self.call(pack.tokens.to(self.device), pack.positions, chosen, logits_to_keep=keep)
+        longest = int(pack.positions.max()) + 1
+        tokens = pack.tokens.to(self.device)
+        return self.call(tokens, pack.positions, longest, chosen, logits_to_keep=keep)
 
-    def call(self, tokens: torch.Tensor, positions: torch.Tensor, chosen, **options) -> torch.Tensor:
+    def call(
+        self, tokens: torch.Tensor, positions: torch.Tensor, longest: int, chosen, **options
+    ) -> torch.Tensor:
         """Logits (N, vocabulary) of a row of tokens (N,) at ``positions`` (N,) of their texts, in a layout.
 
-        ``options``: of the model. Raises UserError for a text that is longer than the geometry's reach.
+        ``longest``: tokens of the longest text, which the device need not be asked for; ``options``: of the
+        model. Raises UserError for a text that is longer than the geometry's reach.
         """
         reach = self.geometry.reach
-        if reach is not None and (longest := int(positions.max()) + 1) > reach:
+        if reach is not None and longest > reach:
             raise UserError(
                 f"a text has {longest} tokens, but {type(self.model).__name__} takes {reach} at most: lower "
                 "training.max_input_tokens, vectors.shots or evaluation.shots"
