@@ -258,7 +258,9 @@ def test_the_answer_follows_the_intervals(table, selected, risers, answer):
         rows = (changed.measure == "effect") & (changed.name == name)
         start = changed.value[rows].iloc[0]
         changed.loc[rows & (changed.step > 0), ["low", "high"]] = start + low, start + high
-    assert within_stage_sentences(chains(changed))[1].startswith(answer)
+    told, answered = within_stage_sentences(chains(changed))[:2]
+    assert answered.startswith(answer)
+    assert ("rise most (perhaps by chance" in told) == (risers[0] < 0)
     other = chains(changed).assign(difference=0.5)
     assert "other weights than are stored: up to 0.5 apart" in within_stage_sentences(other)[1]
 

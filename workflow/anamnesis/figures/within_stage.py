@@ -70,7 +70,7 @@ def within_stage(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     return figure
 
 
-_TITLES = ("Effect of groups of heads", "Output of the same heads", "Held-out sets", "Change of effect")
+_TITLES = ("Effect of groups of heads", "Output of such heads", "Held-out sets", "Change of effect")
 
 
 def _draw_groups(axes: Axes, data: pd.DataFrame, measure: str) -> None:

@@ -17,7 +17,9 @@ CAPTION = """\
     prompts; accuracy, where greedy decoding has to begin with the answer; and the change of every head's
     effect over the stage, S outlined. Bands: 95 % interval over prompts of the change since the start.
     Whiskers: 95 % Wilson interval over examples. The heads that rise and fall most are chosen on one half of
-    the prompts and their effects added up on the other: otherwise noise alone would make them."""
+    the prompts and their effects added up on the other (norms: chosen on all prompts), as noise alone would
+    make some rise: where such a group does not rise there, which heads rise cannot be told."""
+CHANCE = " (perhaps by chance: the interval on the other half of the prompts includes 0)"
 NAMED = 3  # heads named of those that rise most, and fall most
 
 
@@ -107,11 +109,15 @@ def _named(part: pd.DataFrame) -> str:
     at = heads.pivot(index=["layer", "head", "name"], columns="step", values="value")
     change = at[at.columns.max()] - at[at.columns.min()]
     parts = []
-    for word, order in (("rise", change.nlargest(NAMED)), ("fall", change.nsmallest(NAMED))):
+    found = {
+        "rise": (change.nlargest(NAMED), _moved(part, "effect", RISERS).iloc[-1]["low"] > 0),
+        "fall": (change.nsmallest(NAMED), _moved(part, "effect", FALLERS).iloc[-1]["high"] < 0),
+    }
+    for word, (order, sure) in found.items():
         names = ", ".join(
             f"{layer}.{head}{' (in S)' if name == SELECTED else ''}" for layer, head, name in order.index
         )
-        parts.append(f"{names} {word} most")
+        parts.append(f"{names} {word} most" + CHANCE * (not sure))
     return f"Heads (layer.head) {'; '.join(parts)}."
 
 
