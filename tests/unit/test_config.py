@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from anamnesis.config import config_section, load_config
+from anamnesis.config.variants import resolve, variant_differences
 from anamnesis.errors import UserError
 
 KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
@@ -142,6 +143,16 @@ def test_a_misspelt_key_of_a_users_task_names_that_task(mapping):
         ("training.epochs", 0, "training.epochs = 0: must be an integer >= 1"),
         ("training.epochs", "three", "training.epochs = 'three': must be an integer >= 1"),
         ("training.epochs", True, "training.epochs = True: must be an integer >= 1"),
+        (
+            "training.task_epochs",
+            {"word_length": 0},
+            "training.task_epochs.word_length = 0: must be an integer >= 1",
+        ),
+        (
+            "training.task_epochs",
+            {"wordlength": 2},
+            "training.task_epochs: unknown training task 'wordlength'",
+        ),
         ("training.learning_rate", 0, "training.learning_rate = 0: must be a number > 0"),
         ("training.learning_rate", float("nan"), "training.learning_rate = nan: must be a number > 0"),
         ("training.learning_rate", True, "training.learning_rate = True: must be a number > 0"),
@@ -384,3 +395,17 @@ def test_sections_do_not_change_with_other_keys(mapping):
 def test_unknown_sections_are_refused(mapping, name):
     with pytest.raises(UserError, match="unknown configuration key"):
         config_section(load_config(mapping, KNOWN), name)
+
+
+def test_single_tasks_have_epochs_of_their_own(mapping):
+    changed = change(mapping, "training.task_epochs", {"news_topic": 3})
+    changed = change(changed, "variants", {"longer": {"of": "inclora", "training": {"epochs": 2}}})
+    changed["variants"]["careful"] = {"of": "inclora", "training": {"task_epochs": {"word_length": 4}}}
+    config = load_config(change(changed, "training.methods", ["inclora", "longer", "careful"]), KNOWN)
+    plain, longer = (resolve(config, name) for name in ("inclora", "longer"))
+    assert variant_differences(config)["careful"] == {"training.task_epochs.word_length": 4}
+    task = "word_length"
+    assert [plain.training_on(name)["epochs"] for name in ("news_topic", task)] == [3, config.training.epochs]
+    assert [longer.training_on(name)["epochs"] for name in ("news_topic", task)] == [3, 2]
+    without = resolve(load_config(change(mapping, "training.methods", ["inclora"]), KNOWN), "inclora")
+    assert plain.training_on(task) == without.training_on(task)  # stages that it does not concern stay

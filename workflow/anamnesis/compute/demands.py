@@ -56,13 +56,14 @@ def memory_of_processes(one: int, processes: int, divided: bool) -> int:
 
 def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
     """Time limit of a job of ``rule``."""
+    epochs = max(config.training.epochs, *config.training.task_epochs.values(), 1)
     prompts = {
         "average_activations": config.vectors.activation_prompts,
         "sweep_heads": 4 * config.vectors.effect_prompts,
         "build_vectors": config.vectors.optimised.steps * config.vectors.optimised.batch_size,
         "intervene": 4 * config.interventions.examples,
-        "train_stage": 6 * config.data.train_examples * config.training.epochs,
-        "watch_stage": 6 * config.data.train_examples * config.training.epochs
+        "train_stage": 6 * config.data.train_examples * epochs,
+        "watch_stage": 6 * config.data.train_examples * epochs
         + 60 * (config.analyses.within_stage.points + 1) * config.analyses.effect_prompts,
         "measure_robustness": sum(config.analyses.robustness.prompts)
         * config.analyses.robustness.draws

@@ -125,7 +125,8 @@ def _training(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memo
 
 def _stage(method: Resolved, lengths: Mapping[str, Lengths], before, task: str) -> work.Work:
     past = [lengths[name] for name in before] if method.needs.past else []
-    return work.train(lengths[task], method.training, method.base, method.settings, method.guidance, past)
+    training = method.training_on(task)
+    return work.train(lengths[task], training, method.base, method.settings, method.guidance, past)
 
 
 def _sum(parts) -> work.Work:

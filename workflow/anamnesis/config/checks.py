@@ -40,6 +40,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_processes(config),
         _check_guided_heads(config),
         _check_warmup(config),
+        _check_epochs(config),
         _check_forms(config),
         _check_duplicates(config),
         _check_shots(config),
@@ -247,6 +248,12 @@ def _check_shots(config: Config) -> Iterator[str]:
                 f"{key} = {shots}: demonstrations are training examples, of which there are at most "
                 f"data.train_examples = {available}; lower the one or raise the other"
             )
+
+
+def _check_epochs(config: Config) -> Iterator[str]:
+    for name in config.training.task_epochs:
+        if name not in config.suite.orders[0]:
+            yield f"training.task_epochs: {unknown('training task', name, config.suite.orders[0])}"
 
 
 def _check_mechanisms(config: Config) -> Iterator[str]:

@@ -182,6 +182,11 @@ class Training(Section):
     epochs: Integer = Field(
         1, ge=1, description="Passes over the training examples (>= 1). Paper: 10 on FUNC."
     )
+    task_epochs: dict[Name, Annotated[Integer, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="The same of single tasks, in place of epochs: task -> passes (>= 1). Paper: 3 to 7 on "
+        "TRACE.",
+    )
     batch_size: Integer = Field(8, ge=1, description="Examples per forward pass (>= 1). Paper: 8.")
     gradient_accumulation: Integer = Field(
         1, ge=1, description="Forward passes per optimiser step (>= 1). Paper: 2 on each of 4 GPUs."

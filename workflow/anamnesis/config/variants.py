@@ -31,6 +31,12 @@ class Resolved:
     settings: dict[str, Any]
     guidance: dict[str, Any] | None
 
+    def training_on(self, task: str) -> dict[str, Any]:
+        """``training`` of the stage that learns a task, with that task's epochs."""
+        training = dict(self.training)
+        own = training.pop("task_epochs")
+        return training | {"epochs": own.get(task, training["epochs"])}
+
 
 def known_names(config: Config) -> tuple[str, ...]:
     """All names that ``training.methods`` may list."""
@@ -83,7 +89,7 @@ def variant_differences(config: Config) -> dict[str, dict[str, Any]]:
     differences = {}
     for name in (name for name in config.training.methods if name in config.variants):
         own, base = _leaves(resolve(config, name)), _leaves(resolve(config, config.variants[name].of))
-        differences[name] = {key: value for key, value in own.items() if value != base[key]}
+        differences[name] = {key: value for key, value in own.items() if value != base.get(key)}
     return differences
 
 
@@ -116,7 +122,7 @@ def _series(config: Config, base: str, family: Mapping[str, Mapping]) -> dict[st
     numbers: dict[str, dict[str, float]] = {}
     for name, found in family.items():
         for key, value in found.items():
-            if len(found) == 1 and _is_number(value) and _is_number(own[key]):
+            if len(found) == 1 and _is_number(value) and _is_number(own.get(key)):
                 numbers.setdefault(key, dict.fromkeys(_listed(config, base), own[key]))[name] = value
     return {key: values for key, values in numbers.items() if len(set(values.values())) >= 3}
 

@@ -100,7 +100,9 @@ def _headline(results: ExperimentResults) -> Section:
 
 def _what_was_run(config: Mapping) -> Section:
     facts = [
-        (label, shown(_at(config, path))) for label, path in _FACTS.items() if _at(config, path) is not None
+        (label, shown(_at(config, path)))
+        for label, path in _FACTS.items()
+        if _at(config, path) not in (None, {})
     ]
     orders = _at(config, "suite.orders") or []
     facts[2:2] = [
@@ -119,6 +121,7 @@ _FACTS = {
     "Training examples per task (at most)": "data.train_examples",
     "Test examples per set (at most)": "data.test_examples",
     "Epochs per task": "training.epochs",
+    "Epochs of single tasks": "training.task_epochs",
     "Learning rate": "training.learning_rate",
     "Batch size": "training.batch_size",
     "LoRA rank": "training.lora.rank",
