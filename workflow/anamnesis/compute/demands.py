@@ -56,7 +56,7 @@ def memory_of_processes(one: int, processes: int, divided: bool) -> int:
 
 def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
     """Time limit of a job of ``rule``."""
-    epochs = max(config.training.epochs, *config.training.task_epochs.values(), 1)
+    epochs = max([config.training.epochs, *config.training.task_epochs.values()])
     prompts = {
         "average_activations": config.vectors.activation_prompts,
         "sweep_heads": 4 * config.vectors.effect_prompts,
