@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from anamnesis.config import config_section, load_config
-from anamnesis.config.variants import resolve, variant_differences
 from anamnesis.errors import UserError
 
 KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
@@ -395,17 +394,3 @@ def test_sections_do_not_change_with_other_keys(mapping):
 def test_unknown_sections_are_refused(mapping, name):
     with pytest.raises(UserError, match="unknown configuration key"):
         config_section(load_config(mapping, KNOWN), name)
-
-
-def test_single_tasks_have_epochs_of_their_own(mapping):
-    changed = change(mapping, "training.task_epochs", {"news_topic": 3})
-    changed = change(changed, "variants", {"longer": {"of": "inclora", "training": {"epochs": 2}}})
-    changed["variants"]["careful"] = {"of": "inclora", "training": {"task_epochs": {"word_length": 4}}}
-    config = load_config(change(changed, "training.methods", ["inclora", "longer", "careful"]), KNOWN)
-    plain, longer = (resolve(config, name) for name in ("inclora", "longer"))
-    assert variant_differences(config)["careful"] == {"training.task_epochs.word_length": 4}
-    task = "word_length"
-    assert [plain.training_on(name)["epochs"] for name in ("news_topic", task)] == [3, config.training.epochs]
-    assert [longer.training_on(name)["epochs"] for name in ("news_topic", task)] == [3, 2]
-    without = resolve(load_config(change(mapping, "training.methods", ["inclora"]), KNOWN), "inclora")
-    assert plain.training_on(task) == without.training_on(task)  # stages that it does not concern stay

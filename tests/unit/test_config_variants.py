@@ -1,0 +1,37 @@
+"""From the name of a method or variant to the settings of the stages that it trains."""
+
+from __future__ import annotations
+
+from anamnesis.config import Config, load_config
+from anamnesis.config.variants import resolve, variant_differences
+
+KNOWN = ("antonym", "news_topic", "word_length")
+SUITE = {"name": "tiny", "orders": [["news_topic", "word_length"]], "held_out": ["antonym"]}
+
+
+def configured(**sections) -> Config:
+    return load_config({"suite": SUITE, "interventions": {"sets": []}, **sections}, KNOWN)
+
+
+def test_single_tasks_have_epochs_of_their_own():
+    config = configured(
+        training={"methods": ["inclora", "longer", "careful"], "task_epochs": {"news_topic": 3}},
+        variants={
+            "longer": {"of": "inclora", "training": {"epochs": 2}},
+            "careful": {"of": "inclora", "training": {"task_epochs": {"word_length": 4}}},
+        },
+    )
+    found = {
+        name: [resolve(config, name).training_on(task)["epochs"] for task in ("news_topic", "word_length")]
+        for name in config.training.methods
+    }
+    assert found == {"inclora": [3, 1], "longer": [3, 2], "careful": [3, 4]}
+    assert variant_differences(config)["careful"] == {"training.task_epochs.word_length": 4}
+
+
+def test_stages_of_other_tasks_stay_as_they_are():
+    """So that they are not trained again."""
+    few, none = configured(training={"task_epochs": {"news_topic": 3}}), configured()
+    assert resolve(few, "inclora").training_on("word_length") == resolve(none, "inclora").training_on(
+        "word_length"
+    )
