@@ -4,6 +4,8 @@ result.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 import logging
 import os
@@ -40,6 +42,7 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     with status 1 after one line on the terminal; its traceback is in the job's log.
     """
     started = time.time()
+    atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
     end_with_scheduler()
     processes = int(_named(snakemake.resources).get("processes") or 1)
     _limit_threads(max(1, snakemake.threads // processes))

@@ -47,6 +47,9 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
 RESULTS = Path(CONFIG.results)
 SNAPSHOT = RESULTS / "models" / CONFIG.model.name
 DEMANDS = Demands(CONFIG, SNAPSHOT)
+# Where not everything can run at once, what most others wait for comes first, and evaluations fill the rest: a chain
+# of stages that is left for the end keeps one core busy while the others idle.
+PRIORITY = {"model": 3, "vectors": 2, "training": 1}
 TASKS = RESULTS / "tasks"
 MODEL = RESULTS / CONFIG.model.name
 VECTORS = MODEL / "vectors"

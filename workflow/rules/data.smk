@@ -9,6 +9,7 @@ rule prepare_model:
         LOGS / "prepare_model.log",
     benchmark:
         BENCHMARKS / "prepare_model.tsv"
+    priority: PRIORITY["model"]
     conda:
         ENVIRONMENT
     resources:

@@ -27,6 +27,7 @@ rule train_stage:
         LOGS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
     benchmark:
         BENCHMARKS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
+    priority: PRIORITY["training"]
     conda:
         ENVIRONMENT
     threads: DEMANDS.processes

@@ -23,6 +23,7 @@ rule average_activations:
         LOGS / "average_activations" / "{task}.log",
     benchmark:
         BENCHMARKS / "average_activations" / "{task}.tsv"
+    priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
     resources:
@@ -60,6 +61,7 @@ rule sweep_heads:
         LOGS / "sweep_heads" / "{task}-{scatteritem}.log",
     benchmark:
         BENCHMARKS / "sweep_heads" / "{task}-{scatteritem}.tsv"
+    priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
     resources:
@@ -93,6 +95,7 @@ rule rank_heads:
         LOGS / "rank_heads.log",
     benchmark:
         BENCHMARKS / "rank_heads.tsv"
+    priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
     resources:
@@ -119,6 +122,7 @@ rule build_vectors:
         LOGS / "build_vectors.log",
     benchmark:
         BENCHMARKS / "build_vectors.tsv"
+    priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
     resources:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -143,7 +142,7 @@ def _work(
             begin(number)
         sender.send(((function(**arguments),), None, ""))
     except Exception as error:
-        sender.send((None, _picklable(error), traceback.format_exc()))
+        sender.send((None, _portable(error), traceback.format_exc()))
         sender.close()
         os._exit(1)  # without waiting for the others, who may wait for this one
     distributed = sys.modules.get("torch.distributed")
@@ -151,12 +150,11 @@ def _work(
         distributed.destroy_process_group()
 
 
-def _picklable(error: Exception) -> Exception:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+def _portable(error: Exception) -> Exception:
+    """Other kinds may not survive the way to another process."""
+    if isinstance(error, UserError) or type(error).__module__ == "builtins":
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _end_with_parent() -> None:
