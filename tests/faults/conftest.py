@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock
 
-from runs import CONFIG, Experiment, merged
+from runs import CONFIG, ROOT, Experiment, merged
 
 KILLS = "kills.jsonl"
 COLUMNS = {
     "kill": 5,
     "victim": 9,
     "jobs done": 10,
-    "running": 34,
+    "running": 36,
     "redone": 7,
     "recovered": 10,
     "differences": 11,
@@ -34,23 +35,34 @@ def table(kept) -> Path:
     return kept / KILLS
 
 
+def after_a_run(folder: Path, config: dict) -> Experiment:
+    """The experiment after a run that nobody disturbed. Nobody may change it."""
+    experiment = Experiment(folder, config)
+    with FileLock(folder.parent / "lock"):  # several sessions, or processes of one, may want it
+        folder.mkdir(exist_ok=True)
+        done = experiment.run()
+    assert done.returncode == 0, done.stdout
+    return experiment
+
+
 @pytest.fixture(scope="session")
 def undisturbed(kept) -> Experiment:
-    """The experiment after a run that nobody disturbed. Nobody may change it."""
+    """A small experiment on a tiny random model."""
     import tiny_models
 
     model = kept / "tiny-llama"
     with FileLock(kept / "lock"):
         if not model.exists():
             tiny_models.save_snapshot(model)
-    folder = kept / "undisturbed"
-    folder.mkdir(exist_ok=True)
     changes = {"model": {"source": f"path:{model}"}, "training": {"methods": ["inclora-ivg"], "epochs": 8}}
-    experiment = Experiment(folder, merged(CONFIG, changes))
-    with FileLock(kept / "lock"):  # several sessions, or processes of one, may want it
-        done = experiment.run()
-    assert done.returncode == 0, done.stdout
-    return experiment
+    return after_a_run(kept / "undisturbed", merged(CONFIG, changes))
+
+
+@pytest.fixture(scope="session")
+def smoke(kept) -> Experiment:
+    """The smoke experiment on the real model."""
+    config = yaml.safe_load((ROOT / "workflow/experiments/smoke.yaml").read_text())
+    return after_a_run(kept / "smoke", {**config, "results": "results"})
 
 
 @pytest.fixture
