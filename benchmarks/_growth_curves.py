@@ -27,8 +27,7 @@ BUDGET = 2048  # tokens of a forward pass
 SHORT, PROMPT, SHARED = 64, 256, 64  # tokens of prompts, and of an instruction that they have in common
 HEAD_DIM, ANSWER, DIVIDED = 64, 4, 64  # width of a head, tokens of an answer, prompts divided into shards
 LORA = {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
-SETS = ("news_topic", "antonym", "capital_choice", "past_tense", "sentiment", "plural", "general_facts",
-        "country_capital")  # fmt: skip
+PAIR = ("antonym", "capital_choice")  # answers generated, and ranked
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,12 @@ def curves(model, tokenizer, options) -> list[Curve]:
         Curve("layers", f"sweep, {PROMPT} tokens, 4 heads", (0, 1, 2), _layers),
         Curve("heads", f"sweep, {PROMPT} tokens, 4 layers as wide as heads", (1, 2, 3), _heads),
         Curve("shards", f"sweep of {DIVIDED} prompts, all shards together", (0, 1), _shards),
-        Curve("tasks", "evaluation of one checkpoint", (0, 1), lambda: _tasks(engine, tokenizer, options)),
+        Curve(
+            "tasks",
+            "evaluation of one checkpoint, half of the sets ranked",
+            (0, 1),
+            lambda: _tasks(engine, tokenizer, options),
+        ),
         Curve("training", "a step, rank 8; tokens of its batch", (0, 1, 2), lambda: _steps(model)),
     ]
 
@@ -86,7 +90,8 @@ def sweep(engine: PrefixEngine, prompts: int, length: int, shared: int = 0, shar
 
     born = shape.heads * (shape.layers + 1) / 2
     rows = prompts * (shape.layers * shape.heads + 1)
-    return Size(0, run, Work(shards * shared + prompts * (length - shared + born), rows, length), shape)
+    read = Work(shards * shared + prompts * (length - shared), rows, length / 2)
+    return Size(0, run, read + Work(prompts * born, 0.0, length), shape)
 
 
 def at(size: int, made: Size) -> Size:
@@ -104,7 +109,7 @@ def random_engine(layers: int, heads: int) -> PrefixEngine:
 
 
 def _prompts(engine: PrefixEngine) -> list[Size]:
-    return [at(n, sweep(engine, n, SHORT)) for n in (1, 2, 4, 8, 16)]
+    return [at(n, sweep(engine, n, SHORT)) for n in (8, 16, 24, 32)]
 
 
 def _lengths(engine: PrefixEngine) -> list[Size]:
@@ -116,7 +121,7 @@ def _layers() -> list[Size]:
 
 
 def _heads() -> list[Size]:
-    return [at(n, sweep(random_engine(4, n), 1, PROMPT)) for n in (2, 4, 8, 16, 32)]
+    return [at(n, sweep(random_engine(4, n), 1, PROMPT)) for n in (4, 8, 16, 32, 64)]
 
 
 def _shards() -> list[Size]:
@@ -127,14 +132,14 @@ def _shards() -> list[Size]:
 def _tasks(engine: PrefixEngine, tokenizer, options) -> list[Size]:
     settings = {"shots": 5, "forms": ["instruction"]}
     evaluator = Evaluator(engine, tokenizer, Template(), 5, settings["forms"], BUDGET, options.seed)
-    frames = {name: task_frame(name, options, 16) for name in SETS}
-    sets = [EvaluationSet(name, "held_out", frame, ANSWER) for name, frame in frames.items()]
-    lengths = [lengths_of(frame, Template(), by_tokenizer(tokenizer)) for frame in frames.values()]
-    shape = shape_from(engine.model.config.to_dict())
-    return [
-        Size(n, lambda n=n: evaluator.evaluate(sets[:n]), work.evaluate(lengths[:n], settings), shape)
-        for n in (1, 2, 4, 8)
-    ]
+    frames = [task_frame(name, options, 16) for name in PAIR]
+    lengths = [lengths_of(frame, Template(), by_tokenizer(tokenizer)) for frame in frames]
+    shape, made = shape_from(engine.model.config.to_dict()), []
+    for n in (2, 4, 8, 16):
+        sets = [EvaluationSet(f"set{i}", "held_out", frames[i % 2], ANSWER) for i in range(n)]
+        counted = work.evaluate(n // 2 * lengths, settings)
+        made.append(Size(n, lambda sets=sets: evaluator.evaluate(sets), counted, shape))
+    return made
 
 
 def _steps(model) -> list[Size]:

@@ -1,7 +1,7 @@
 """How time and memory grow: measured curves, the law of each, and how well it foretells the largest size.
 
 Seconds are the processor's, of one thread, the least of several rounds in which all sizes take turns;
-operations are those of torch's counter; memory is what torch has allocated at most beside the model. The last
+operations are counted by torch; memory is what torch has allocated at most beside the model. The last
 two do not depend on what else the computer does. A law is a sum of powers of the size with coefficients >= 0
 (least squares of the relative errors).
 """
@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from _common import Line, UserError, main, parser, report, start
 from _growth_curves import Curve, Size, curves
+from _operations import operation_counter
 from scipy.optimize import nnls
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from anamnesis.artifacts import atomic_path, write_text
 from anamnesis.compute.points import put
@@ -46,7 +46,7 @@ def measure(curve: Curve, rounds: int) -> pd.DataFrame:
 def measured_once(name: str, size: Size) -> dict[str, object]:
     with (
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded,
-        FlopCounterMode(display=False) as counter,
+        operation_counter() as counter,
     ):
         size.run()
     return {

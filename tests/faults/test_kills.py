@@ -1,5 +1,5 @@
-"""``kill -9`` at 20 moments spread over the whole smoke run, on the real model: the same command ends with the
-same numbers.
+"""``kill -9`` at 20 moments spread over the whole smoke run, on the real model: the same command ends with
+the same numbers.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_models
@@ -33,6 +32,10 @@ from anamnesis.training.objectives import Objective
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from _operations import operations
 
 SIZES = {"train": 16, "validation": 8, "test": 6}
 VECTORS = {"shots": 3, "activation_prompts": 8, "effect_prompts": 4, "target": "full"}
@@ -130,12 +133,6 @@ def lengths(task):
     return lengths_of(task[1], Template(), by_tokenizer(tiny_models.tokenizer()))
 
 
-def counted(run) -> float:
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return float(counter.get_total_flops())
-
-
 def shape_in(engine) -> Shape:
     return shape_from(engine.model.config.to_dict())
 
@@ -149,11 +146,11 @@ def questions_of(task, kind):
 def test_operations_of_activations_and_of_the_sweep(engine, task, lengths):
     shape = shape_in(engine)
     clean, shuffled = (questions_of(task, kind) for kind in (CLEAN, SHUFFLED))
-    real = counted(lambda: mean_head_activations(engine, clean, 4096))
+    real = operations(lambda: mean_head_activations(engine, clean, 4096))
     assert work.average_activations(lengths, VECTORS).flops(shape) == pytest.approx(real, rel=0.2)
     mean = torch.zeros(shape.layers, shape.heads, shape.head_dim)
     ids = [str(i) for i in range(len(shuffled))]
-    real = counted(lambda: causal_effects(engine, shuffled, ids, mean, 4096))
+    real = operations(lambda: causal_effects(engine, shuffled, ids, mean, 4096))
     assert work.sweep_heads(lengths, VECTORS, shape).flops(shape) == pytest.approx(real, rel=0.25)
 
 
@@ -162,7 +159,7 @@ def test_operations_of_an_evaluation(engine, task, lengths):
         engine, tiny_models.tokenizer(), Template(), 3, ("instruction", "knowledge"), 4096, seed=0
     )
     longest = round(lengths.answer)
-    real = counted(lambda: evaluator.evaluate([EvaluationSet(task[0], "held_out", task[1], longest)]))
+    real = operations(lambda: evaluator.evaluate([EvaluationSet(task[0], "held_out", task[1], longest)]))
     settings = {"shots": 3, "forms": ["instruction", "knowledge"]}
     assert work.evaluate([lengths], settings).flops(shape_in(engine)) == pytest.approx(real, rel=0.25)
 
@@ -179,7 +176,7 @@ def test_operations_of_training(engine, task, lengths):
             Objective()(tuned, Batch(tuple(examples[start : start + 8])), 0.0).total.backward()
 
     expected = work.train(lengths, {"batch_size": 8, "epochs": 1}, "inclora", {}, None).flops(shape)
-    assert expected == pytest.approx(counted(epoch), rel=0.2)
+    assert expected == pytest.approx(operations(epoch), rel=0.2)
 
 
 # --- demands

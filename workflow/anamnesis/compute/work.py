@@ -53,7 +53,8 @@ def sweep_heads(task: Lengths, vectors: Mapping, shape: Shape) -> Work:
     m = 1.0 if vectors["target"] == "first_token" else max(1.0, task.answer)
     born = shape.heads * m * (shape.layers + 1) / 2
     rows = n * m * (shape.layers * shape.heads + 1)
-    return Work(task.shared + n * (own + m - 1 + born), rows, task.shared + own)
+    prompts = Work(task.shared + n * (own + m - 1), rows, (task.shared + own) / 2)
+    return prompts + Work(n * born, 0.0, task.shared + own)
 
 
 def intervene(task: Lengths, settings: Mapping, shape: Shape) -> Work:
