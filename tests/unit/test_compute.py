@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_models
 from anamnesis.compute import devices, work
-from anamnesis.compute.demands import Demands, gpus_per_process, memory_mib, minutes
 from anamnesis.compute.estimate import estimate, main, measured_seconds
 from anamnesis.compute.lengths import by_tokenizer, lengths_of
 from anamnesis.compute.shape import KNOWN, Shape, known_shape, shape_from, shape_of
@@ -177,81 +175,6 @@ def test_operations_of_training(engine, task, lengths):
 
     expected = work.train(lengths, {"batch_size": 8, "epochs": 1}, "inclora", {}, None).flops(shape)
     assert expected == pytest.approx(operations(epoch), rel=0.2)
-
-
-# --- demands
-
-
-def test_larger_models_and_training_ask_for_more():
-    small, large = (known_shape(name, "bfloat16") for name in ("smollm2-135m", "llama-2-7b"))
-    assert memory_mib(small, 2048) < memory_mib(small, 2048, training=True) < memory_mib(large, 2048)
-    assert memory_mib(large, 2048) > large.bytes / 2**20
-    config = load_config(ROOT / "config.yaml")
-    assert minutes(config, "train_stage", small, 0) < minutes(config, "train_stage", large, 0)
-    assert minutes(config, "train_stage", large, 1) < minutes(config, "train_stage", large, 0)
-
-
-def test_a_retry_asks_for_more_and_an_unknown_model_for_patience(tmp_path):
-    config = load_config(ROOT / "config.yaml")
-    demands = Demands(config, tmp_path / "model")
-    with pytest.raises(FileNotFoundError):
-        demands.memory()(None, attempt=1)
-    tiny_models.save_snapshot(tmp_path / "model")
-    job = SimpleNamespace(method="inclora")
-    for asked in (demands.memory(), demands.memory(training=True), demands.time("sweep_heads")):
-        assert asked(job, attempt=2) == 2 * asked(job, attempt=1) > 0
-
-
-def test_gpus_are_asked_for_where_jobs_use_them(monkeypatch):
-    monkeypatch.setenv(devices.VISIBLE, "")
-    assert [gpus_per_process(device) for device in ("cpu", "auto", "cuda")] == [0, 0, 1]
-    monkeypatch.setenv(devices.VISIBLE, "0,1")
-    assert [gpus_per_process(device) for device in ("cpu", "auto", "cuda")] == [0, 1, 1]
-
-
-def test_several_processes_ask_for_what_each_needs(tmp_path, monkeypatch):
-    monkeypatch.setenv(devices.VISIBLE, "0,1,2,3")
-    tiny_models.save_snapshot(tmp_path / "model")
-    variants = {"alone": {"of": "inclora", "training": {"processes": 1}}}
-    changes = {"training": {"methods": ["inclora", "alone"], "processes": 4}, "variants": variants}
-    whole = Demands(load_config([ROOT / "config.yaml", changes]), tmp_path / "model")
-    alone, four = (SimpleNamespace(method=name) for name in ("alone", "inclora"))
-    assert (whole.gpus, whole.training_gpus(four), whole.training_gpus(alone)) == (1, 4, 1)
-    one, together = (whole.memory(training=True, divided=True)(each, attempt=1) for each in (alone, four))
-    assert together == 4 * one
-    changes = {"training": {"processes": 4}, "model": {"gpus": 2}}
-    divided = Demands(load_config([ROOT / "config.yaml", changes]), tmp_path / "model")
-    assert (divided.gpus, divided.training_gpus(four)) == (2, 4)
-    assert one < divided.memory(training=True, divided=True)(four, attempt=1) < together
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"model": {"gpus": 4}, "training": {"processes": 3}},
-            r"^training\.processes = 3 \(for fvg\): the model takes model\.gpus = 4 GPUs",
-        ),
-        (
-            {"methods": {"fvg": {"gates": True}}},
-            r"^methods\.fvg\.gates = true \(for fvg\): no process sees the whole batch",
-        ),
-        (
-            {"model": {"gpus": 2}, "training": {"processes": 2}, "methods": {"jfa": {"latent_tasks": True}}},
-            r"^methods\.jfa\.latent_tasks = true \(for jfa-ivg\): prompts are encoded by a whole model",
-        ),
-    ],
-)
-def test_what_several_processes_or_gpus_cannot_do_is_refused(changes, message):
-    fitting = {
-        "training": {"methods": ["fvg", "jfa-ivg"], "processes": 4},
-        "model": {"gpus": 4},
-        "methods": {"jfa": {"latent_tasks": False}},
-    }
-    files = [ROOT / "config.yaml", fitting]
-    assert load_config(files).training.processes == 4
-    with pytest.raises(UserError, match=message):
-        load_config([*files, changes])
 
 
 # --- devices

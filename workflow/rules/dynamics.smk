@@ -92,6 +92,7 @@ rule trace_base:
         BENCHMARKS / "trace_base.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("trace"),
@@ -127,6 +128,7 @@ rule trace_stage:
         BENCHMARKS / "trace_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("trace"),

@@ -46,6 +46,7 @@ rule evaluate_base:
         BENCHMARKS / "evaluate_base.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("evaluate"),
@@ -71,6 +72,7 @@ rule evaluate_stage:
         BENCHMARKS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("evaluate"),

@@ -75,6 +75,7 @@ rule probe_base:
         BENCHMARKS / "probe_base.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(training=True),
         runtime=DEMANDS.time("train_stage"),
@@ -108,6 +109,7 @@ rule probe_stage:
         BENCHMARKS / "probe_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(training=True),
         runtime=DEMANDS.time("train_stage"),

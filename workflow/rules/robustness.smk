@@ -28,6 +28,7 @@ rule measure_robustness:
         BENCHMARKS / "measure_robustness" / "{task}.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("measure_robustness"),

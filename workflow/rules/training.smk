@@ -30,10 +30,10 @@ rule train_stage:
     priority: PRIORITY["training"]
     conda:
         ENVIRONMENT
-    threads: DEMANDS.processes
+    threads: DEMANDS.threads_of_stage
     resources:
-        mem_mb=DEMANDS.memory(training=True, divided=True),
-        runtime=DEMANDS.time("train_stage"),
+        mem_mb=DEMANDS.memory_of_stage,
+        runtime=DEMANDS.time("train_stage", resumes=True),
         gpu=DEMANDS.training_gpus,
         processes=DEMANDS.processes,
         batch_tokens=CONFIG.evaluation.batch_tokens,

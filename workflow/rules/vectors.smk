@@ -26,6 +26,7 @@ rule average_activations:
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("average_activations"),
@@ -64,6 +65,7 @@ rule sweep_heads:
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("sweep_heads"),
@@ -125,6 +127,7 @@ rule build_vectors:
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("build_vectors"),
@@ -153,6 +156,7 @@ rule intervene:
         BENCHMARKS / "intervene" / "{task}.tsv"
     conda:
         ENVIRONMENT
+    threads: DEMANDS.threads
     resources:
         mem_mb=DEMANDS.memory(),
         runtime=DEMANDS.time("intervene"),

@@ -36,9 +36,9 @@ rule watch_stage:
         BENCHMARKS / "watch_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     conda:
         ENVIRONMENT
-    threads: DEMANDS.processes
+    threads: DEMANDS.threads_of_stage
     resources:
-        mem_mb=DEMANDS.memory(training=True),
+        mem_mb=DEMANDS.memory_of_stage,
         runtime=DEMANDS.time("watch_stage"),
         gpu=DEMANDS.training_gpus,
         processes=DEMANDS.processes,

@@ -1,23 +1,29 @@
-"""What a job asks of the scheduler: memory, time and GPUs, from the model's size and the experiment's.
+"""What a job asks of the scheduler: memory, time, cores and GPUs, from the model's size and the experiment's.
 
-The memory was fitted to a 135M-parameter model in float32. The time is a generous upper bound, as schedulers
-end jobs that ask for too little: every prompt counts as if it were as long as may be, on a slow device.
+The memory follows what tensors hold, as measured on a 135M-parameter model in float32. The time is a generous
+upper bound, as schedulers end jobs that ask for too little: every prompt counts as if it were as long as may
+be, on a slow device.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
+
+import pandas as pd
 
 from anamnesis.compute.devices import present
 from anamnesis.compute.shape import BYTES, Shape, shape_of
 from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
 
-PROCESS_MIB = 800  # an interpreter with torch and transformers
-MARGIN = 1.4
+PROCESS_MIB = 700  # an interpreter with torch and transformers
+MARGIN = 1.2
 SLOW_CPU, SLOW_GPU = 3e10, 2e13  # floating-point operations per second that a core, a GPU reaches at least
 LEAST_MINUTES, MOST_MINUTES = 20, 7 * 24 * 60
+MIB_OF_A_CORE, MOST_CORES = 4096, 16  # computers have about so much memory for each of their cores
+BYTES_OF_A_TOKEN = 3  # of text, at least; longer examples than memory was asked for are rare then
 
 
 def gpus_per_process(device: str) -> int:
@@ -25,13 +31,12 @@ def gpus_per_process(device: str) -> int:
     return int(device.startswith("cuda") or (device == "auto" and bool(present())))
 
 
-def memory_mib(shape: Shape, batch_tokens: int, training: bool = False) -> int:
-    """Resident memory of a job on this model, in MiB; on a GPU the same again in the device's memory.
-
-    Inference holds one layer's activations and the scores of a batch's rows, training those of all layers
-    and a teacher's hidden states.
+def memory_mib(shape: Shape, tokens: int, training: bool = False, on_gpu: bool = False) -> int:
+    """Resident memory of a job on this model whose batches have so many tokens, in MiB. With a GPU that is
+    where the activations are, and the weights pass through the computer's memory.
     """
-    return int(PROCESS_MIB + MARGIN * (shape.bytes + activations(shape, batch_tokens, training)) / 2**20)
+    beside = 0.0 if on_gpu else activations(shape, tokens, training)
+    return int(PROCESS_MIB + MARGIN * (shape.bytes + beside) / 2**20)
 
 
 def devices_needed(shape: Shape, memory: float, batch_tokens: int, training: bool = False) -> int:
@@ -40,11 +45,21 @@ def devices_needed(shape: Shape, memory: float, batch_tokens: int, training: boo
     return ceil((shape.bytes + MARGIN * activations(shape, batch_tokens, training)) / usable)
 
 
-def activations(shape: Shape, batch_tokens: int, training: bool) -> float:
-    """Bytes beside the weights."""
-    width = (8 * shape.hidden + 4 * shape.width) * BYTES[shape.dtype] / 4
-    per_token = 2 * shape.vocabulary + (shape.layers if training else 2) * width
-    return batch_tokens * per_token
+def activations(shape: Shape, tokens: int, training: bool) -> float:
+    """Bytes beside the weights: the scores of a row in float32 for every token, at most; keys and values of
+    all layers, and what is at work in two of them; in training what all layers keep for the way back.
+    """
+    layer = (6 * shape.hidden + 3 * shape.width) * BYTES[shape.dtype]
+    cache = 2 * shape.layers * shape.kv_heads * shape.head_dim * BYTES[shape.dtype]
+    return tokens * (4 * shape.vocabulary + (shape.layers * layer if training else 2 * layer + cache))
+
+
+@lru_cache
+def longest_example(task: Path) -> int:
+    """Tokens of the longest prompt and answer of a prepared task, guessed from their bytes."""
+    frame = pd.read_parquet(task, columns=["instruction", "input", "target"])
+    texts = frame["instruction"].fillna("") + frame["input"] + frame["target"]
+    return ceil(max(len(text.encode()) for text in texts) / BYTES_OF_A_TOKEN) + 16  # labels, separators
 
 
 def memory_of_processes(one: int, processes: int, divided: bool) -> int:
@@ -88,15 +103,40 @@ class Demands:
         self.config, self.snapshot = config, snapshot
         self.gpus = gpus_per_process(config.model.device) * config.model.gpus
 
-    def memory(self, training: bool = False, divided: bool = False):
-        """``divided``: among the processes of a training stage."""
+    def memory(self, training: bool = False):
+        """Of a job with batches of ``evaluation.batch_tokens``. A retry gets half as much again: it may have
+        failed for another reason, and must not ask for more than there is.
+        """
 
         def mem_mb(wildcards, attempt):
-            one = memory_mib(self._shape(), self.config.evaluation.batch_tokens, training)
-            processes = self.processes(wildcards) if divided else 1
-            return attempt * memory_of_processes(one, processes, self.config.model.gpus > 1)
+            return ceil(self._one(self.config.evaluation.batch_tokens, training) * (1 + attempt) / 2)
 
         return mem_mb
+
+    def memory_of_stage(self, wildcards, input, attempt) -> int:
+        """Of a training stage with all its processes."""
+        method = resolve(self.config, wildcards.method)
+        settings, task = method.training, Path(input["task"])
+        if not task.exists():
+            raise FileNotFoundError(2, "not prepared yet", str(task))
+        length = min(settings["max_input_tokens"], longest_example(task))
+        # with earlier tasks come their prompts, in the same pass or in one of its own
+        tokens = settings["batch_size"] * length * (2 if method.needs.past else 1)
+        one = max(self._one(tokens, training=True), self._one(self.config.evaluation.batch_tokens))
+        together = memory_of_processes(one, settings["processes"], self.config.model.gpus > 1)
+        return ceil(together * (1 + attempt) / 2)
+
+    def threads(self, wildcards) -> int:
+        """Cores of a job: on a CPU one for every 4 GiB of its memory, so that as many jobs as there are cores
+        for have memory, too. One until the snapshot exists.
+        """
+        if self.gpus or not (self.snapshot / "config.json").exists():
+            return 1
+        return max(1, min(MOST_CORES, self._one(self.config.evaluation.batch_tokens) // MIB_OF_A_CORE))
+
+    def threads_of_stage(self, wildcards) -> int:
+        """Of a training stage with all its processes."""
+        return self.processes(wildcards) * self.threads(wildcards)
 
     def processes(self, wildcards) -> int:
         """Of a training stage."""
@@ -106,11 +146,18 @@ class Demands:
         """One for each process."""
         return gpus_per_process(self.config.model.device) * self.processes(wildcards)
 
-    def time(self, rule: str):
+    def time(self, rule: str, resumes: bool = False):
+        """``resumes``: a retry goes on where the job was ended, and has its time anew."""
+
         def runtime(wildcards, attempt):
-            return min(MOST_MINUTES, attempt * minutes(self.config, rule, self._shape(), self.gpus))
+            wanted = minutes(self.config, rule, self._shape(), self.gpus)
+            return min(MOST_MINUTES, wanted if resumes else attempt * wanted)
 
         return runtime
+
+    def _one(self, tokens: int, training: bool = False) -> int:
+        """MiB of one process."""
+        return memory_mib(self._shape(), tokens, training, on_gpu=self.gpus > 0)
 
     def _shape(self) -> Shape:
         return shape_of(self.snapshot, self.config.model.dtype)
