@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anamnesis.integrity import LONG_AGO, TIMESTAMP, check_results, note_file, write_note
+from anamnesis.integrity import LONG_AGO, TIMESTAMP, check_results, note_file, states_read, write_note
 
 DAY = 24 * 3600
 
@@ -24,8 +24,8 @@ def results(tmp_path, monkeypatch) -> Path:
     date("data.csv", -3602)
     (folder / "weights").write_text("0123456789")
     Path("results/table.csv").write_text("x,1\ny,2\n")
-    write_note(["data.csv"], [folder])
-    write_note([folder], ["results/table.csv"])
+    write_note(states_read(["data.csv"]), [folder])
+    write_note(states_read([folder]), ["results/table.csv"])
     (folder / TIMESTAMP).touch()
     date(folder / TIMESTAMP, -3601)
     date("results/table.csv", -3600)
@@ -105,6 +105,10 @@ def test_contents_are_read_again_only_where_size_or_time_differ(results, monkeyp
     check_results(results)
     monkeypatch.setattr("anamnesis.integrity.digest_file", lambda path: pytest.fail(f"{path} was read"))
     assert check_results(results) == []
+    (states,) = states_read(
+        [results / "adapter"]
+    ).values()  # weights are digested once for all that read them
+    assert states["weights"][0] == 10
 
 
 # ---------------------------------------------------------------- the clock

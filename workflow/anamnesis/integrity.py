@@ -15,13 +15,12 @@ from pathlib import Path
 from anamnesis.artifacts import digest_file, read_json, write_json
 from anamnesis.errors import UserError
 
-LARGEST_DIGESTED = 64 << 20  # bytes; of larger files (weights, which are checked when read) the size is noted
 SET_ASIDE = ".damaged"
 ENDING = ".made.json"
 TIMESTAMP = ".snakemake_timestamp"  # Snakemake writes it into a folder, whose own time says nothing
 LONG_AGO = 10**9  # nanoseconds since 1970; Snakemake takes 0 for no time at all
 
-# [bytes, SHA-256 or None, time of change in ns], by the path below a result ("." where that is one file)
+# [bytes, SHA-256, time of change in ns], by the path below a result ("." where that is one file)
 States = dict[str, list]
 
 
@@ -56,10 +55,22 @@ def note_file(outputs: Sequence[str | Path]) -> Path:
     return first.with_name(f".{first.name}{ENDING}")
 
 
-def write_note(inputs: Iterable[str | Path], outputs: Sequence[str | Path]) -> None:
-    """Note the sizes and digests of what a job has read and written."""
-    read, written = ({str(path): _states(Path(path)) for path in paths} for paths in (inputs, outputs))
-    Note(note_file(outputs), read, written).save()
+def states_read(inputs: Iterable[str | Path]) -> dict[str, States]:
+    """The states of what a job has read. A model's weights are digested once, by the job that wrote them."""
+    return {str(path): _states(Path(path), _noted(path)) for path in inputs}
+
+
+def _noted(path: str | Path) -> States:
+    """The states of a result in the note of the job that wrote it first of all, if there is one."""
+    file = note_file([path])
+    with suppress(UserError):
+        return Note.load(file).written.get(str(path), {}) if file.exists() else {}
+    return {}
+
+
+def write_note(read: Mapping[str, States], outputs: Sequence[str | Path]) -> None:
+    """Note what a job has read, as ``states_read`` says, and what it has written."""
+    Note(note_file(outputs), read, {str(path): _states(Path(path)) for path in outputs}).save()
 
 
 def check_results(results: str | Path) -> list[str]:
@@ -106,11 +117,12 @@ def check_dates(files: Iterable[str | Path]) -> None:
             )
 
 
-def _states(path: Path) -> States:
+def _states(path: Path, noted: Mapping[str, Sequence] | None = None) -> States:
     files = [path]
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.is_file() and f.name != TIMESTAMP)
-    return {str(file.relative_to(path)): _state(file) for file in files if file.exists()}
+    names, noted = {str(file.relative_to(path)): file for file in files if file.exists()}, noted or {}
+    return {name: _state(file, noted.get(name)) for name, file in names.items()}
 
 
 def _states_of(path: str, noted: States) -> States | None:
@@ -121,13 +133,12 @@ def _states_of(path: str, noted: States) -> States | None:
     return {name: _state(file, noted[name]) for name, file in files.items() if file.is_file()}
 
 
-def _state(file: Path, noted: Sequence = (None, None, None)) -> list:
+def _state(file: Path, noted: Sequence | None = None) -> list:
     """The state of a file; where size and time are as noted, so is the digest."""
     stat = file.stat()
-    if noted[0] == stat.st_size and noted[2] == stat.st_mtime_ns:
+    if noted and (noted[0], noted[2]) == (stat.st_size, stat.st_mtime_ns):
         return list(noted)
-    digest = digest_file(file) if stat.st_size <= LARGEST_DIGESTED else None
-    return [stat.st_size, digest, stat.st_mtime_ns]
+    return [stat.st_size, digest_file(file), stat.st_mtime_ns]
 
 
 def _is_below(path: str, folder: Path) -> bool:

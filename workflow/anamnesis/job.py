@@ -13,16 +13,16 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from anamnesis.artifacts import digest_file, provenance, write_json
+from anamnesis.artifacts import provenance, write_json
 from anamnesis.compute.devices import claimed
 from anamnesis.compute.processes import run_together
 from anamnesis.errors import UserError, one_line
-from anamnesis.integrity import LARGEST_DIGESTED, note_file, write_note
+from anamnesis.integrity import States, note_file, states_read, write_note
 from anamnesis.recovery import end_with_scheduler, remove_leftovers
 from anamnesis.stopwatch import stopwatch
 
@@ -68,7 +68,7 @@ def _run(
     snakemake, main: Callable[..., dict | None], started: float, processes: int, log_file: Path | None
 ) -> None:
     inputs, outputs = _named(snakemake.input), _named(snakemake.output)
-    read, written = _paths(inputs), _paths(outputs)
+    written = _paths(outputs)
     remove_leftovers([*written, note_file(written)])
     note_file(written).unlink(missing_ok=True)
     record = outputs.pop(RECORD, None)
@@ -78,6 +78,7 @@ def _run(
     with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
         facts = _call(main, {**inputs, **params, **asked, **outputs}, processes, log_file) or {}
     logging.getLogger(__name__).info("%s", spent)
+    read = states_read(_paths(inputs))
     if record:
         about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
         write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
@@ -150,10 +151,11 @@ def _paths(named: dict) -> list[str]:
     return [path for value in named.values() for path in ([value] if isinstance(value, str) else value)]
 
 
-def _digests(paths: list[str]) -> dict[str, str]:
-    found = {}
-    for path in map(Path, paths):
-        for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
-            if file.is_file() and file.stat().st_size <= LARGEST_DIGESTED:
-                found[str(file)] = digest_file(file)
-    return found
+def _digests(read: Mapping[str, States]) -> dict[str, str]:
+    """Of files, and of the weights in folders."""
+    return {
+        str(Path(path, name)): digest
+        for path, states in read.items()
+        for name, (_, digest, _) in states.items()
+        if name == "." or name.endswith(".safetensors")
+    }
