@@ -2,7 +2,7 @@
 heads of a 7B model with random weights, training steps, and how much of the device's matrix rate is used.
 
 Every part prints its lines when it is done, and writes all lines so far to --output. Needs torch,
-transformers, peft, pandas and safetensors; no data, no model, no network.
+transformers, peft, pandas and what they bring; no data, no model, no network.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Costs against what really happens: counted operations, weights of real models, and claims of GPUs."""
+"""Costs against what really happens: counted operations and weights of real models."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_models
-from anamnesis.compute import devices, work
+from anamnesis.compute import work
 from anamnesis.compute.estimate import estimate, main, measured_seconds
 from anamnesis.compute.lengths import by_tokenizer, lengths_of
 from anamnesis.compute.shape import KNOWN, Shape, known_shape, shape_from, shape_of
@@ -38,7 +35,6 @@ from _operations import operations
 SIZES = {"train": 16, "validation": 8, "test": 6}
 VECTORS = {"shots": 3, "activation_prompts": 8, "effect_prompts": 4, "target": "full"}
 ROOT = Path(__file__).parents[2]
-LIBRARY = ROOT / "workflow"
 
 
 # --- sizes of models
@@ -175,70 +171,6 @@ def test_operations_of_training(engine, task, lengths):
 
     expected = work.train(lengths, {"batch_size": 8, "epochs": 1}, "inclora", {}, None).flops(shape)
     assert expected == pytest.approx(operations(epoch), rel=0.2)
-
-
-# --- devices
-
-CLAIM = textwrap.dedent("""\
-    import os, sys, time
-    from pathlib import Path
-    from anamnesis.compute.devices import claimed
-    with claimed(int(sys.argv[1]), Path(sys.argv[2])):
-        print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
-        sys.stdin.read()
-""")
-
-
-@pytest.fixture
-def claim(tmp_path):
-    """Starts a process that claims so many of two devices and keeps them until its input ends."""
-    started = []
-
-    def start(count: int) -> subprocess.Popen:
-        environment = {k: v for k, v in os.environ.items() if k not in devices.SCHEDULED}
-        environment |= {"PYTHONPATH": str(LIBRARY), devices.VISIBLE: "4,GPU-7"}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-c", CLAIM, str(count), str(tmp_path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-            )
-        )
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def test_jobs_share_no_device_and_a_killed_one_frees_its_own(claim):
-    first, second = claim(1), claim(1)
-    seen = {process.stdout.readline().strip() for process in (first, second)}
-    assert seen == {"4", "GPU-7"}
-    third = claim(1)
-    first.kill()  # no chance to give it back
-    freed = third.stdout.readline().strip()
-    assert freed in seen
-    second.kill()
-    third.stdin.close()
-    assert claim(2).stdout.readline().strip() == "4,GPU-7"
-
-
-def test_what_a_scheduler_or_nobody_gave_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv(devices.VISIBLE, "2,3")
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    with devices.claimed(1, tmp_path) as mine:
-        assert (mine, os.environ[devices.VISIBLE]) == (["2", "3"], "2,3")
-    monkeypatch.delenv("SLURM_JOB_ID")
-    with devices.claimed(1, tmp_path):
-        assert os.environ[devices.VISIBLE] == "2"
-    assert os.environ[devices.VISIBLE] == "2,3"
-    with devices.claimed(0, tmp_path):
-        assert os.environ[devices.VISIBLE] == "2,3"
-    assert not list(Path(tmp_path).glob("*-3.lock"))
 
 
 # --- the estimate

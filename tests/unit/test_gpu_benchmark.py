@@ -6,18 +6,46 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
-NOT_NEEDED = ("snakemake", "pydantic", "gguf", "jinja2", "matplotlib", "psutil")
+NEEDED = ("torch", "transformers", "peft", "pandas")
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    """The benchmark in a Python that lacks everything a GPU machine may lack."""
-    hide = "\n".join(f"sys.modules[{name!r}] = None" for name in NOT_NEEDED)
-    (folder / "sitecustomize.py").write_text(f"import sys\n{hide}\n", encoding="utf-8")
+def installed_with(packages: Iterable[str]) -> set[str]:
+    """Names of the packages that pip installs for these, extras aside."""
+    found, open_ = set(), set(packages)
+    while open_:
+        package = open_.pop()
+        found.add(package)
+        try:
+            wanted = [Requirement(text) for text in requires(package) or ()]
+        except PackageNotFoundError:  # of another platform
+            continue
+        names = {
+            canonicalize_name(r.name) for r in wanted if not r.marker or r.marker.evaluate({"extra": ""})
+        }
+        open_ |= names - found
+    return found
+
+
+def others(packages: Iterable[str]) -> list[str]:
+    """The importable modules that come with none of these packages."""
+    kept = installed_with(packages) | {"anamnesis"}
+    modules = packages_distributions().items()
+    return [module for module, sources in modules if not kept & set(map(canonicalize_name, sources))]
+
+
+def run(folder: Path, *options: str, packages: Iterable[str] = NEEDED) -> subprocess.CompletedProcess:
+    """The benchmark in a Python that has these packages, what they need, and no more."""
+    hidden = f"import sys\nsys.modules.update(dict.fromkeys({others(packages)}))\n"
+    (folder / "sitecustomize.py").write_text(hidden, encoding="utf-8")
     own = {
         "PYTHON": sys.executable,
         "PYTHONPATH": str(folder),
@@ -44,6 +72,19 @@ def test_the_same_code_runs_on_a_cpu(tmp_path):
 def test_without_a_gpu_it_says_so_and_is_no_failure(tmp_path):
     done = run(tmp_path)
     assert (done.returncode, done.stdout.split(":")[0]) == (0, "skipped")
+
+
+def test_what_is_missing_is_named_with_the_command_that_installs_it(tmp_path):
+    done = run(tmp_path, packages=("torch", "transformers"))
+    assert (done.returncode, done.stdout) == (2, "")
+    line = f"error: {sys.executable} lacks peft pandas: {sys.executable} -m pip install peft pandas, or name"
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+
+
+def test_that_python_has_what_it_should_and_no_more():
+    assert {"snakemake", "gguf", "matplotlib", "scipy", "pyarrow"} <= set(others(NEEDED))
+    assert not {"numpy", "safetensors", "filelock", *NEEDED} & set(others(NEEDED))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Several GPUs on one computer: jobs of one run, each on a device of its own."""
+"""GPUs and memory of one computer: jobs of a run, each on its own device, no more than there is."""
 
 from __future__ import annotations
 
@@ -8,24 +8,54 @@ import re
 import pandas as pd
 import pytest
 
-from runs import MODEL, SWEPT, stage
+from runs import MODEL, ROOT, SWEPT, Experiment, stage
 
 
-def test_each_gpu_job_has_a_device_of_its_own(whole, tmp_path):
-    """Devices that only exist by name: jobs claim them, and then compute on the CPU."""
-    run = whole.copy(tmp_path / "devices")
+def swept_again(run: Experiment, devices: str, *options: str) -> str:
+    """What a run says that makes both shards of the sweep. Its devices exist only by name: jobs claim them,
+    and then compute on the CPU.
+    """
     for file in (run.folder / MODEL / "vectors" / SWEPT).glob("causal_effects*"):
         file.unlink()
     shards = [f"{MODEL}/vectors/{SWEPT}/causal_effects-{i}-of-2.parquet" for i in (1, 2)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "5,6"}
-    options = ["--cores", "4", "--resources", "gpu=2", "--forcerun", "sweep_heads"]
-    done = run.run(*options, "--", *shards, env=environment)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": devices}
+    done = run.run("--cores", "4", "--forcerun", "sweep_heads", *options, "--", *shards, env=environment)
     assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_each_gpu_job_has_a_device_of_its_own(whole, tmp_path):
+    run = whole.copy(tmp_path / "devices")
+    said = swept_again(run, "5,6", "--resources", "gpu=2")
     logs = [run.folder / f"results/logs/sweep_heads/{SWEPT}-{i}-of-2.log" for i in (1, 2)]
     devices = [re.search(r"CUDA_VISIBLE_DEVICES=(\d)", log.read_text())[1] for log in logs]
     assert set(devices) <= {"5", "6"}
-    both = [re.findall(r"gpu=(\d)", block) for block in done.stdout.split("rule sweep_heads:")[1:]]
+    both = [re.findall(r"gpu=(\d)", block) for block in said.split("rule sweep_heads:")[1:]]
     assert [asked[0] for asked in both] == ["1", "1"]
+
+
+def test_jobs_share_the_gpus_there_are_without_being_told(whole, tmp_path):
+    """With one GPU, and jobs that ask for two: each gets the one, and the second waits for the first."""
+    said = swept_again(whole.copy(tmp_path / "one"), "5", "--set-resources", "sweep_heads:gpu=2")
+    assert re.search(r"Provided resources: .*mem_mb.*gpu", said)
+    steps = re.findall(r"rule sweep_heads:|Finished jobid|gpu=\d", said.partition("Job stats")[2])
+    assert steps == ["rule sweep_heads:", "gpu=1", "Finished jobid"] * 2
+
+
+def test_a_cluster_is_not_limited_by_the_login_node_but_warned_about(whole):
+    """A login node without a GPU, where auto would ask for none."""
+    options = ["--profile", str(ROOT / "profiles/slurm"), "--dry-run", "--forcerun", "train_stage"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    warning = "model.device = auto and this computer has no GPU"
+    auto = whole.run(*options, env=environment)
+    assert auto.returncode == 0, auto.stdout
+    assert auto.stdout.count(warning) == 1
+    assert "gpu=0" in auto.stdout
+    cuda = whole.with_config({"model": {"device": "cuda"}}).run(*options, env=environment)
+    assert warning not in cuda.stdout
+    assert "gpu=1" in cuda.stdout
+    assert "gpu=0" not in cuda.stdout
+    assert warning not in whole.run("--dry-run", env=environment).stdout
 
 
 def test_a_stage_is_trained_by_two_processes_with_a_device_each(whole, tmp_path):

@@ -10,7 +10,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 from anamnesis.artifacts import check_writable
+from anamnesis.compute.computer import limits
 from anamnesis.compute.demands import Demands
+from anamnesis.compute.devices import present
 from anamnesis.config.analysed import analysed
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
@@ -103,7 +105,25 @@ def prepare_run(folder):
             raise WorkflowError(f"the run cannot begin: {error}") from None
 
 
-LOCK = prepare_run(Path(".snakemake")) if workflow.is_main_process else None  # held until the process ends
+def limit_jobs():
+    """Jobs here get together no more than this computer has, where --resources does not say how much.
+
+    One that asks for more than the limit gets the limit: it runs alone. On a cluster, for which Snakemake wants to
+    know the number of its jobs (``nodes``), the cluster sees to that.
+    """
+    if workflow.resource_settings.nodes is None:
+        for name, amount in limits().items():
+            workflow.global_resources.setdefault(name, amount)
+    elif CONFIG.model.device == "auto" and not present():
+        logger.warning(
+            "model.device = auto and this computer has no GPU: jobs on the cluster ask for none, and for the hours of a "
+            "CPU; set model.device to cuda, or to cpu if that is meant"
+        )
+
+
+if workflow.is_main_process:
+    LOCK = prepare_run(Path(".snakemake"))  # held until the process ends
+    limit_jobs()
 
 RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
 CHAINS = [
