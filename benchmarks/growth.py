@@ -118,6 +118,7 @@ def draw(found: list[Curve], frame: pd.DataFrame):
                 if quantity == "gflop":
                     axis.plot(rows["size"], rows["counted_gflop"], "x", color=INK, markersize=4.0)
                 axis.set(xscale="log", yscale="log")
+                axis.set_ylim(at_least_a_decade(axis.get_ylim()))
                 ends = [rows["size"].min(), rows["size"].max()]
                 axis.set_xticks(ends, ends)
                 axis.minorticks_off()
@@ -127,6 +128,12 @@ def draw(found: list[Curve], frame: pd.DataFrame):
             axes[0, column].set_title(curve.name)
         figure.suptitle("Measured (dots), counted beforehand (crosses), law (lines)", x=0.01, ha="left")
     return figure
+
+
+def at_least_a_decade(limits: tuple[float, float]) -> tuple[float, float]:
+    """So that what does not grow looks flat."""
+    middle = (limits[0] * limits[1]) ** 0.5
+    return min(limits[0], middle / 10**0.5), max(limits[1], middle * 10**0.5)
 
 
 def kept(found: list[Curve], document: Path | None) -> list[pd.DataFrame]:
