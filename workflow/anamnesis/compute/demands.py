@@ -6,7 +6,6 @@ end jobs that ask for too little: every prompt counts as if it were as long as m
 
 from __future__ import annotations
 
-from math import ceil
 from pathlib import Path
 
 from anamnesis.compute.devices import present
@@ -32,12 +31,6 @@ def memory_mib(shape: Shape, batch_tokens: int, training: bool = False) -> int:
     and a teacher's hidden states.
     """
     return int(PROCESS_MIB + MARGIN * (shape.bytes + activations(shape, batch_tokens, training)) / 2**20)
-
-
-def devices_needed(shape: Shape, memory: float, batch_tokens: int, training: bool = False) -> int:
-    """GPUs with ``memory`` bytes that one job on this model fills, its layers spread over them."""
-    usable = memory - PROCESS_MIB * 2**20
-    return ceil((shape.bytes + MARGIN * activations(shape, batch_tokens, training)) / usable)
 
 
 def activations(shape: Shape, batch_tokens: int, training: bool) -> float:
