@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
 
 import tiny_models
 from anamnesis.artifacts import write_tensors
@@ -188,3 +189,13 @@ def run_cases(snapshot: Path, earlier: Path, folder: Path, device: str = "cpu") 
     if world.size > 1:
         found["continued"] = continue_case(world, snapshot, earlier, folder)
     return found
+
+
+def layers_kept_whole() -> int:
+    """Layers of shared-out weights that this process has whole after a forward pass."""
+    world = replace(join_world("cpu"), shared_out=True)
+    engine = PrefixEngine(add_lora(tiny_models.build("llama"), LORA, 7).train())
+    share_out(engine, world)
+    engine.model(input_ids=torch.tensor([[1, 2, 3]]))
+    layers = engine.geometry.blocks
+    return sum(not any(isinstance(p, DTensor) for p in layer.parameters()) for layer in layers)

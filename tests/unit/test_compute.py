@@ -11,10 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_models
 from anamnesis.compute import work
-from anamnesis.compute.estimate import estimate, main, measured_seconds
 from anamnesis.compute.lengths import by_tokenizer, lengths_of
 from anamnesis.compute.shape import KNOWN, Shape, known_shape, shape_from, shape_of
-from anamnesis.config.load import load_config
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.errors import UserError
@@ -171,40 +169,3 @@ def test_operations_of_training(engine, task, lengths):
 
     expected = work.train(lengths, {"batch_size": 8, "epochs": 1}, "inclora", {}, None).flops(shape)
     assert expected == pytest.approx(operations(epoch), rel=0.2)
-
-
-# --- the estimate
-
-
-def test_run_times_take_the_place_of_counts(tmp_path):
-    config = load_config([ROOT / "config.yaml", ROOT / "workflow/experiments/smoke.yaml"])
-    folder = tmp_path / "train_stage"
-    folder.mkdir()
-    for name, seconds in (("inclora-order1-seed0-stage1", 10), ("inclora-ivg-order1-seed0-stage1", 30)):
-        (folder / f"{name}.tsv").write_text(f"s\th:m:s\n{seconds}\t0\n")
-    assert measured_seconds(tmp_path, "train_stage inclora") == [10.0]
-    shape = known_shape("smollm2-135m", "float32")
-    device = devices_of(1e11)
-    counted_only, refined = (estimate(config, shape, device, 1, folder) for folder in (None, tmp_path))
-    row = refined.set_index("rule").loc["train_stage inclora-ivg"]
-    assert (row["source"], row["seconds"]) == ("measured", 30.0 * row["jobs"])
-    assert set(counted_only["source"]) == {"counted"}
-    assert counted_only.attrs["hours"] > 0
-
-
-def devices_of(rate: float):
-    from anamnesis.compute.estimate import Device
-
-    return Device("test", rate)
-
-
-def test_the_command_says_jobs_hours_and_what_does_not_fit(capsys):
-    files = [str(ROOT / "config.yaml"), "--dtype", "bfloat16", "--device", "a100-80gb"]
-    assert main([*files, "--model", "llama-2-7b", "--at-once", "4"]) == 0
-    said = capsys.readouterr().out
-    assert "train_stage inclora-ivg" in said
-    assert "6.74 billion weights" in said
-    assert main([*files, "--model", "llama-3.1-70b"]) == 0
-    assert "need 3 such devices" in capsys.readouterr().out
-    assert main(["/nowhere.yaml"]) == 1
-    assert "error: configuration file '/nowhere.yaml'" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anamnesis.compute.processes import run_together
-from parallel_stages import CASES, run_cases, write_earlier
+from parallel_stages import CASES, layers_kept_whole, run_cases, write_earlier
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,8 @@ def test_a_stage_that_was_interrupted_ends_as_if_it_had_not_been(runs, interrupt
 
 def test_one_that_is_told_to_end_ends_all_after_the_same_step(runs):
     assert "did after step 3 of 6: nothing is lost" in runs[1]["continued"]["told: said"]
+
+
+def test_a_layer_that_has_run_is_divided_again():
+    """Otherwise each GPU would hold the whole model by the end of a forward pass."""
+    assert run_together(2, layers_kept_whole, {}) == 0

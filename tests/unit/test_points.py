@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from anamnesis.compute.demands import devices_needed
 from anamnesis.compute.estimate import DEVICES
 from anamnesis.compute.points import MODELS, main, put, tables
-from anamnesis.compute.shape import known_shape, shape_from
+from anamnesis.compute.published import published_sets
+from anamnesis.compute.shape import shape_from
 from anamnesis.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "workflow" / "experiments"
-CONFIG = [ROOT / "config.yaml", EXPERIMENTS / "func.yaml", EXPERIMENTS / "func-builtin.yaml"]
+CONFIG = [ROOT / "config.yaml", EXPERIMENTS / "func.yaml"]
 
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, str]:
-    return tables(load_config(CONFIG), DEVICES["a100-80gb"], 4)
+    return tables(load_config(CONFIG, further_tasks=published_sets()), DEVICES["a100-80gb"], 4)
 
 
 @pytest.mark.parametrize("document", ["cost.md", "models.md"])
@@ -52,13 +52,16 @@ def test_a_broken_configuration_is_one_line(capsys):
     assert "error: configuration file '/nowhere.yaml'" in capsys.readouterr().err
 
 
-def test_larger_models_need_more_devices_():
-    shapes = {name: known_shape(name, "bfloat16") for name in MODELS}
-    counts = [devices_needed(shape, 80e9, 2048) for shape in shapes.values()]
-    assert counts == sorted(counts)
-    assert counts[0] == 1
-    assert all(count * 80e9 > shape.bytes for count, shape in zip(counts, shapes.values(), strict=True))
-    assert devices_needed(shapes["llama-3.1-70b"], 80e9, 8192, training=True) > counts[3]
+def test_what_no_computer_holds_has_no_hours(made):
+    rows = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ") for line in made["models"].splitlines()
+    }
+    assert rows["llama-2-7b"][3] == "1, training 1"
+    assert "above 64" in rows["llama-4-maverick"][3]
+    assert rows["llama-4-maverick"][5:7] == ["–", "–"]
+    for name in ("llama-3.1-70b", "llama-4-scout"):
+        hours, held = (float(rows[name][k].split(",")[0]) for k in (5, 6))
+        assert held > 2 * hours > 0
 
 
 def test_work_follows_the_experts_that_are_computed():

@@ -28,6 +28,7 @@ NEUTRAL = {
     "anamnesis.stopwatch",
 }
 DATA = {
+    "anamnesis.compute.published": "compute/tables",
     "anamnesis.data.builtin": "data/tables",
     "anamnesis.data.paraphrases": "data/wordings",
     "anamnesis.report.builder": "report/templates",

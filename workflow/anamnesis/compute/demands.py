@@ -39,12 +39,6 @@ def memory_mib(shape: Shape, tokens: int, training: bool = False, on_gpu: bool =
     return int(PROCESS_MIB + MARGIN * (shape.bytes + beside) / 2**20)
 
 
-def devices_needed(shape: Shape, memory: float, batch_tokens: int, training: bool = False) -> int:
-    """GPUs with ``memory`` bytes that one job on this model fills, its layers spread over them."""
-    usable = memory - PROCESS_MIB * 2**20
-    return ceil((shape.bytes + MARGIN * activations(shape, batch_tokens, training)) / usable)
-
-
 def activations(shape: Shape, tokens: int, training: bool) -> float:
     """Bytes beside the weights: the scores of a row in float32 for every token, at most; keys and values of
     all layers, and what is at work in two of them; in training what all layers keep for the way back.

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.compute.plan import as_frame, experiment_plan
+from anamnesis.compute.capacity import IN_ONE_COMPUTER, MOST, devices_needed
+from anamnesis.compute.plan import FIGURES, as_frame, experiment_plan
+from anamnesis.compute.published import published_sets
 from anamnesis.compute.shape import BYTES, KNOWN, Shape, known_shape, shape_from
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
@@ -25,10 +27,10 @@ from anamnesis.errors import UserError
 from anamnesis.models.loading import load_tokenizer
 
 CPU_SHARE, GPU_SHARE = 0.6, 0.3  # of the matrix rate that jobs reach: measured on two cores; assumed
-START_SECONDS = 9.0  # interpreter, libraries and a small model, on one core
+START_SECONDS = 5.5  # interpreter and libraries, on one core that others share
 READ_RATE = 1e9  # bytes of weights per second
-FIXED = {"prepare_model": 35.0, "prepare_task": 1.0, "rank_heads": 2.0, "tabulate_results": 4.0}
-FIXED["figures and report"] = 5.0
+FIXED = {"prepare_model": 34.0, "prepare_task": 0.7, "rank_heads": 0.7, "tabulate_results": 3.0, FIGURES: 4.0}
+"""Seconds of jobs without a model, in the default experiment on two cores."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,42 @@ def estimate(
     tokenizer=None,
 ) -> pd.DataFrame:
     """One row per rule: jobs, tokens, flops, seconds (of all its jobs, one after another), source ("counted"
-    or "measured"), memory_mib, disk_bytes; the attribute ``hours`` is the time with ``at_once`` jobs at a
-    time. ``tokenizer``: None where there is none yet; lengths are guessed then.
+    or "measured"), memory_mib, disk_bytes.
+
+    Attributes: ``hours`` that the experiment takes at least, with ``at_once`` jobs at a time; ``chain``, the
+    hours of the longest row of jobs that wait for each other, which is ``hours`` where many jobs may run;
+    ``assumed``, the sets whose lengths are those of a reference table. ``tokenizer``: None where there is
+    none yet; lengths are guessed then.
     """
-    frame = as_frame(experiment_plan(config, shape, tokenizer), shape)
-    start = START_SECONDS + shape.bytes / READ_RATE
-    fixed = frame["rule"].map(FIXED).fillna(start)
-    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / (device.rate * device.share)
+    plan = experiment_plan(config, shape, tokenizer, on_gpu=device.memory < float("inf"))
+    frame = as_frame(plan, shape)
+    rate = device.rate * device.share
+    fixed = frame["rule"].map(FIXED).fillna(START_SECONDS + shape.bytes / READ_RATE)
+    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / rate
+    frame["row"] = frame["in_a_row"] * fixed + frame["longest_flops"] / rate
     frame["source"] = "counted"
     for i, rule in enumerate(frame["rule"]):
         found = measured_seconds(benchmarks, rule) if benchmarks else []
         if found:
-            frame.loc[i, ["seconds", "source"]] = [frame.loc[i, "jobs"] * sum(found) / len(found), "measured"]
+            one = sum(found) / len(found)
+            several = [frame.loc[i, "jobs"] * one, frame.loc[i, "in_a_row"] * one]
+            frame.loc[i, ["seconds", "row", "source"]] = [*several, "measured"]
     alone = frame["rule"] == "prepare_model"  # everything waits for it
-    hours = (frame["seconds"][alone].sum() + frame["seconds"][~alone].sum() / at_once) / 3600
-    frame.attrs["hours"] = float(hours)
+    shared = frame["seconds"][alone].sum() + frame["seconds"][~alone].sum() / at_once
+    chain = longest_chain(frame)
+    frame.attrs |= {"hours": max(shared, chain) / 3600, "chain": chain / 3600, "assumed": plan.assumed}
     return frame
+
+
+def longest_chain(frame: pd.DataFrame) -> float:
+    """Seconds of the jobs that wait for each other, on the way through the rules that takes longest.
+
+    ``frame``: rule, after (the rules that it waits for) and row (seconds of its own jobs that do).
+    """
+    ends: dict[str, float] = {}
+    for row in frame.itertuples():  # a rule comes behind those it waits for
+        ends[row.rule] = row.row + max((ends.get(rule, 0.0) for rule in row.after), default=0.0)
+    return max(ends.values())
 
 
 def measured_seconds(benchmarks: Path, rule: str) -> list[float]:
@@ -129,19 +151,38 @@ def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> 
             "memory GiB": [f"{m / 1024:.1f}" for m in frame["memory_mib"]],
         }
     )
-    lines = [shown.to_string(index=False), ""]
-    lines.append(
+    return "\n".join([shown.to_string(index=False), "", *_summary(frame, shape, device, at_once)]) + "\n"
+
+
+def _summary(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> list[str]:
+    """What the table adds up to, and where the time and some lengths come from."""
+    lines = [
         f"{frame['jobs'].sum()} jobs, {frame['flops'].sum() / 1e12:,.0f} TFLOP, about "
         f"{frame.attrs['hours']:.2g} hours with {at_once} jobs at a time on {device.name} "
         f"({device.rate / 1e12:.3g} TFLOP/s, of which {device.share:.0%} are assumed to be reached); "
         f"{frame['disk_bytes'].sum() / 1e9:.2g} GB on disk; {shape.parameters / 1e9:.3g} billion weights"
+    ]
+    if frame.attrs["hours"] == frame.attrs["chain"]:
+        lines.append("These are the hours of jobs that wait for each other: more at a time are not faster.")
+    if assumed := ", ".join(frame.attrs["assumed"]):
+        lines.append(f"Not here yet, so with the lengths of a table (docs/cost.md): {assumed}.")
+    return lines
+
+
+def fit(config: Config, shape: Shape, device: Device) -> str:
+    """What one job takes of devices, where it does not fit on one; else nothing."""
+    counts = {
+        key: devices_needed(config, shape, device.memory, training)
+        for key, training in (("model.gpus", False), ("training.processes", True))
+    }
+    if all(count == 1 for count in counts.values()):
+        return ""
+    words = ", ".join(f"{key} {count or f'above {MOST}'}" for key, count in counts.items())
+    largest = max(count or MOST + 1 for count in counts.values())
+    away = f"; a job is on one computer, which rarely has more than {IN_ONE_COMPUTER}" * (
+        largest > IN_ONE_COMPUTER
     )
-    if shape.bytes > device.memory:
-        devices = int(-(-shape.bytes * 1.2 // device.memory))
-        lines.append(
-            f"The weights ({shape.bytes / 1e9:.0f} GB) need {devices} such devices for one job (model.gpus)."
-        )
-    return "\n".join(lines) + "\n"
+    return f"One job does not fit on one {device.name}: {words}{away} (docs/cost.md).\n"
 
 
 def read_shape(config: Config, name: str | None):
@@ -174,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="ignore the run times of earlier jobs")
     options = parser.parse_args(arguments)
     try:
-        config = load_config(options.config)
+        config = load_config(options.config, further_tasks=published_sets())
         if options.dtype:
             config = config.model_copy(
                 update={"model": config.model.model_copy(update={"dtype": options.dtype})}
@@ -186,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         frame = estimate(
             config, shape, device, at_once, Path(config.results) / "benchmarks" if own else None, tokenizer
         )
-        print(as_text(frame, shape, device, at_once), end="")
+        print(as_text(frame, shape, device, at_once) + fit(config, shape, device), end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,93 +11,98 @@ import pandas as pd
 from anamnesis.compute import work
 from anamnesis.compute.demands import memory_mib, memory_of_processes
 from anamnesis.compute.lengths import Lengths, by_characters, by_tokenizer, lengths_of
+from anamnesis.compute.published import published
 from anamnesis.compute.shape import Shape
 from anamnesis.config.models import Config
 from anamnesis.config.variants import Resolved, resolve
 from anamnesis.data.chat import template_for
-from anamnesis.data.places import PINS
+from anamnesis.data.places import PINS, find_task
 from anamnesis.data.sources import prepare
+from anamnesis.errors import UserError
 
 BYTES_PER_ANSWER = 150  # a row of evaluation.parquet, compressed
+FIGURES = "figures and report"
 LORA_COPIES = 4  # float32 weights of an adapter: itself, and two moments and a copy while it is trained
 
 
 @dataclass(frozen=True)
 class Demand:
-    """``jobs`` of one rule with equal needs; ``work``: of all of them; ``disk``: bytes they leave behind."""
+    """``jobs`` of one rule with equal needs; ``work``: of all of them; ``disk``: bytes they leave behind.
+
+    ``after``: the rules it waits for. ``in_a_row``: how many of its own jobs wait for each other at most, and
+    ``longest``: the most work that such a row has; None: they have none.
+    """
 
     rule: str
     jobs: int
     work: work.Work
     memory: int = 1000
     disk: float = 0.0
+    after: tuple[str, ...] = ()
+    in_a_row: int = 1
+    longest: work.Work | None = None
 
 
-def experiment_plan(config: Config, shape: Shape, tokenizer=None) -> list[Demand]:
-    """Rules in the order of the workflow. ``tokenizer``: of the model, None where there is none yet."""
-    orders = config.suite.orders
-    names = [*orders[0], *config.suite.held_out]
-    ranked = list(config.vectors.tasks or names)
-    vectors = list(dict.fromkeys([*names, *ranked, *config.interventions.sets]))
-    lengths = measure_tasks(config, vectors, tokenizer)
-    settings = config.model_dump(mode="json")
-    small, large = (memory_mib(shape, config.evaluation.batch_tokens, training) for training in (False, True))
-    sets = [lengths[name] for name in names]
-    checkpoint = work.evaluate(sets, settings["evaluation"])
-    answers = sum(2 * (s.test + s.known) for s in sets) * BYTES_PER_ANSWER
-    chains = len(orders) * len(config.training.methods) * len(config.training.seeds)
-    figures = 3 + bool(config.interventions.sets)
-    return [
+@dataclass(frozen=True)
+class Plan:
+    """``demands``: rules in the order of the workflow; ``assumed``: the published sets whose texts are not
+    here yet, so that their lengths are those of the reference table.
+    """
+
+    demands: list[Demand]
+    assumed: tuple[str, ...] = ()
+
+
+def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool = False) -> Plan:
+    """``tokenizer``: of the model, None where there is none yet. ``on_gpu``: jobs have one."""
+    ranked = list(config.vectors.tasks or suite_sets(config))
+    names = list(dict.fromkeys([*suite_sets(config), *ranked, *config.interventions.sets]))
+    lengths, assumed = measure_tasks(config, names, tokenizer)
+    small = memory_mib(shape, config.evaluation.batch_tokens, on_gpu=on_gpu)
+    trained = max(_example(lengths[task]) for order in config.suite.orders for task in order)
+    tokens = config.training.batch_size * min(config.training.max_input_tokens, round(trained))
+    large = max(small, memory_mib(shape, tokens, training=True, on_gpu=on_gpu))
+    training = _training(config, shape, lengths, large)
+    demands = [
         Demand("prepare_model", 1, work.Work(), small, shape.bytes),
-        Demand("prepare_task", len(vectors), work.Work()),
-        Demand(
-            "average_activations",
-            len(vectors),
-            _sum(work.average_activations(lengths[n], settings["vectors"]) for n in vectors),
-            small,
-        ),
-        Demand(
-            "sweep_heads",
-            len(ranked) * config.sweep.shards,
-            _sum(work.sweep_heads(lengths[n], settings["vectors"], shape) for n in ranked),
-            small,
-            len(ranked) * config.vectors.effect_prompts * shape.layers * shape.heads * 20,
-        ),
-        Demand("rank_heads", 1, work.Work()),
-        Demand("build_vectors", 1, work.Work(), small),
-        Demand(
-            "intervene",
-            len(config.interventions.sets),
-            _sum(
-                work.intervene(lengths[n], settings["interventions"], shape)
-                for n in config.interventions.sets
-            ),
-            small,
-        ),
-        *_training(config, shape, lengths, large),
-        Demand("evaluate_base", 1, checkpoint, small, answers),
-        Demand(
-            "evaluate_stage",
-            chains * len(orders[0]),
-            checkpoint.times(chains * len(orders[0])),
-            small,
-            answers * chains * len(orders[0]),
-        ),
-        Demand("tabulate_results", 1, work.Work()),
-        Demand("figures and report", figures + 1, work.Work(), disk=4e6),
+        Demand("prepare_task", len(names), work.Work()),
+        *_vectors(config, shape, lengths, ranked, small),
+        *training,
+        *_evaluation(config, lengths, [demand.rule for demand in training], small),
     ]
+    return Plan(demands, assumed)
 
 
-def measure_tasks(config: Config, names, tokenizer=None) -> dict[str, Lengths]:
-    """The lengths of the experiment's tasks, from their first examples. Without a tokenizer they are guessed,
-    and a chat template is left out.
+def _example(task: Lengths) -> float:
+    """Tokens of a prompt and its answer."""
+    return task.instruction + task.question + task.answer
+
+
+def suite_sets(config: Config) -> list[str]:
+    """What checkpoints are evaluated on: the tasks that are trained, and the held-out sets."""
+    return [*config.suite.orders[0], *config.suite.held_out]
+
+
+def measure_tasks(config: Config, names, tokenizer=None) -> tuple[dict[str, Lengths], tuple[str, ...]]:
+    """The lengths of the experiment's tasks, from their first examples, and the tasks of which they are those
+    of the reference table. Nothing that the table has is fetched. A chat template is left out there, and
+    without a tokenizer, where lengths are guessed.
     """
     settings = config.model_dump(mode="json")
     data, template = settings["data"], template_for(settings["prompts"], tokenizer)
     count = by_characters if tokenizer is None else by_tokenizer(tokenizer)
+    assumed = {name: found for name in names if not is_here(name, data) and (found := published(name, data))}
     pins = Path(config.results, PINS)
-    frames = ((name, prepare(name, data, config.seed, pins).frame) for name in names)
-    return {name: lengths_of(frame, template, count) for name, frame in frames}
+    frames = ((name, prepare(name, data, config.seed, pins).frame) for name in names if name not in assumed)
+    return {name: lengths_of(frame, template, count) for name, frame in frames} | assumed, tuple(assumed)
+
+
+def is_here(name: str, data: Mapping) -> bool:
+    """Whether the examples of a task can be read without a network."""
+    try:
+        return find_task(name, data).kind != "hub"
+    except UserError:  # in no place yet; where it is not published either, prepare says so
+        return False
 
 
 def adapter_parameters(shape: Shape, lora: Mapping) -> int:
@@ -108,19 +113,73 @@ def adapter_parameters(shape: Shape, lora: Mapping) -> int:
     return shape.layers * lora["rank"] * sum(each)
 
 
+def _vectors(config: Config, shape: Shape, lengths: Mapping[str, Lengths], ranked, memory: int):
+    """From the activations to the interventions. ``ranked``: the tasks that heads are ranked by."""
+    settings, shards = config.model_dump(mode="json"), config.sweep.shards
+    means = [work.average_activations(task, settings["vectors"]) for task in lengths.values()]
+    sweeps = [work.sweep_heads(lengths[name], settings["vectors"], shape) for name in ranked]
+    shown = config.interventions.sets
+    changes = [work.intervene(lengths[name], settings["interventions"], shape) for name in shown]
+    effects = len(ranked) * config.vectors.effect_prompts * shape.layers * shape.heads * 20
+    start = ("prepare_model", "prepare_task")
+    return [
+        _side_by_side("average_activations", means, shape, memory, after=start),
+        _side_by_side("sweep_heads", sweeps, shape, memory, shards, effects, after=("average_activations",)),
+        Demand("rank_heads", 1, work.Work(), after=("sweep_heads",)),
+        Demand("build_vectors", 1, work.Work(), memory, after=("rank_heads",)),
+        _side_by_side("intervene", changes, shape, memory, after=("build_vectors",)),
+    ]
+
+
+def _side_by_side(
+    rule: str,
+    parts: Sequence[work.Work],
+    shape: Shape,
+    memory: int,
+    shards: int = 1,
+    disk: float = 0.0,
+    after: tuple[str, ...] = (),
+) -> Demand:
+    """Jobs that do not wait for each other, so many for each part of the work."""
+    longest = max(parts, key=lambda part: part.flops(shape), default=work.Work()).times(1 / shards)
+    return Demand(rule, len(parts) * shards, _sum(parts), memory, disk, after, longest=longest)
+
+
 def _training(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memory: int) -> list[Demand]:
-    """One line for each method."""
+    """One line for each method. The stages of one order and seed wait for each other."""
     found = []
     for name in config.training.methods:
-        method, total, jobs = resolve(config, name), work.Work(), 0
+        method, chains = resolve(config, name), []
         for order in config.suite.orders:
-            for place, task in enumerate(order):
-                total += _stage(method, lengths, order[:place], task).times(len(config.training.seeds))
-                jobs += len(config.training.seeds)
+            stages = (_stage(method, lengths, order[:place], task) for place, task in enumerate(order))
+            chains.append(_sum(stages))
+        jobs = sum(map(len, config.suite.orders)) * len(config.training.seeds)
         disk = jobs * LORA_COPIES * adapter_parameters(shape, method.training["lora"])
         needed = memory_of_processes(memory, method.training["processes"], config.model.gpus > 1)
-        found.append(Demand(f"train_stage {name}", jobs, total, needed, disk))
+        total = _sum(chains).times(len(config.training.seeds))
+        after = ("prepare_model", "prepare_task", *(["rank_heads"] if method.guidance else []))
+        after += ("build_vectors",) if method.needs.vector else ()
+        longest = max(chains, key=lambda chain: chain.flops(shape))
+        steps = max(map(len, config.suite.orders))
+        found.append(Demand(f"train_stage {name}", jobs, total, needed, disk, after, steps, longest))
     return found
+
+
+def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequence[str], memory: int):
+    """Of every checkpoint, and what is made of it. ``trained``: the rules that train."""
+    sets = [lengths[name] for name in suite_sets(config)]
+    one = work.evaluate(sets, config.model_dump(mode="json")["evaluation"])
+    disk = sum(2 * (task.test + task.known) for task in sets) * BYTES_PER_ANSWER
+    chains = len(config.suite.orders) * len(config.training.methods) * len(config.training.seeds)
+    jobs = chains * len(config.suite.orders[0])
+    checkpoints = ("evaluate_base", "evaluate_stage")
+    figures = 3 + bool(config.interventions.sets)
+    return [
+        Demand("evaluate_base", 1, one, memory, disk, ("prepare_model", "prepare_task"), longest=one),
+        Demand("evaluate_stage", jobs, one.times(jobs), memory, disk * jobs, tuple(trained), longest=one),
+        Demand("tabulate_results", 1, work.Work(), after=checkpoints),
+        Demand(FIGURES, figures + 1, work.Work(), 1000, 4e6, ("tabulate_results", "intervene"), 2),
+    ]
 
 
 def _stage(method: Resolved, lengths: Mapping[str, Lengths], before, task: str) -> work.Work:
@@ -133,7 +192,21 @@ def _sum(parts) -> work.Work:
     return sum(parts, work.Work())
 
 
-def as_frame(plan: list[Demand], shape: Shape) -> pd.DataFrame:
-    """rule, jobs, tokens, flops, memory_mib, disk_bytes."""
-    rows = [(d.rule, d.jobs, d.work.tokens, d.work.flops(shape), d.memory, d.disk) for d in plan if d.jobs]
-    return pd.DataFrame(rows, columns=["rule", "jobs", "tokens", "flops", "memory_mib", "disk_bytes"])
+def as_frame(plan: Plan, shape: Shape) -> pd.DataFrame:
+    """rule, jobs, tokens, flops, memory_mib, disk_bytes; after, in_a_row, longest_flops: what waits."""
+    rows = [
+        {
+            "rule": demand.rule,
+            "jobs": demand.jobs,
+            "tokens": demand.work.tokens,
+            "flops": demand.work.flops(shape),
+            "memory_mib": demand.memory,
+            "disk_bytes": demand.disk,
+            "after": demand.after,
+            "in_a_row": demand.in_a_row,
+            "longest_flops": demand.longest.flops(shape) if demand.longest else 0.0,
+        }
+        for demand in plan.demands
+        if demand.jobs
+    ]
+    return pd.DataFrame(rows)

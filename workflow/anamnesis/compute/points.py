@@ -14,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.artifacts import write_text
-from anamnesis.compute.demands import devices_needed, memory_mib
-from anamnesis.compute.estimate import DEVICES, READ_RATE, Device, estimate
+from anamnesis.compute.capacity import IN_ONE_COMPUTER, MOST, devices_needed
+from anamnesis.compute.estimate import DEVICES, READ_RATE, START_SECONDS, Device, estimate
+from anamnesis.compute.published import published_sets
 from anamnesis.compute.shape import Shape, known_shape
 from anamnesis.compute.work import Work
 from anamnesis.config.load import load_config
@@ -29,6 +30,7 @@ MODELS = (FIRST, "llama-3.1-8b", "mistral-7b", "llama-3.1-70b", "llama-4-scout",
 PAPERS = MODELS[:3]
 """Models of the size that the papers train."""
 LONGEST = ("average_activations", "sweep_heads", "train_stage inclora-ivg", "evaluate_stage")
+TRAINING = "train_stage"
 PROMPT = 500  # tokens of the prompt that is swept
 
 
@@ -80,24 +82,20 @@ def shapes_table(shapes: dict[str, Shape]) -> pd.DataFrame:
 
 def models_table(config: Config, shapes: dict[str, Shape], device: Device) -> pd.DataFrame:
     """One row per model: what one job fills, and what the whole experiment takes, one job after another."""
-    rows, tokens = [], config.evaluation.batch_tokens
+    rows = []
     for name, shape in shapes.items():
         frame = estimate(config, shape, device, 1)
-        counts = [devices_needed(shape, device.memory, tokens, training) for training in (False, True)]
-        memory = [memory_mib(shape, tokens, training) / 1024 for training in (False, True)]
+        counts = [devices_needed(config, shape, device.memory, training) for training in (False, True)]
         sweep = swept(shape).flops(shape)
         spent = sweep / device.rate / device.share
         rows.append(
             {
                 "model": name,
                 "weights, GB": f"{shape.bytes / 1e9:.0f}",
-                "memory, GiB": f"{memory[0]:.0f}, training {memory[1]:.0f}",
-                "devices a job": f"{counts[0]}, training {counts[1]}"
-                if counts[0] != counts[1]
-                else counts[0],
+                "memory, GiB": _memory(frame),
+                "devices a job": f"{_shown(counts[0])}, training {_shown(counts[1])}",
                 "TFLOP": f"{frame['flops'].sum() / 1e12:,.0f}",
-                "hours": f"{frame.attrs['hours']:.1f}, {_loading(frame, shape):.1f} of them loading",
-                "device hours": f"{_device_hours(frame, counts):.0f}",
+                **_hours(frame, shape, device, counts),
                 f"sweep of {PROMPT} tokens": f"{sweep / 1e12:.0f} TFLOP, {spent:.1f} s",
             }
         )
@@ -106,15 +104,14 @@ def models_table(config: Config, shapes: dict[str, Shape], device: Device) -> pd
 
 def jobs_table(config: Config, shapes: dict[str, Shape], device: Device) -> pd.DataFrame:
     """One row per model: minutes of one job of the rules that take longest, its loading included."""
-    rows, tokens = [], config.evaluation.batch_tokens
+    rows = []
     for name, shape in shapes.items():
         frame = estimate(config, shape, device, 1)
         minutes = dict(zip(frame["rule"], frame["seconds"] / frame["jobs"] / 60, strict=True))
-        memory = [memory_mib(shape, tokens, training) / 1024 for training in (False, True)]
         rows.append(
             {
                 "model": name,
-                "memory, GiB": f"{memory[0]:.0f}, training {memory[1]:.0f}",
+                "memory, GiB": _memory(frame),
                 **{f"{rule}, min": f"{minutes[rule]:.1f}" for rule in LONGEST},
                 "all, hours": f"{frame.attrs['hours']:.1f}",
             }
@@ -122,16 +119,39 @@ def jobs_table(config: Config, shapes: dict[str, Shape], device: Device) -> pd.D
     return pd.DataFrame(rows)
 
 
-def _loading(frame: pd.DataFrame, shape: Shape) -> float:
-    """Hours in which jobs read the model's weights."""
-    return frame["jobs"][frame["memory_mib"] > shape.bytes / 2**20].sum() * shape.bytes / READ_RATE / 3600
+def _memory(frame: pd.DataFrame) -> str:
+    """What jobs ask the scheduler for."""
+    asked = dict(zip(frame["rule"], frame["memory_mib"] / 1024, strict=True))
+    return f"{asked['evaluate_base']:.0f}, training {max(m for r, m in asked.items() if TRAINING in r):.0f}"
 
 
-def _device_hours(frame: pd.DataFrame, counts: Sequence[int]) -> float:
-    """Hours of all devices that jobs hold. Of several, one works at a time: layers follow each other."""
-    training = frame["rule"].str.startswith("train_stage ")
-    seconds = frame["seconds"].where(frame["tokens"] > 0, 0.0)
-    return float((seconds * training.map({False: counts[0], True: counts[1]})).sum()) / 3600
+def _shown(devices: int | None) -> str:
+    if devices is None:
+        return f"above {MOST}"
+    return str(devices) if devices <= IN_ONE_COMPUTER else f"{devices}: above {IN_ONE_COMPUTER}"
+
+
+def _hours(frame: pd.DataFrame, shape: Shape, device: Device, counts: Sequence[int | None]) -> dict[str, str]:
+    """Hours of the jobs, one after another, and of all devices that they hold; none where a job needs more of
+    them than one computer has.
+
+    Where a model lies over several devices one works at a time. In training all work, each on its part, but
+    the processes read the model one after another.
+    """
+    if any(count is None or count > IN_ONE_COMPUTER for count in counts):
+        return {"hours": "–", "device hours": "–"}
+    everywhere, processes = counts
+    training, reading = frame["rule"].str.contains(TRAINING), shape.bytes / READ_RATE
+    worked = frame["flops"] / device.rate / device.share / processes
+    divided = frame["jobs"] * (START_SECONDS + processes * reading) + worked
+    seconds = frame["seconds"].where(~training, divided)
+    runs = frame["tokens"] > 0  # of the other jobs, one reads the model and none computes with it for long
+    read = (frame["jobs"] * training.map({False: 1, True: processes}))[runs].sum() * reading
+    held = (seconds * training.map({False: everywhere, True: processes}))[runs].sum()
+    return {
+        "hours": f"{seconds.sum() / 3600:.0f}, {read / 3600:.0f} of them loading",
+        "device hours": f"{held / 3600:.0f}",
+    }
 
 
 def swept(shape: Shape) -> Work:
@@ -170,7 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, help="a file with lines for tables to be put between")
     options = parser.parse_args(arguments)
     try:
-        made = tables(load_config(options.config), DEVICES[options.device], options.at_once)
+        config = load_config(options.config, further_tasks=published_sets())
+        made = tables(config, DEVICES[options.device], options.at_once)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -19,12 +19,17 @@ Source = Mapping[str, Any] | str | Path
 """A configuration as a mapping (Snakemake's ``config``) or as the path of a YAML file."""
 
 
-def load_config(source: Source | Sequence[Source], known_tasks: Collection[str] | None = None) -> Config:
+def load_config(
+    source: Source | Sequence[Source],
+    known_tasks: Collection[str] | None = None,
+    further_tasks: Collection[str] = (),
+) -> Config:
     """Read and check a configuration.
 
     ``source`` is a mapping, a YAML file, or several of them; later ones override earlier ones key by key, and
     lists as a whole, as Snakemake does with ``--configfile``. ``known_tasks`` are the tasks that exist apart
-    from ``data.tasks``; by default those of the places in ``data.sources``.
+    from ``data.tasks``; by default those of the places in ``data.sources``, and ``further_tasks``, which no
+    place has to have yet.
 
     Raises UserError, one line with every problem found: unknown keys with the nearest valid one, values of
     the wrong type or out of range with what is allowed, unknown names, keys that contradict each other. A
@@ -39,7 +44,7 @@ def load_config(source: Source | Sequence[Source], known_tasks: Collection[str] 
     except ValidationError as error:
         raise UserError("; ".join(describe_errors(error))) from None
     if known_tasks is None:
-        known_tasks = places.known_tasks(config.data.model_dump(), named_tasks(config))
+        known_tasks = places.known_tasks(config.data.model_dump(), named_tasks(config)) | {*further_tasks}
     problems = find_problems(config, known_tasks)
     if problems:
         raise UserError("; ".join(problems))

@@ -151,7 +151,8 @@ def share_out(engine: PrefixEngine, world: World) -> None:
     mesh = DeviceMesh.from_group(distributed.group.WORLD, world.device.type)
     trained = {p for p in engine.model.parameters() if p.requires_grad}
     for block in engine.geometry.blocks:
-        fully_shard(block, mesh=mesh, ignored_params=trained)
+        # said outright: no module is above the blocks here, and by default such ones stay gathered
+        fully_shard(block, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
     for tensor in (*engine.model.parameters(), *engine.model.buffers()):
         if not isinstance(tensor, DTensor):
             tensor.data = tensor.data.to(world.device)

@@ -1,0 +1,137 @@
+"""What an experiment is said to cost before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from anamnesis.compute.estimate import Device, estimate, longest_chain, main, measured_seconds
+from anamnesis.compute.plan import FIGURES
+from anamnesis.compute.shape import known_shape
+from anamnesis.config.load import load_config
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "workflow" / "experiments"
+SMALL = known_shape("smollm2-135m", "float32")
+DEVICE = Device("test", 1e11)
+
+
+def config_with(*changes):
+    return load_config([ROOT / "config.yaml", EXPERIMENTS / "smoke.yaml", *changes])
+
+
+def test_run_times_take_the_place_of_counts(tmp_path):
+    folder = tmp_path / "train_stage"
+    folder.mkdir()
+    for name, seconds in (("inclora-order1-seed0-stage1", 10), ("inclora-ivg-order1-seed0-stage1", 30)):
+        (folder / f"{name}.tsv").write_text(f"s\th:m:s\n{seconds}\t0\n")
+    assert measured_seconds(tmp_path, "train_stage inclora") == [10.0]
+    counted_only, refined = (estimate(config_with(), SMALL, DEVICE, 1, place) for place in (None, tmp_path))
+    row = refined.set_index("rule").loc["train_stage inclora-ivg"]
+    assert (row["source"], row["seconds"]) == ("measured", 30.0 * row["jobs"])
+    assert row["row"] == 30.0 * row["in_a_row"]
+    assert set(counted_only["source"]) == {"counted"}
+    assert counted_only.attrs["hours"] > 0
+
+
+def test_the_command_says_jobs_hours_and_what_does_not_fit(capsys):
+    files = [str(ROOT / "config.yaml"), "--dtype", "bfloat16", "--device", "a100-80gb"]
+    assert main([*files, "--model", "llama-2-7b", "--at-once", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "train_stage inclora-ivg" in said
+    assert "6.74 billion weights" in said
+    assert "does not fit" not in said
+    assert "wait for each other" not in said
+    assert main([*files, "--model", "llama-3.1-70b", "--at-once", "100"]) == 0
+    said = capsys.readouterr().out
+    assert "does not fit on one a100-80gb: model.gpus 2, training.processes 3 (" in said
+    assert "jobs that wait for each other" in said
+    assert main([*files, "--model", "llama-4-maverick"]) == 0
+    said = capsys.readouterr().out
+    assert "model.gpus 13, training.processes above 64; a job is on one computer" in said
+    assert main(["/nowhere.yaml"]) == 1
+    assert "error: configuration file '/nowhere.yaml'" in capsys.readouterr().err
+
+
+# --- jobs that wait for each other
+
+
+def test_many_jobs_at_a_time_are_as_fast_as_the_longest_chain():
+    config = load_config(ROOT / "config.yaml")
+    frames = {n: estimate(config, SMALL, DEVICE, n) for n in (1, 2, 3, 4, 8, 16, 32, 10**9)}
+    hours = [frame.attrs["hours"] for frame in frames.values()]
+    assert hours == sorted(hours, reverse=True)
+    assert hours[0] == pytest.approx(frames[1]["seconds"].sum() / 3600)
+    assert hours[1] > frames[1].attrs["chain"]
+    assert hours[-2] == hours[-1] == frames[1].attrs["chain"]
+    row = frames[1].set_index("rule")["row"]
+    chain = ["prepare_model", "average_activations", "sweep_heads", "rank_heads", "train_stage inclora-ivg",
+             "evaluate_stage", "tabulate_results", FIGURES]  # fmt: skip
+    assert hours[-1] * 3600 == pytest.approx(row[chain].sum())
+
+
+def test_stages_wait_for_each_other_and_seeds_do_not():
+    one, two = (
+        estimate(config_with({"training": {"seeds": seeds}}), SMALL, DEVICE, 10**9) for seeds in ([0], [0, 1])
+    )
+    assert two["seconds"].sum() > one["seconds"].sum()
+    assert two.attrs["hours"] == one.attrs["hours"]
+    stages = one.set_index("rule").loc["train_stage inclora"]
+    assert stages["in_a_row"] == stages["jobs"] > 1
+    assert stages["row"] == pytest.approx(stages["seconds"])
+
+
+def test_plain_training_does_not_wait_for_vectors():
+    frame = estimate(config_with(), SMALL, DEVICE, 1).set_index("rule")
+    assert "rank_heads" not in frame.loc["train_stage inclora", "after"]
+    assert "rank_heads" in frame.loc["train_stage inclora-ivg", "after"]
+
+
+def test_the_longest_way_counts():
+    """a takes 1, b and c wait for it (10 and 2), d for both (5), e for nothing (12)."""
+    rules = [("a", (), 1.0), ("b", ("a",), 10.0), ("c", ("a",), 2.0), ("d", ("b", "c"), 5.0), ("e", (), 12.0)]
+    frame = pd.DataFrame(rules, columns=["rule", "after", "row"])
+    assert longest_chain(frame) == 16.0
+    assert longest_chain(frame[frame["rule"] != "b"]) == 12.0  # a rule without jobs is no detour
+
+
+# --- published sets that are not here yet
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("nothing is to be fetched")
+
+    monkeypatch.setattr("anamnesis.data.sources.hub_rows", refuse)
+
+
+def test_published_experiments_are_estimated_before_any_download(no_network, capsys):
+    for name in ("func", "trace", "long"):
+        files = [str(ROOT / "config.yaml"), str(EXPERIMENTS / f"{name}.yaml")]
+        assert main([*files, "--device", "a100-80gb"]) == 0
+        assert "Not here yet, so with the lengths of a table" in capsys.readouterr().out
+
+
+def test_a_set_that_is_here_is_measured(tmp_path, capsys):
+    rows = [("train", "a b"), ("train", "c d"), ("validation", "e f"), ("test", "g h")]
+    frame = pd.DataFrame([{"split": split, "input": text, "target": "x"} for split, text in rows])
+    frame.to_parquet(tmp_path / "numglue_cm.parquet")
+    changes = tmp_path / "own.yaml"
+    changes.write_text(
+        f"data: {{root: {tmp_path}, sources: [folder, builtin]}}\n"
+        "suite: {orders: [[numglue_cm, numglue_ds]], held_out: [antonym]}\n"
+        "vectors: {shots: 1}\nevaluation: {shots: 1}\ninterventions: {sets: []}\n"
+    )
+    assert main([str(ROOT / "config.yaml"), str(changes), "--device", "a100-80gb"]) == 0
+    said = capsys.readouterr().out
+    assert "Not here yet, so with the lengths of a table (docs/cost.md): numglue_ds." in said
+
+
+def test_a_set_that_nothing_is_known_of_is_one_line(capsys, tmp_path):
+    changes = tmp_path / "own.yaml"
+    changes.write_text("suite: {held_out: [antonymm]}\n")
+    assert main([str(ROOT / "config.yaml"), str(changes)]) == 1
+    assert "unknown task 'antonymm': did you mean 'antonym'?" in capsys.readouterr().err
