@@ -86,7 +86,9 @@ def laws(curve: Curve, frame: pd.DataFrame) -> list[dict[str, object]]:
         errors = law_of(found, curve.powers, sizes) / values - 1
         smaller = fitted(sizes[:-1], values[:-1], curve.powers)
         ahead = law_of(smaller, curve.powers, sizes[-1:])[0] / values[-1] - 1
-        terms = [f"{c:.3g}{POWERS[p]}" for c, p in zip(found, curve.powers, strict=True) if c > 0]
+        largest = found * sizes[-1] ** np.asarray(curve.powers, dtype=float)
+        shown = zip(found, curve.powers, largest > 1e-4 * largest.sum(), strict=True)
+        terms = [f"{c:.3g}{POWERS[p]}" for c, p, matters in shown if matters]
         rows.append(
             {
                 "curve": curve.name,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
 
 from anamnesis import digest
-from anamnesis.digest import PACKAGE, code_digest
+from anamnesis.digest import PACKAGE, code_digest, code_digests
 
 SCRIPTS = PACKAGE.parent / "scripts"
 SCRIPT = '''"""A script."""
@@ -56,11 +57,13 @@ def package(tmp_path, monkeypatch):
 
 
 def digest_now(package: Path) -> str:
-    """The digest as a new process would compute it: within one, files are read once."""
-    digest._tree.cache_clear()
-    digest._imports.cache_clear()
-    digest._digest_source.cache_clear()
-    return code_digest(package / "script.py")
+    """The digest, with a memory of what was there before."""
+    memory = package / "memory.json"
+    (package / "scripts").mkdir(exist_ok=True)
+    shutil.copy(package / "script.py", package / "scripts")
+    found = code_digests(package / "scripts", memory)["script"]
+    assert found == code_digest(package / "script.py") == code_digests(package / "scripts", memory)["script"]
+    return found
 
 
 def changed(package: Path, file: str, old: str, new: str) -> bool:
@@ -121,6 +124,19 @@ def test_same_code_in_another_place_has_the_same_digest(package, tmp_path, monke
     monkeypatch.setattr(digest, "PACKAGE", tmp_path / "copy")
     assert digest_now(tmp_path / "copy") == before
     assert len(before) == 16
+
+
+def test_what_is_remembered_is_not_parsed_again_and_a_damaged_memory_is_none(package, monkeypatch):
+    before, memory = digest_now(package), package / "memory.json"
+    with monkeypatch.context() as patched:
+        patched.setattr(digest.ast, "parse", lambda *_: pytest.fail("parsed"))
+        assert code_digests(package / "scripts", memory)["script"] == before
+    for content in ("", "[]", '{"a": 1}', memory.read_text()[:-20]):
+        memory.write_text(content)
+        assert digest_now(package) == before
+    memory.unlink()
+    memory.mkdir()  # where nothing can be written
+    assert code_digests(package / "scripts", memory)["script"] == before
 
 
 def test_every_script_of_the_workflow_reaches_what_it_imports():

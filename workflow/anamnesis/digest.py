@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from functools import cache
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from anamnesis.artifacts import read_json, write_json
+from anamnesis.errors import UserError
 
 PACKAGE = Path(__file__).parent
 NEUTRAL = {
@@ -35,23 +40,62 @@ DATA = {
 }  # read by a module
 
 
-def code_digest(script: str | Path) -> str:
+class Sources:
+    """What source files say: the digest of each and the modules it imports.
+
+    ``known``: what they said earlier, by Python's version and the SHA-256 of the content; ``said``: the same
+    of the files that were asked for.
+    """
+
+    def __init__(self, known: Mapping[str, Sequence] | None = None):
+        self.known, self.said = known or {}, {}
+        self._files: dict[Path, Sequence] = {}
+
+    def __call__(self, file: Path) -> Sequence:
+        if file not in self._files:
+            content = file.read_bytes()
+            key = f"{sys.version_info[:2]} {hashlib.sha256(content).hexdigest()}"
+            self.said[key] = self._files[file] = self.known.get(key) or _read(file.suffix, content)
+        return self._files[file]
+
+
+def code_digests(scripts: Path, memory: Path) -> dict[str, str]:
+    """The digest of every script of a folder, by its name. ``memory``: a file that keeps what sources said,
+    as parsing them takes two seconds, in every job of a cluster twice.
+    """
+    sources = Sources(_remembered(memory))
+    found = {file.stem: code_digest(file, sources) for file in sorted(Path(scripts).glob("*.py"))}
+    if sources.said.keys() != sources.known.keys():
+        with suppress(OSError):  # read-only, or full: the next one parses again
+            write_json(memory, sources.said)
+    return found
+
+
+def _remembered(memory: Path) -> dict:
+    """Nothing of a damaged memory."""
+    with suppress(UserError):
+        content = read_json(memory)
+        if all(isinstance(entry, list) and len(entry) == 2 for entry in content.values()):
+            return content
+    return {}
+
+
+def code_digest(script: str | Path, sources: Sources | None = None) -> str:
     """Digest (16 hexadecimal digits) of a script and of all package modules and data tables it depends on."""
-    digest = hashlib.sha256()
-    for name, file in sorted(_reached(Path(script)).items()):
-        digest.update(f"{name}:{_digest_source(file)}\n".encode())
+    digest, sources = hashlib.sha256(), sources or Sources()
+    for name, file in sorted(_reached(Path(script), sources).items()):
+        digest.update(f"{name}:{sources(file)[0]}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _reached(script: Path) -> dict[str, Path]:
-    reached, waiting = {"__main__": script}, list(_imports(script))
+def _reached(script: Path, sources: Sources) -> dict[str, Path]:
+    reached, waiting = {"__main__": script}, list(sources(script)[1])
     while waiting:
         name = waiting.pop()
-        file = _file_of(name)
-        if name in NEUTRAL or name in reached or file is None:
+        if name in NEUTRAL or name in reached or (file := _file_of(name)) is None:
             continue
         reached[name] = file
-        waiting += _imports(file)
+        waiting += sources(file)[1]
     for name in DATA.keys() & reached.keys():
         reached |= {
             f"{name} {file.name}": file for file in PACKAGE.joinpath(DATA[name]).iterdir() if file.is_file()
@@ -69,30 +113,12 @@ def _file_of(name: str) -> Path | None:
     return None
 
 
-@cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-@cache
-def _imports(file: Path) -> tuple[str, ...]:
-    """Modules a file imports, anywhere in it; ``from a import b`` counts as a and as a.b (if that is a
-    module).
-    """
-    names: list[str] = []
-    for node in ast.walk(_tree(file)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(names)
-
-
-@cache
-def _digest_source(file: Path) -> str:
-    if file.suffix != ".py":
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    tree = _tree(file)
+def _read(suffix: str, content: bytes) -> list:
+    """[digest, modules it imports] of a file: of code without comments, formatting and docstrings."""
+    if suffix != ".py":
+        return [hashlib.sha256(content).hexdigest(), []]
+    tree = ast.parse(content)
+    names = _imports(tree)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if (
@@ -101,7 +127,20 @@ def _digest_source(file: Path) -> str:
             and _is_docstring(body[0])
         ):
             node.body = body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return [hashlib.sha256(ast.dump(tree).encode()).hexdigest(), names]
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    """Modules a file imports, anywhere in it; ``from a import b`` counts as a and as a.b (if that is a
+    module).
+    """
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -19,7 +19,7 @@ from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.config.variants import is_sum_of_adapters, resolve, variant_comparisons
 from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
 from anamnesis.data.places import PINS, find_task
-from anamnesis.digest import code_digest
+from anamnesis.digest import code_digests
 from anamnesis.errors import UserError
 from anamnesis.integrity import check_dates, check_results
 from anamnesis.recovery import (
@@ -161,9 +161,12 @@ scattergather:
     sweep=CONFIG.sweep.shards,
 
 
+CODE = code_digests(Path(workflow.basedir) / "workflow" / "scripts", Path(".snakemake") / "code.json")
+
+
 def script_digest(name):
     """Digest of a script and of all library code it reaches: editing either makes the rule's results stale."""
-    return code_digest(Path(workflow.basedir) / "workflow" / "scripts" / f"{name}.py")
+    return CODE[name]
 
 
 def data_settings(wildcards):
