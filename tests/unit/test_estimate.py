@@ -46,7 +46,7 @@ def test_the_command_says_jobs_hours_and_what_does_not_fit(capsys):
     assert "wait for each other" not in said
     assert main([*files, "--model", "llama-3.1-70b", "--at-once", "100"]) == 0
     said = capsys.readouterr().out
-    assert "does not fit on one a100-80gb: model.gpus 2, training.processes 3 (" in said
+    assert "does not fit on one a100-80gb: model.gpus 2, training.processes 4 (" in said
     assert "jobs that wait for each other" in said
     assert main([*files, "--model", "llama-4-maverick"]) == 0
     said = capsys.readouterr().out

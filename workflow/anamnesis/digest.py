@@ -66,7 +66,7 @@ def code_digests(scripts: Path, memory: Path) -> dict[str, str]:
     sources = Sources(_remembered(memory))
     found = {file.stem: code_digest(file, sources) for file in sorted(Path(scripts).glob("*.py"))}
     if sources.said.keys() != sources.known.keys():
-        with suppress(OSError):  # read-only, or full: the next one parses again
+        with suppress(OSError, UserError):  # read-only, or full: the next one parses again
             write_json(memory, sources.said)
     return found
 
