@@ -65,6 +65,11 @@ def test_a_stage_asks_for_the_memory_of_its_batches(tmp_path, prepared):
     assert asked(batch_size=4096) > 3 * asked(batch_size=512) > 3 * asked()
     assert asked(batch_size=4096, max_input_tokens=20) < asked(batch_size=4096)
     assert asked("replay", batch_size=4096) > asked(batch_size=4096)  # earlier tasks' examples come on top
+    before = asked(batch_size=4096)
+    longer = builtin_task("news_topic", 0, SIZES)
+    longer["input"] += " and more of it" * 5
+    write_parquet(prepared["task"], longer)  # made anew in the same run
+    assert asked(batch_size=4096) > before
     with pytest.raises(FileNotFoundError) as caught:
         asked(task={"task": str(tmp_path / "none.parquet")})
     assert caught.value.filename == str(tmp_path / "none.parquet")  # Snakemake waits for it

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from anamnesis.compute import devices
-from anamnesis.compute.computer import limits, memory_mib
+from anamnesis.compute.computer import limits, total_memory_mib
 from anamnesis.errors import UserError
 
 LIBRARY = Path(__file__).parents[2] / "workflow"
@@ -179,7 +179,7 @@ def test_a_driver_that_fails_has_no_devices(computer):
 
 def test_jobs_are_limited_by_the_gpus_there_are_and_the_memory(monkeypatch):
     monkeypatch.setenv(devices.VISIBLE, "4,5")
-    assert limits() == {"gpu": 2, "mem_mb": memory_mib()}
+    assert limits() == {"gpu": 2, "mem_mb": total_memory_mib()}
     monkeypatch.setenv(devices.VISIBLE, "")
     assert limits().keys() == {"mem_mb"}
 
@@ -189,8 +189,8 @@ def test_the_memory_is_that_of_the_container_or_the_cluster_job(tmp_path):
     job.mkdir(parents=True)
     (tmp_path / "own").write_text("9:name=systemd:/\n0::/slurm/job_1/step_0\n", encoding="utf-8")
     whole = psutil.virtual_memory().total // 2**20
-    assert memory_mib(tmp_path / "nothing", tmp_path / "groups") == whole
+    assert total_memory_mib(tmp_path / "nothing", tmp_path / "groups") == whole
     (job / "memory.max").write_text("max\n", encoding="utf-8")
-    assert memory_mib(tmp_path / "own", tmp_path / "groups") == whole
+    assert total_memory_mib(tmp_path / "own", tmp_path / "groups") == whole
     (job.parent / "memory.max").write_text(f"{300 * 2**20}\n", encoding="utf-8")
-    assert memory_mib(tmp_path / "own", tmp_path / "groups") == 300
+    assert total_memory_mib(tmp_path / "own", tmp_path / "groups") == 300

@@ -13,10 +13,10 @@ from anamnesis.compute.devices import present
 def limits() -> dict[str, int]:
     """As Snakemake's resources. Without a GPU none is limited: a job that needs one says so itself."""
     gpus = len(present())
-    return {"mem_mb": memory_mib()} | ({"gpu": gpus} if gpus else {})
+    return {"mem_mb": total_memory_mib()} | ({"gpu": gpus} if gpus else {})
 
 
-def memory_mib(own: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+def total_memory_mib(own: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
     """The memory of this computer, or of the container or the cluster's job that this process is in."""
     found = [psutil.virtual_memory().total]
     with suppress(OSError, StopIteration):  # no Linux, or one without control groups of version 2

@@ -11,8 +11,7 @@ from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
-import pandas as pd
-
+from anamnesis.artifacts import read_parquet
 from anamnesis.compute.devices import present
 from anamnesis.compute.shape import BYTES, Shape, shape_of
 from anamnesis.config.models import Config
@@ -49,9 +48,11 @@ def activations(shape: Shape, tokens: int, training: bool) -> float:
 
 
 @lru_cache
-def longest_example(task: Path) -> int:
-    """Tokens of the longest prompt and answer of a prepared task, guessed from their bytes."""
-    frame = pd.read_parquet(task, columns=["instruction", "input", "target"])
+def longest_example(task: Path, written: int) -> int:
+    """Tokens of the longest prompt and answer of a prepared task, guessed from their bytes. ``written``: the
+    time of the file, which a run may make anew.
+    """
+    frame = read_parquet(task, ["instruction", "input", "target"])
     texts = frame["instruction"].fillna("") + frame["input"] + frame["target"]
     return ceil(max(len(text.encode()) for text in texts) / BYTES_OF_A_TOKEN) + 16  # labels, separators
 
@@ -113,7 +114,7 @@ class Demands:
         settings, task = method.training, Path(input["task"])
         if not task.exists():
             raise FileNotFoundError(2, "not prepared yet", str(task))
-        length = min(settings["max_input_tokens"], longest_example(task))
+        length = min(settings["max_input_tokens"], longest_example(task, task.stat().st_mtime_ns))
         # with earlier tasks come their prompts, in the same pass or in one of its own
         tokens = settings["batch_size"] * length * (2 if method.needs.past else 1)
         one = max(self._one(tokens, training=True), self._one(self.config.evaluation.batch_tokens))
