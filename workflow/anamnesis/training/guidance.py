@@ -66,7 +66,7 @@ def guided_additions(
 
     ``heads``: the ranking (parquet); ``mean``: the task's mean head activations of the initial model
     (safetensors); ``prompt_table``: its in-context prompts, from which ``vectors_from: current`` takes the
-    activations of the model at hand instead. Controls, drawn from the stage's seed: ``random_heads`` takes
+    activations of the model at hand instead. Controls, drawn once for a chain: ``random_heads`` takes
     other heads than the selected ones; ``random_vectors`` takes random vectors of each head's norm. Raises
     UserError when more heads are asked for than there are.
     """
@@ -83,7 +83,7 @@ def guided_additions(
         activation = mean_head_activations(stage.engine, questions, stage.token_budget).mean
     else:
         activation = read_tensors(mean)["mean"]
-    generator = torch.Generator().manual_seed(stage.seed)
+    generator = torch.Generator().manual_seed(stage.chain_seed)
     if settings["control"] == "random_heads":
         rest = table[~table.selected].sort_values(["layer", "head"])
         if len(rest) < len(chosen):

@@ -92,6 +92,7 @@ def prepare_stage(
         settings=settings,
         training=training,
         seed=stage_seed,
+        chain_seed=seed,
         token_budget=token_budget,
         past={Path(file).stem: examples_of(file, False)[0] for file in files.past},
         earlier=[Path(a) for a in files.earlier],

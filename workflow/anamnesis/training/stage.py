@@ -26,7 +26,7 @@ class Stage:
     one; ``selected``: the head set S; ``theta`` (hidden_size): the new task's instruction vector;
     ``own_adapter``: whether the stage's adapter is its own or the one that goes through all stages;
     ``snapshot``: the folder of the base model; ``world``: the processes that train the stage together;
-    ``seen``: the examples that this process trains on (None: all).
+    ``seen``: the examples that this process trains on (None: all); ``chain_seed``: the same in all stages.
     """
 
     engine: PrefixEngine
@@ -45,6 +45,7 @@ class Stage:
     snapshot: Path | None = None
     world: World = ALONE
     seen: Sequence[Example] | None = None
+    chain_seed: int = 0
 
     @cached_property
     def start(self) -> Start:

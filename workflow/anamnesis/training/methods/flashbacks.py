@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import cycle, islice, zip_longest
+from itertools import islice, repeat, zip_longest
 
+import numpy as np
 import torch
 
 from anamnesis.errors import UserError
@@ -43,10 +44,12 @@ def choose_flashbacks(stage: Stage, count: int) -> list[Example]:
     return [e for turn in zip_longest(*drawn) for e in turn if e is not None]
 
 
-def with_flashbacks(batches: Sequence[Batch], flashbacks: Sequence[Example], per_step: int) -> list[Batch]:
-    """Every batch with the next ``per_step`` flashbacks, from the beginning again when they are used up."""
-    endless = cycle(flashbacks)
+def with_flashbacks(
+    batches: Sequence[Batch], flashbacks: Sequence[Example], per_step: int, rng: np.random.Generator
+) -> list[Batch]:
+    """Every batch with ``per_step`` flashbacks: each of them once, in a random order, then again in another."""
     count = min(per_step, len(flashbacks))
+    endless = (flashbacks[i] for _ in repeat(None) for i in rng.permutation(len(flashbacks)))
     return [replace(batch, flashbacks=tuple(islice(endless, count))) for batch in batches]
 
 

@@ -34,7 +34,10 @@ class Jfa(Method):
             stage.engine.encoder.release()
 
     def batches(self) -> list[Batch]:
-        return with_flashbacks(super().batches(), self.flashbacks, self.stage.settings["flashbacks_per_step"])
+        rng = self.stage.random("flashback order")
+        return with_flashbacks(
+            super().batches(), self.flashbacks, self.stage.settings["flashbacks_per_step"], rng
+        )
 
     def objective(self, terms, intervention) -> Objective:
         return FlashbackObjective(terms, intervention, self.stage.settings, self.before)
