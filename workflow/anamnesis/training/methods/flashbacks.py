@@ -47,7 +47,7 @@ def choose_flashbacks(stage: Stage, count: int) -> list[Example]:
 def with_flashbacks(
     batches: Sequence[Batch], flashbacks: Sequence[Example], per_step: int, rng: np.random.Generator
 ) -> list[Batch]:
-    """Every batch with ``per_step`` flashbacks: each of them once, in a random order, then again in another."""
+    """Every batch with ``per_step`` flashbacks: each once, in a random order, then again in another."""
     count = min(per_step, len(flashbacks))
     endless = (flashbacks[i] for _ in repeat(None) for i in rng.permutation(len(flashbacks)))
     return [replace(batch, flashbacks=tuple(islice(endless, count))) for batch in batches]
