@@ -130,14 +130,14 @@ def _shards() -> list[Size]:
 
 
 def _tasks(engine: PrefixEngine, tokenizer, options) -> list[Size]:
-    settings = {"shots": 5, "forms": ["instruction"]}
+    settings = {"shots": 5, "forms": ["instruction"], "few_shot": "all", "demonstration_draws": 1}
     evaluator = Evaluator(engine, tokenizer, Template(), 5, settings["forms"], BUDGET, options.seed)
     frames = [task_frame(name, options, 16) for name in PAIR]
     lengths = [lengths_of(frame, Template(), by_tokenizer(tokenizer)) for frame in frames]
     shape, made = shape_from(engine.model.config.to_dict()), []
     for n in (2, 4, 8, 16):
         sets = [EvaluationSet(f"set{i}", "held_out", frames[i % 2], ANSWER) for i in range(n)]
-        counted = work.evaluate(n // 2 * lengths, settings)
+        counted = work.evaluate(n // 2 * lengths, [], settings)
         made.append(Size(n, lambda sets=sets: evaluator.evaluate(sets), counted, shape))
     return made
 

@@ -42,7 +42,8 @@ EWC = {"strength": 50.0, "fisher_examples": 3, "merge": "sum", "decay": 0.9}
 
 JFA = {
     "flashbacks": 4, "alpha": 0.7, "reduction": "mean", "divergence": "symmetric", "latent_tasks": True,
-    "pool": 5, "nearest": 2, "segments": 4, "latent_rank": 2, "latent_layers": None, "encoder": "self",
+    "pool": 5, "nearest": 2, "segments": 4, "centred": True, "latent_rank": 2, "latent_layers": None,
+    "encoder": "self",
     "encoder_layer": None, "projection": "pcgrad",
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ SETTINGS = {
     "pool": 5,
     "nearest": 2,
     "segments": 4,
+    "centred": True,
     "latent_rank": 2,
     "latent_layers": None,
     "encoder": "self",
@@ -98,7 +99,7 @@ def plain_logits(model, pool, example: Example, snapshot) -> torch.Tensor:
     """(tokens, vocabulary) logits of a prompt and its answer."""
     tokens, handles = torch.tensor([[*example.prompt, *example.answer[:-1]]]), []
     if pool is not None:
-        shares = plain_shares(mean_hidden(snapshot, example.prompt), pool.keys, pool.nearest)
+        shares = plain_shares(mean_hidden(snapshot, example.prompt) - pool.centre, pool.keys, pool.nearest)
         delta = sum(w * pool.up[0, n].T @ pool.down[0, n] for n, w in shares.items())
         attention = model.get_base_model().model.layers[MIDDLE].self_attn
         hook = attention.o_proj.register_forward_hook(lambda m, args, out: out + args[0] @ delta.T)

@@ -152,8 +152,13 @@ def test_operations_of_an_evaluation(engine, task, lengths):
     )
     longest = round(lengths.answer)
     real = operations(lambda: evaluator.evaluate([EvaluationSet(task[0], "held_out", task[1], longest)]))
-    settings = {"shots": 3, "forms": ["instruction", "knowledge"]}
-    assert work.evaluate([lengths], settings).flops(shape_in(engine)) == pytest.approx(real, rel=0.25)
+    settings = {
+        "shots": 3,
+        "forms": ["instruction", "knowledge"],
+        "few_shot": "all",
+        "demonstration_draws": 1,
+    }
+    assert work.evaluate([lengths], [], settings).flops(shape_in(engine)) == pytest.approx(real, rel=0.25)
 
 
 def test_operations_of_training(engine, task, lengths):

@@ -277,6 +277,7 @@ def test_methods_whose_weights_are_no_sum_of_adapters_cannot_be_measured(mapping
             "training.warmup_ratio = 0.5: training.scheduler = 'constant' has no warm-up; set the ratio to 0",
         ),
         ("mechanisms.methods", ["ewc"], "mechanisms.methods: unknown method 'ewc': (allowed: inclora"),
+        ("training.every_order", ["ewc"], "training.every_order: unknown method 'ewc': (allowed: inclora"),
         ("model.name", "tasks", "model.name = 'tasks': that directory holds other results"),
         ("suite.name", "vectors", "suite.name = 'vectors': that directory holds other results"),
     ],

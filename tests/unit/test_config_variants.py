@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anamnesis.config import Config, load_config
-from anamnesis.config.variants import resolve, variant_differences
+from anamnesis.config.variants import chains, resolve, variant_differences
 
 KNOWN = ("antonym", "news_topic", "word_length")
 SUITE = {"name": "tiny", "orders": [["news_topic", "word_length"]], "held_out": ["antonym"]}
@@ -35,3 +35,14 @@ def test_stages_of_other_tasks_stay_as_they_are():
     assert resolve(few, "inclora").training_on("word_length") == resolve(none, "inclora").training_on(
         "word_length"
     )
+
+
+def test_some_methods_go_through_every_order_and_the_others_through_the_first():
+    suite = SUITE | {"orders": [["news_topic", "word_length"], ["word_length", "news_topic"]]}
+    training = {"methods": ["inclora", "ewc"], "seeds": [4, 5]}
+    whole = chains(configured(suite=suite, training=training))
+    assert [(c["method"], c["order"], c["seed"]) for c in whole] == [
+        (m, o, s) for m in ("inclora", "ewc") for o in (1, 2) for s in (4, 5)
+    ]
+    some = chains(configured(suite=suite, training=training | {"every_order": ["inclora"]}))
+    assert some == [c for c in whole if c["method"] == "inclora" or c["order"] == 1]

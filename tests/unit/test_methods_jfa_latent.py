@@ -36,7 +36,7 @@ def snapshot(tmp_path_factory):
 def test_retrieval_by_hand():
     """Two segments of two numbers, three slots; cosines of (3, 4 | 1, 0) with each key."""
     keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]])
-    pool = LatentPool(keys, torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4), [0], 2)
+    pool = LatentPool(keys, torch.zeros(4), torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4), [0], 2)
     # mean cosines: (.6 + 1)/2 = .8, (.8 + 0)/2 = .4, (-.6 + 0)/2 = -.3
     queries = torch.tensor([[3.0, 4.0, 1.0, 0.0], [-1.0, -1.0, -1.0, 1e-6]])
     shares = pool.shares(queries)
@@ -48,6 +48,35 @@ def test_retrieval_by_hand():
     negative = pool.shares(torch.tensor([[-1.0, -1.0, -1.0, 1e-6]]) * torch.tensor([-1.0, 1, 1, -1]))
     assert negative.min() > 0
     assert negative.sum().item() == pytest.approx(1.0)
+    pool.nearest = 2
+    pool.centre += 7.0
+    torch.testing.assert_close(pool.shares(queries + 7.0), shares, atol=1e-4, rtol=0)
+
+
+def test_prompts_that_are_much_alike_retrieve_different_slots_by_what_they_differ_in(snapshot, caplog):
+    caplog.set_level("INFO")
+    method, _ = build("jfa", stage_of(snapshot))
+    engine, prompts = method.stage.engine, [e.prompt for e in method.stage.examples]
+    hidden = torch.stack([mean_hidden(snapshot, prompt) for prompt in prompts])
+    torch.testing.assert_close(engine.pool.centre, hidden.mean(0), atol=1e-5, rtol=1e-5)
+    assert f"{len(engine.retrieved(prompts))} of 5 are retrieved by {len(prompts)} prompts" in caplog.text
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_pool_that_collapses_is_warned_of(snapshot, monkeypatch, caplog, centred):
+    """An encoder for which all prompts are the same but for a thousandth."""
+    width = tiny_models.shared("llama").config.hidden_size
+    alike = torch.randn(width, generator=torch.Generator().manual_seed(1))
+
+    def encode(self, prompts):
+        each = torch.Generator().manual_seed(2)
+        return alike + 1e-3 * torch.randn(len(prompts), width, generator=each)
+
+    monkeypatch.setattr(PromptEncoder, "encode", encode)
+    method, _ = build("jfa", stage_of(snapshot, centred=centred))
+    found = method.stage.engine.retrieved([e.prompt for e in method.stage.examples])
+    assert (len(found) > 2) is centred
+    assert ("retrieve the same 2 latent tasks" in caplog.text) is not centred
 
 
 def test_keys_are_orthogonal_frozen_and_the_same_in_all_stages(snapshot, tmp_path):
@@ -91,11 +120,13 @@ def test_peft_alone_gives_what_is_evaluated(snapshot, tmp_path, layers):
     questions = [Question(p, a) for p, a in zip(prompts, answers, strict=True)]
     scores = score_questions(engine, questions, 60)
     written = generate(engine, [Request(prompts, 5)], lambda ids: False, 30)[0]
-    keys = load_pool(folders[-1])[0].keys
+    pool = load_pool(folders[-1])[0]
     settings = json.loads((folders[-1] / "latent" / "settings.json").read_text())
     for prompt, choices, score, ids in zip(prompts, answers, scores, written, strict=True):
         stock = peft_alone(
-            snapshot, folders, plain_shares(mean_hidden(snapshot, prompt), keys, settings["nearest"])
+            snapshot,
+            folders,
+            plain_shares(mean_hidden(snapshot, prompt) - pool.centre, pool.keys, settings["nearest"]),
         )
         for choice, found in zip(choices, score.log_probability, strict=True):
             logits = stock(torch.tensor([[*prompt, *choice]])).logits[0, len(prompt) - 1 : -1]

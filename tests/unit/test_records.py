@@ -1,6 +1,7 @@
 """Evaluation records: what is asked, how it is scored, and that every number can be traced to its prompt."""
 
 import hashlib
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -55,6 +56,32 @@ def test_the_prediction_is_the_likeliest_option_of_a_plain_forward(choice_record
             assert row.prediction == item.choices[scores.index(max(scores))]
             assert row.score == float(row.prediction == row.target)
             assert row.prompt_sha256 == hashlib.sha256(item.prompt.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["capital_choice", "antonym"])
+def test_questions_are_shared_out_among_draws_of_demonstrations(name):
+    """Each draw's questions are answered as if asked of that draw alone, and stand in the examples' order."""
+    one, several = evaluator(), replace(evaluator(), draws=4)
+    asked, plain = several.evaluate([asked_of(name)]), one.evaluate([asked_of(name)])
+    keys = ["set", "form", "shots", "example_id"]
+    assert asked[keys].equals(plain[keys])
+    zero = asked.shots == 0
+    assert asked[zero].equals(plain[zero])
+    task = builtin_task(name, 0, SIZES)
+    few = asked[(asked.shots == 2) & (asked.form == "instruction")]
+    for k, row in enumerate(few.itertuples()):
+        item = build_items(task, name, "instruction", 2, Template(), 0, k % 4)[k]
+        assert row.prompt_sha256 == hashlib.sha256(item.prompt.encode()).hexdigest()
+    shown = [build_items(task, name, "instruction", 2, Template(), 0, d)[0].prompt for d in range(4)]
+    assert len(set(shown)) > 2
+    assert (few.prompt_sha256.iloc[[0, 4]].values == plain[~zero].prompt_sha256.iloc[[0, 4]].values).all()
+
+
+def test_training_tasks_may_be_asked_without_demonstrations_only():
+    sets = [asked_of("capital_choice"), asked_of("antonym", role="train_task")]
+    whole, less = (replace(evaluator(), few_shot=f).evaluate(sets) for f in ("all", "held_out"))
+    assert less.equals(whole[(whole.role == "held_out") | (whole.shots == 0)].reset_index(drop=True))
+    assert set(less.shots) == {0, 2}
 
 
 def test_generation_is_scored_by_exact_match_of_the_first_line():

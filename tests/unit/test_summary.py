@@ -91,7 +91,9 @@ def test_difference_is_paired_by_order_and_seed(measures):
     assert found["mean"] == pytest.approx(pairs.mean())
     assert found["sd"] == pytest.approx(pairs.std(ddof=1))
     assert found["n"] == 3
-    assert pairs.min() - 1e-12 <= found["low"] < found["mean"] < found["high"] <= pairs.max() + 1e-12
+    half = 4.302653 * pairs.std(ddof=1) / 3**0.5  # 97.5 % quantile of Student's t with two degrees of freedom
+    assert (found["low"], found["high"]) == pytest.approx((pairs.mean() - half, pairs.mean() + half))
+    assert found["interval"] == "t"
 
 
 def test_unpaired_chains_stay_out_of_the_difference():
@@ -144,7 +146,7 @@ def test_equal_differences_fall_back_to_percentile():
 
 def test_note_says_how_weak_few_pairs_are(measures):
     two = measures[measures["seed"].isna() | (measures["seed"] < 2)]
-    assert "With n = 2 pairs the interval is weak evidence" in table_note(table1(two, resamples=100))
+    assert "With n = 2 pairs it is weak evidence" in table_note(table1(two, resamples=100))
     many = chain_measures([chain(m, 1, s, 0.1 + s / 50) for m in ("m", "m-ivg") for s in range(6)])
     assert "weak" not in table_note(table1(many, resamples=100))
 

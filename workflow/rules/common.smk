@@ -16,7 +16,13 @@ from anamnesis.compute.devices import present
 from anamnesis.config.analysed import analysed
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.config.variants import is_sum_of_adapters, resolve, variant_comparisons
+from anamnesis.config.variants import (
+    chains,
+    is_sum_of_adapters,
+    paired_comparisons,
+    resolve,
+    variant_comparisons,
+)
 from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
 from anamnesis.data.places import PINS, find_task
 from anamnesis.digest import code_digests
@@ -126,12 +132,7 @@ if workflow.is_main_process:
     limit_jobs()
 
 RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
-CHAINS = [
-    {"method": method, "order": order, "seed": seed}
-    for method in CONFIG.training.methods
-    for order in range(1, len(CONFIG.suite.orders) + 1)
-    for seed in CONFIG.training.seeds
-]
+CHAINS = chains(CONFIG)
 COMPARISONS = variant_comparisons(CONFIG)
 TWINS = [name for name in CONFIG.training.methods if name + TWIN_SUFFIX in CONFIG.training.methods]
 FIGURE_NAMES = [

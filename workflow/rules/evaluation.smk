@@ -93,6 +93,7 @@ rule tabulate_results:
         curves=SUITE / "accuracy.parquet",
         measures=SUITE / "measures.parquet",
         table=SUITE / "table1.csv",
+        comparisons=SUITE / "comparisons.csv",
         markdown=SUITE / "table1.md",
         latex=SUITE / "table1.tex",
         record=SUITE / "table1.json",
@@ -108,6 +109,7 @@ rule tabulate_results:
     params:
         chains=CHAINS,
         orders=SETTINGS["suite"]["orders"],
+        compared=paired_comparisons(CONFIG),
         statistics=SETTINGS["statistics"],
         code=script_digest("tabulate_results"),
     script:

@@ -163,6 +163,7 @@ rule plot_variants:
 rule write_report:
     input:
         table=SUITE / "table1.csv",
+        paired=SUITE / "comparisons.csv",
         curves=SUITE / "accuracy.parquet",
         heads=HEADS,
         interventions=interventions_of(INTERVENED),

@@ -26,7 +26,7 @@ def main(
     that order.
     """
     from anamnesis.data.chat import template_for
-    from anamnesis.evaluation.records import EvaluationSet, Evaluator
+    from anamnesis.evaluation.records import EvaluationSet, Evaluator, shots_of
     from anamnesis.models.latent_files import engine_of
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.progress import progress
@@ -44,11 +44,14 @@ def main(
         seed,
         evaluation["scorer"],
         max_input_tokens,
+        evaluation["demonstration_draws"],
+        evaluation["few_shot"],
     )
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
     total = sum(
-        2 * int((f.split == "test").sum())
-        for f in frames.values()
+        int((f.split == "test").sum())
+        * len(shots_of(roles[name], evaluation["shots"], evaluation["few_shot"]))
+        for name, f in frames.items()
         for form in evaluation["forms"]
         if form == "instruction" or f.knowledge_prompt.notna().any()
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.artifacts import read_batches, write_parquet, write_text
+from anamnesis.evaluation.comparisons import comparison_markdown, comparison_table
 from anamnesis.evaluation.forgetting import SCORED, accuracy_frame, mean_scores
 from anamnesis.evaluation.published import published_markdown
 from anamnesis.evaluation.summary import (
@@ -25,16 +26,19 @@ def main(
     reference: str,
     chains: Sequence[Mapping],
     orders: Sequence[Sequence[str]],
+    compared: Sequence[Mapping[str, str]],
     statistics: Mapping[str, Any],
     accuracy: Sequence[str],
     curves: str,
     measures: str,
     table: str,
+    comparisons: str,
     markdown: str,
     latex: str,
 ) -> dict:
     """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
-    numbers. Writes all outputs; the table in three formats.
+    numbers. ``compared``: which methods are compared besides twins. Writes all outputs; the table in three
+    formats.
     """
     accuracy = [accuracy] if isinstance(accuracy, str) else accuracy
     stages = len(orders[0]) + 1
@@ -50,7 +54,12 @@ def main(
     write_parquet(curves, curves_frame(frames))
     write_parquet(measures, per_chain)
     write_text(table, to_csv(summary))
-    write_text(markdown, to_markdown(summary) + published_markdown(summary, pd.read_csv(reference)))
+    paired = comparison_table(
+        per_chain, compared, statistics["bootstrap_resamples"], statistics["confidence"]
+    )
+    write_text(comparisons, to_csv(paired))
+    further = comparison_markdown(paired) + published_markdown(summary, pd.read_csv(reference))
+    write_text(markdown, to_markdown(summary) + further)
     write_text(latex, to_latex(summary))
     return {"chains": len(chains)}
 

@@ -17,6 +17,7 @@ PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
 def main(
     config: Mapping,
     table: str,
+    paired: str,
     curves: str,
     heads: str,
     figures: Mapping[str, str],
@@ -42,6 +43,7 @@ def main(
         heads=read_parquet(heads),
         figures=figures,
         comparisons=comparisons,
+        paired=pd.read_csv(paired).fillna({"interval": ""}),
         interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
         records={_record_name(path): read_json(path) for path in records},
         prompts=shown.assign(task=Path(prompts).parent.name),

@@ -14,7 +14,7 @@ from anamnesis.compute.lengths import Lengths, by_characters, by_tokenizer, leng
 from anamnesis.compute.published import published
 from anamnesis.compute.shape import Shape
 from anamnesis.config.models import Config
-from anamnesis.config.variants import Resolved, resolve
+from anamnesis.config.variants import Resolved, chains, resolve
 from anamnesis.data.chat import template_for
 from anamnesis.data.places import PINS, find_task
 from anamnesis.data.sources import prepare
@@ -149,29 +149,35 @@ def _training(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memo
     """One line for each method. The stages of one order and seed wait for each other."""
     found = []
     for name in config.training.methods:
-        method, chains = resolve(config, name), []
-        for order in config.suite.orders:
-            stages = (_stage(method, lengths, order[:place], task) for place, task in enumerate(order))
-            chains.append(_sum(stages))
-        jobs = sum(map(len, config.suite.orders)) * len(config.training.seeds)
+        method, orders = resolve(config, name), _orders(config, name)
+        trained = [
+            _sum(_stage(method, lengths, order[:place], task) for place, task in enumerate(order))
+            for order in orders
+        ]
+        jobs = sum(map(len, orders)) * len(config.training.seeds)
         disk = jobs * LORA_COPIES * adapter_parameters(shape, method.training["lora"])
         needed = memory_of_processes(memory, method.training["processes"], config.model.gpus > 1)
-        total = _sum(chains).times(len(config.training.seeds))
+        total = _sum(trained).times(len(config.training.seeds))
         after = ("prepare_model", "prepare_task", *(["rank_heads"] if method.guidance else []))
         after += ("build_vectors",) if method.needs.vector else ()
-        longest = max(chains, key=lambda chain: chain.flops(shape))
-        steps = max(map(len, config.suite.orders))
+        longest = max(trained, key=lambda chain: chain.flops(shape))
+        steps = max(map(len, orders))
         found.append(Demand(f"train_stage {name}", jobs, total, needed, disk, after, steps, longest))
     return found
+
+
+def _orders(config: Config, method: str) -> list[Sequence[str]]:
+    numbers = {chain["order"] for chain in chains(config) if chain["method"] == method}
+    return [config.suite.orders[number - 1] for number in sorted(numbers)]
 
 
 def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequence[str], memory: int):
     """Of every checkpoint, and what is made of it. ``trained``: the rules that train."""
     sets = [lengths[name] for name in suite_sets(config)]
-    one = work.evaluate(sets, config.model_dump(mode="json")["evaluation"])
+    trained_on, evaluation = len(config.suite.orders[0]), config.model_dump(mode="json")["evaluation"]
+    one = work.evaluate(sets[:trained_on], sets[trained_on:], evaluation)
     disk = sum(2 * (task.test + task.known) for task in sets) * BYTES_PER_ANSWER
-    chains = len(config.suite.orders) * len(config.training.methods) * len(config.training.seeds)
-    jobs = chains * len(config.suite.orders[0])
+    jobs = len(chains(config)) * len(config.suite.orders[0])
     checkpoints = ("evaluate_base", "evaluate_stage")
     figures = 3 + bool(config.interventions.sets)
     return [

@@ -69,19 +69,21 @@ def intervene(task: Lengths, settings: Mapping, shape: Shape) -> Work:
     return total
 
 
-def evaluate(tasks: Sequence[Lengths], settings: Mapping) -> Work:
-    """One checkpoint on all sets, zero-shot and few-shot, the demonstrations the same for all of a set."""
-    total = Work()
-    for task in tasks:
-        for shots in (0, settings["shots"]):
+def evaluate(tasks: Sequence[Lengths], held_out: Sequence[Lengths], settings: Mapping) -> Work:
+    """One checkpoint on all sets, zero-shot and few-shot, every draw of demonstrations once for a set."""
+    total, both = Work(), (0, settings["shots"])
+    asked = [(task, both if settings["few_shot"] == "all" else (0,)) for task in tasks]
+    for task, numbers in [*asked, *((task, both) for task in held_out)]:
+        for shots in numbers:
             before = task.shared + shots * (task.question + task.answer)
+            shown = min(settings["demonstration_draws"], task.test) if shots else 1
             more = task.options if task.ranked else task.answer
-            tokens = before + task.test * (task.own(0) + more)
+            tokens = shown * before + task.test * (task.own(0) + more)
             total += Work(tokens, task.test * (1 + more), before + task.question)
             if "knowledge" in settings["forms"] and task.known:
                 prompt, answer, options = task.knowledge
                 before = shots * (prompt + answer)
-                tokens = before + task.known * (prompt + options)
+                tokens = shown * before + task.known * (prompt + options)
                 total += Work(tokens, task.known * (1 + options), before + prompt)
     return total
 

@@ -41,6 +41,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_guided_heads(config),
         _check_warmup(config),
         _check_epochs(config),
+        _check_every_order(config),
         _check_forms(config),
         _check_duplicates(config),
         _check_shots(config),
@@ -124,6 +125,10 @@ def _check_methods(config: Config) -> Iterator[str]:
     for name in config.variants:
         if known.count(name) > 1:
             yield f"variants.{name}: this is the name of a method; give the variant another"
+    for name, variant in config.variants.items():
+        for other in variant.against:
+            if other not in known:
+                yield f"variants.{name}.against: {unknown('method', other, known)}"
     for name in dict.fromkeys([*config.variants, *config.training.methods]):
         try:
             found = resolve(config, name)
@@ -217,6 +222,7 @@ def _check_duplicates(config: Config) -> Iterator[str]:
         ("interventions.layers", config.interventions.layers or ()),
         ("training.methods", config.training.methods),
         ("training.seeds", config.training.seeds),
+        ("training.every_order", config.training.every_order or ()),
         ("evaluation.forms", config.evaluation.forms),
         ("mechanisms.methods", config.mechanisms.methods or ()),
         ("mechanisms.seeds", config.mechanisms.seeds or ()),
@@ -248,6 +254,12 @@ def _check_shots(config: Config) -> Iterator[str]:
                 f"{key} = {shots}: demonstrations are training examples, of which there are at most "
                 f"data.train_examples = {available}; lower the one or raise the other"
             )
+
+
+def _check_every_order(config: Config) -> Iterator[str]:
+    for name in config.training.every_order or ():
+        if name not in config.training.methods:
+            yield f"training.every_order: {unknown('method', name, config.training.methods)}"
 
 
 def _check_epochs(config: Config) -> Iterator[str]:

@@ -184,6 +184,11 @@ class Jfa(Section):
     pool: Integer = Field(24, ge=1, description="Latent tasks in the pool (>= 1). Authors' code: 24.")
     nearest: Integer = Field(2, ge=1, description="Latent tasks retrieved, k (>= 1). Authors' code: 2.")
     segments: Integer = Field(4, ge=1, description="Segments of a key (>= 1). Authors' code: 4.")
+    centred: Flag = Field(
+        True,
+        description="Whether the mean over the first task's prompts is taken off what the encoder returns: "
+        "without, all prompts are alike and retrieve the same few. Authors' code: no.",
+    )
     latent_rank: Integer = Field(8, ge=1, description="Rank of an increment (>= 1). Authors' code: 8.")
     latent_layers: tuple[Annotated[Integer, Field(ge=0)], ...] | None = Field(
         None,
@@ -231,4 +236,7 @@ class Variant(Section):
     )
     settings: dict[str, Any] = Field(
         default_factory=dict, description="Keys of the method's own section, such as {flashbacks: 0}."
+    )
+    against: tuple[Name, ...] = Field(
+        (), description="Methods it is compared with, besides the one it is a variant of."
     )

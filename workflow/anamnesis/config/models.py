@@ -179,6 +179,11 @@ class Training(Section):
     seeds: tuple[Seed, ...] = Field(
         (0, 1), min_length=1, description="One chain of stages per seed (>= 0). Paper: 4 seeds."
     )
+    every_order: tuple[Name, ...] | None = Field(
+        None,
+        description="Methods that go through every order of suite.orders, the others through the first only; "
+        "null: all of them.",
+    )
     epochs: Integer = Field(
         1, ge=1, description="Passes over the training examples (>= 1). Paper: 10 on FUNC."
     )
@@ -293,6 +298,16 @@ class Evaluation(Section):
     """Scoring of every checkpoint."""
 
     shots: Integer = Field(5, ge=1, description="Demonstrations of the few-shot (in-context) scores (>= 1).")
+    demonstration_draws: Integer = Field(
+        1,
+        ge=1,
+        description="Draws of demonstrations among which a set's few-shot questions are shared out (>= 1).",
+    )
+    few_shot: Literal["all", "held_out"] = Field(
+        "all",
+        description="Sets that are also asked with demonstrations: all, or those never trained on, which is "
+        "what IP is measured on.",
+    )
     forms: tuple[Form, ...] = Field(
         ("instruction", "knowledge"),
         min_length=1,

@@ -13,7 +13,7 @@ from anamnesis.config.methods import METHOD_NAMES, METHODS, TWIN_SUFFIX, Needs
 from anamnesis.config.models import Config
 from anamnesis.errors import UserError, unknown
 
-HOW_TO_RUN = ("methods", "seeds", "checkpoint_steps")
+HOW_TO_RUN = ("methods", "seeds", "every_order", "checkpoint_steps")
 """Keys of the section training that do not change what a stage computes."""
 
 
@@ -74,6 +74,18 @@ def resolve(config: Config, name: str) -> Resolved:
     )
 
 
+def chains(config: Config) -> list[dict[str, Any]]:
+    """Every chain of stages: ``method``, ``order`` (number, from 1) and ``seed``."""
+    every = config.training.every_order
+    return [
+        {"method": method, "order": order, "seed": seed}
+        for method in config.training.methods
+        for order in range(1, len(config.suite.orders) + 1)
+        if order == 1 or every is None or method in every
+        for seed in config.training.seeds
+    ]
+
+
 def is_sum_of_adapters(method: Resolved) -> bool:
     """Whether a model after some stages is the base model plus low-rank adapters, in any order."""
     return method.needs.tuner == "lora" and not method.settings.get("latent_tasks")
@@ -113,6 +125,27 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
         if others := [name for name in family if not any(name in values for values in series.values())]:
             names = [*_listed(config, base, base.removesuffix(TWIN_SUFFIX)), *others]
             rows += [{"base": base, "setting": None, "method": m, "value": None} for m in names]
+    return rows
+
+
+def paired_comparisons(config: Config) -> list[dict[str, str]]:
+    """Which methods are compared chain by chain: rows ``kind, method, against``, as far as both are listed.
+
+    kind "method": each plain method against ``inclora``; "variant": each variant against the method it is one
+    of, and against those that its ``against`` names. Guided methods against plain ones are in Table 1.
+    """
+    listed = config.training.methods
+    rows = [
+        {"kind": "method", "method": name, "against": "inclora"}
+        for name in listed
+        if name in METHODS and name != "inclora" and "inclora" in listed
+    ]
+    for name in (name for name in listed if name in config.variants):
+        variant = config.variants[name]
+        rows += [
+            {"kind": "variant", "method": name, "against": other}
+            for other in _listed(config, variant.of, *variant.against)
+        ]
     return rows
 
 

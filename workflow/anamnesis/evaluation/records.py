@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -77,7 +77,7 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class Asked:
-    """The items of a set in one form and number of shots, at least one."""
+    """Items of a set in one form and number of shots, at least one, that show the same demonstrations."""
 
     source: EvaluationSet
     form: str
@@ -99,8 +99,10 @@ class Asked:
 @dataclass(frozen=True)
 class Evaluator:
     """A model ready to be evaluated. ``shots``: demonstrations of the few-shot form; ``seed`` fixes which are
-    shown; ``scorer``: what options are ranked by (``scorers.SCORERS``); ``max_input_tokens``: inputs that
-    make longer zero-shot prompts lose their beginning, those of demonstrations too; None: none does.
+    shown, and ``draws`` how many choices of them the questions of a set are shared out among; ``scorer``:
+    what options are ranked by (``scorers.SCORERS``); ``max_input_tokens``: inputs that make longer zero-shot
+    prompts lose their beginning, those of demonstrations too; None: none does; ``few_shot``: whether "all"
+    sets are asked with demonstrations, or those held out.
     """
 
     engine: PrefixEngine
@@ -112,6 +114,8 @@ class Evaluator:
     seed: int
     scorer: str = "sum"
     max_input_tokens: int | None = None
+    draws: int = 1
+    few_shot: str = "all"
 
     def evaluate(
         self, sets: Sequence[EvaluationSet], progress: Callable[[int], None] = lambda done: None
@@ -124,20 +128,27 @@ class Evaluator:
         metric. ``progress`` gets the number of answers just found.
         """
         asked = self._asked(sets)
+        places = {s.name: {name: k for k, name in enumerate(s.frame["example_id"])} for s in sets}
         written = iter(self._write([a for a in asked if not a.ranked], progress))
-        frames = [pd.DataFrame(columns=COLUMNS)] if not asked else []
+        frames = {}
         for a in asked:
             rows = pd.DataFrame(self._rank(a.items, progress) if a.ranked else next(written))
-            frames.append(rows.assign(set=a.source.name, role=a.source.role, form=a.form, shots=a.shots))
-        return pd.concat(frames, ignore_index=True)[COLUMNS]
+            rows = rows.assign(set=a.source.name, role=a.source.role, form=a.form, shots=a.shots)
+            frames.setdefault((a.source.name, a.form, a.shots), []).append(rows)
+        whole = [
+            pd.concat(parts).sort_values("example_id", key=lambda ids, at=places[name]: ids.map(at))
+            for (name, *_), parts in frames.items()
+        ]
+        return pd.concat(whole or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)[COLUMNS]
 
     def _asked(self, sets: Sequence[EvaluationSet]) -> list[Asked]:
         found = [
-            Asked(s, form, shots, build_items(frame, s.name, form, shots, self.template, self.seed))
+            Asked(s, form, shots, build_items(part, s.name, form, shots, self.template, self.seed, draw))
             for s in sets
             for form in self.forms
             for frame in [self._shortened(s.frame, form)]
-            for shots in (0, self.shots)
+            for shots in shots_of(s.role, self.shots, self.few_shot)
+            for draw, part in enumerate(_shared_out(frame, self.draws if shots else 1))
         ]
         return [asked for asked in found if asked.items]
 
@@ -193,6 +204,18 @@ class Evaluator:
         return row | {"choice_logprobs": None, "choice_scores": None}
 
 
+def shots_of(role: str, shots: int, few_shot: str) -> tuple[int, ...]:
+    """With how many demonstrations a set is asked."""
+    return (0, shots) if few_shot in ("all", role) else (0,)
+
+
+def _shared_out(frame: pd.DataFrame, draws: int) -> Iterator[pd.DataFrame]:
+    """The frame with its share of the test examples, for each draw of demonstrations."""
+    place = (frame["split"] == "test").cumsum() - 1
+    for draw in range(draws):
+        yield frame[(frame["split"] != "test") | (place % draws == draw)]
+
+
 def _row(item: Item, prediction: str, score: float, metric: str, scorer: str) -> dict:
     return {
         "example_id": item.example_id,
@@ -231,10 +254,9 @@ class LineEnd:
 
 
 def build_items(
-    task: pd.DataFrame, name: str, form: str, shots: int, template: Template, seed: int
+    task: pd.DataFrame, name: str, form: str, shots: int, template: Template, seed: int, draw: int = 0
 ) -> list[Item]:
-    """The test examples of a task in one form. Few-shot demonstrations are the same for all of a set's
-    questions.
+    """The test examples of a task in one form. All show the same demonstrations: those of a ``draw``.
 
     instruction: instruction, demonstrations, input. knowledge: statements only, as plain text; tasks without
     a knowledge form give an empty list.
@@ -245,7 +267,7 @@ def build_items(
     if not len(rows):
         return []
     train = task[task.split == "train"]
-    rng = generator(seed, name, "demonstrations", shots)
+    rng = generator(seed, name, "demonstrations", shots, *([draw] if draw else []))
     make = _knowledge_items if form == "knowledge" else _instruction_items
     return make(rows, train, name, shots, template, rng)
 

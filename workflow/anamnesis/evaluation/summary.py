@@ -135,13 +135,13 @@ def table1(
     Parameters
     ----------
     measures : frame of :func:`chain_measures`.
-    resamples, confidence, seed : of the bootstrap over (order, seed) pairs.
+    resamples, confidence, seed : of :func:`paired_interval` over (order, seed) pairs.
 
     Returns
     -------
     Frame with :data:`TABLE_COLUMNS`. ``kind`` is "level" (mean and s.d. over chains) or "difference" (mean of
     twin − method over the (order, seed) that both have, with the interval ``low`` to ``high``). ``sd`` has
-    ddof=1 and is empty for n < 2; ``interval`` is "BCa", "percentile" or empty (fewer than two pairs).
+    ddof=1 and is empty for n < 2; ``interval`` is "t", "BCa", "percentile" or empty (fewer than two pairs).
     """
     methods = list(dict.fromkeys(measures["method"]))
     rows = [_level_row(measures, method, name) for method in methods for name in MEASURES]
@@ -150,7 +150,7 @@ def table1(
         if twin in methods:
             pairs = paired_differences(measures, method, twin)
             rows += [
-                _difference_row(pairs, method, twin, name, resamples, confidence, seed) for name in MEASURES
+                difference_row(pairs, method, twin, name, resamples, confidence, seed) for name in MEASURES
             ]
     scorer = ", ".join(dict.fromkeys(measures["scorer"]))
     return pd.DataFrame([row | {"scorer": scorer} for row in rows], columns=list(TABLE_COLUMNS))
@@ -182,9 +182,10 @@ def _level_row(measures: pd.DataFrame, method: str, name: str) -> dict[str, obje
     return {"kind": "level", "method": method, "twin": "", "measure": name, **_moments(values), **nothing}
 
 
-def _difference_row(pairs, method, twin, name, resamples, confidence, seed) -> dict[str, object]:
+def difference_row(pairs, method, twin, name, resamples, confidence, seed=0) -> dict[str, object]:
+    """The row of :func:`table1` for the measure ``name`` of :func:`paired_differences`."""
     values = pairs[name].dropna().to_numpy(dtype=float)
-    low, high, how = bootstrap_interval(values, resamples, confidence, seed)
+    low, high, how = paired_interval(values, resamples, confidence, seed)
     found = {"low": low, "high": high, "confidence": confidence if how else math.nan, "interval": how}
     return {
         "kind": "difference",
@@ -194,6 +195,21 @@ def _difference_row(pairs, method, twin, name, resamples, confidence, seed) -> d
         **_moments(values),
         **found,
     }
+
+
+def paired_interval(
+    values: Sequence[float] | np.ndarray, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float, str]:
+    """Interval of the mean of paired differences: (low, high, how it was found), or (NaN, NaN, "") for n < 2.
+
+    Student's t ("t") for fewer than :data:`MINIMUM_PAIRS`: a bootstrap of three values covers 70 % where it
+    says 95 %. It takes the differences as normal. From there on :func:`bootstrap_interval`.
+    """
+    sample = np.asarray(values, dtype=float)
+    if not 2 <= len(sample) < MINIMUM_PAIRS:
+        return bootstrap_interval(sample, resamples, confidence, seed)
+    half = stats.t.ppf((1 + confidence) / 2, len(sample) - 1) * stats.sem(sample)
+    return float(sample.mean() - half), float(sample.mean() + half), "t"
 
 
 def bootstrap_interval(
@@ -241,7 +257,8 @@ def table_note(table: pd.DataFrame) -> str:
         return note.strip()
     note += (
         "Δ: paired difference over the (order, seed) that both methods have, in percentage points, with its "
-        "bootstrap interval; n: number of pairs. "
+        f"interval ({_intervals(pairs)}); n: number of pairs. The interval is about other orders and seeds, "
+        "on the same questions. "
     )
     # by measure first: a chain of one task has no forgetting, which says nothing about the number of pairs
     least = int(pairs.groupby(["method", "twin"])["n"].max().min())
@@ -249,11 +266,18 @@ def table_note(table: pd.DataFrame) -> str:
         note += f"With n = {least} there is no interval, and nothing can be said about other seeds."
     elif least < MINIMUM_PAIRS:
         note += (
-            f"With n = {least} pairs the interval is weak evidence: it cannot reach beyond the {least} "
-            f"differences seen, so it is too narrow, and {least} pairs of one sign happen by chance with "
-            f"probability {2.0 ** (1 - least):.2g}."
+            f"With n = {least} pairs it is weak evidence: {least} differences of one sign happen by chance "
+            f"with probability {2.0 ** (1 - least):.2g}."
         )
     return note.strip()
+
+
+def _intervals(rows: pd.DataFrame) -> str:
+    """How the intervals of differences were found."""
+    names = {"t": "Student's t", "BCa": "bootstrap, BCa", "percentile": "bootstrap, percentiles"}
+    confidence = rows["confidence"].dropna()
+    shown = [names[how] for how in rows["interval"].unique() if how]
+    return f"{100 * confidence.iloc[0]:g} %: {'; '.join(shown)}" if shown else "none with one pair"
 
 
 def _level_cell(row: pd.Series, plus_minus: str) -> str:
@@ -263,7 +287,8 @@ def _level_cell(row: pd.Series, plus_minus: str) -> str:
     return f"{100 * row['mean']:z.1f}{spread} (n={row['n']})".replace("-", "−")
 
 
-def _difference_cell(row: pd.Series) -> str:
+def difference_cell(row: pd.Series) -> str:
+    """A difference as printed: points, interval, n."""
     if row["n"] == 0:
         return "–"
     interval = f" [{100 * row['low']:+z.1f}, {100 * row['high']:+z.1f}]" if row["interval"] else ""
@@ -275,7 +300,7 @@ def table_cells(table: pd.DataFrame, plus_minus: str = "±") -> tuple[list[str],
     rows = []
     for (kind, method, twin), group in table.groupby(["kind", "method", "twin"], sort=False, dropna=False):
         cell: Callable[[pd.Series], str] = (
-            _difference_cell if kind == "difference" else lambda row: _level_cell(row, plus_minus)
+            difference_cell if kind == "difference" else lambda row: _level_cell(row, plus_minus)
         )
         by_measure = group.set_index("measure")
         name = f"Δ {twin} − {method}" if kind == "difference" else method

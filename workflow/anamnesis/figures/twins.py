@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.errors import UserError
 from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.evaluation.summary import MEASURES, bootstrap_interval, paired_differences
+from anamnesis.evaluation.summary import MEASURES, paired_differences, paired_interval
 from anamnesis.figures.measures import TITLES, limits, shown_measures
 from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, styled
 
@@ -45,7 +45,7 @@ def twins(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95
     ----------
     frame : ``method, order, seed, hp, ip, op, forgetting, bwt``, one row per chain
         (``evaluation.summary.chain_measures``); methods without a twin are left out.
-    resamples, confidence : of the paired bootstrap; its interval is printed from three pairs on.
+    resamples, confidence : of ``evaluation.summary.paired_interval``, which is printed from three pairs on.
 
     Raises UserError for a missing column or when no method has a guided twin with a chain of the same order
     and seed.
@@ -105,7 +105,7 @@ def _say_difference(axes: Axes, pair: _Pair, measure: str, resamples: int, confi
         return
     text = f"{100 * values.mean():+z.1f}"
     if len(values) >= _LEAST_PAIRS:
-        low, high, _ = bootstrap_interval(values, resamples, confidence)
+        low, high, _ = paired_interval(values, resamples, confidence)
         text += f" [{100 * low:+z.1f}, {100 * high:+z.1f}]"
     axes.text(
         0.01,

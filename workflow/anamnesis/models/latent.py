@@ -24,14 +24,24 @@ SMALLEST = 1e-6  # similarities count at least as much, so that shares are posit
 class LatentPool(nn.Module):
     """Q slots, each a frozen key and, for each of some layers, an increment ΔW_n of the output projection.
 
-    ``keys`` (segments, Q, width / segments); ``down`` (layers, Q, rank, inputs) and ``up`` (layers, Q, rank,
-    outputs), with ΔW_n x = Σ_r up_r (down_r · x). ``layers``: their numbers; ``nearest``: k.
+    ``keys`` (segments, Q, width / segments); ``centre`` (width): taken off every query; ``down`` (layers, Q,
+    rank, inputs) and ``up`` (layers, Q, rank, outputs), with ΔW_n x = Σ_r up_r (down_r · x). ``layers``:
+    their numbers; ``nearest``: k.
     """
 
-    def __init__(self, keys: torch.Tensor, down: torch.Tensor, up: torch.Tensor, layers, nearest: int):
+    def __init__(
+        self,
+        keys: torch.Tensor,
+        centre: torch.Tensor,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        layers,
+        nearest: int,
+    ):
         super().__init__()
         self.layers, self.nearest = tuple(layers), nearest
         self.register_buffer("keys", keys)
+        self.register_buffer("centre", centre)
         self.down, self.up = nn.Parameter(down), nn.Parameter(up)
 
     def shares(self, queries: torch.Tensor) -> torch.Tensor:
@@ -40,7 +50,7 @@ class LatentPool(nn.Module):
         A slot's similarity is the mean over the segments of the cosine between query and key. The k most
         similar slots share in proportion to it; one below ``SMALLEST`` counts as that.
         """
-        parts = normalize(queries.unflatten(-1, (len(self.keys), -1)), dim=-1)
+        parts = normalize((queries - self.centre).unflatten(-1, (len(self.keys), -1)), dim=-1)
         similarity = torch.einsum("nsd,sqd->nsq", parts, normalize(self.keys, dim=-1)).mean(1)
         best, slots = similarity.topk(self.nearest)
         share = best.clamp(min=SMALLEST)
@@ -100,8 +110,16 @@ class LatentEngine(PrefixEngine):
         """Retrieve for these prompts, once."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._shares]
         if new:
-            queries = self.encoder.encode(new).to(self.pool.keys)
-            self._shares |= dict(zip(new, self.pool.shares(queries), strict=True))
+            self.retrieve(new, self.encoder.encode(new))
+
+    def retrieve(self, prompts: Sequence[Prompt], queries: torch.Tensor) -> None:
+        """The same with what the encoder made of the prompts, (n_prompts, width)."""
+        self._shares |= dict(zip(prompts, self.pool.shares(queries.to(self.pool.keys)), strict=True))
+
+    def retrieved(self, prompts: Sequence[Prompt]) -> list[int]:
+        """The slots that any of the prompts retrieves."""
+        self.prepare(prompts)
+        return torch.stack([self._shares[prompt] for prompt in prompts]).any(0).nonzero()[:, 0].tolist()
 
     def continuing(self, prompts: Sequence[Sequence[int]]):
         return self._mixed([tuple(prompt) for prompt in prompts], [1] * len(prompts))

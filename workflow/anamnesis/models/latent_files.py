@@ -22,9 +22,9 @@ NOTE = """
 With this adapter belong the latent tasks in `latent/`: every `slot<n>` is a LoRA adapter for the model with
 all adapters above merged. A prompt uses a mixture of the slots nearest to it. Its query is the mean hidden
 state of the encoder in `settings.json` over the prompt's tokens, at the layer given there (for `self`: of the
-base model, without adapters). Cut the query into as many segments as `keys.safetensors` has; a slot's
-similarity is the mean over the segments of the cosine between query and key. The weights of the `nearest`
-slots are their similarities, at least {smallest:g}, divided by their sum:
+base model, without adapters), minus `centre` of `keys.safetensors`. Cut the query into as many segments as
+`keys` has there; a slot's similarity is the mean over the segments of the cosine between query and key. The
+weights of the `nearest` slots are their similarities, at least {smallest:g}, divided by their sum:
 
 ```python
 slots = [f"slot{{n:02d}}" for n in nearest_slots]
@@ -50,7 +50,7 @@ def save_pool(pool: LatentPool, encoder: PromptEncoder, engine: PrefixEngine, fo
             tensors[f"base_model.model.{name}.lora_A.weight"] = down
             tensors[f"base_model.model.{name}.lora_B.weight"] = up.T
         write_tensors(slot / WEIGHTS, tensors, {"format": "pt"})
-    write_tensors(folder / FOLDER / KEYS, {"keys": pool.keys})
+    write_tensors(folder / FOLDER / KEYS, {"keys": pool.keys, "centre": pool.centre})
     settings = {
         "slots": pool.down.shape[1],
         "nearest": pool.nearest,
@@ -75,8 +75,10 @@ def load_pool(folder: Path) -> tuple[LatentPool, dict]:
         names = [f"base_model.model.{name}" for name in settings["projections"]]
         down = torch.stack([torch.stack([s[f"{name}.lora_A.weight"] for s in slots]) for name in names])
         up = torch.stack([torch.stack([s[f"{name}.lora_B.weight"].T for s in slots]) for name in names])
-        keys = read_tensors(latent / KEYS)["keys"]
-        return LatentPool(keys, down, up.contiguous(), settings["layers"], settings["nearest"]), settings
+        found = read_tensors(latent / KEYS)
+        return LatentPool(
+            found["keys"], found["centre"], down, up.contiguous(), settings["layers"], settings["nearest"]
+        ), settings
     except (KeyError, RuntimeError, TypeError) as error:
         raise UserError(
             f"the latent tasks in {latent} do not fit together ({error}): delete the stage folder, run again"

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.evaluation.published import NOTE, published_cells, sources
+from anamnesis.evaluation.comparisons import TITLES, comparison_cells, comparison_note
+from anamnesis.evaluation.published import DIRECTION, NOTE, direction_cells, published_cells, sources
 from anamnesis.evaluation.summary import HEADINGS, MEASURES, table_cells, table_note
 from anamnesis.report import sentences
 from anamnesis.report.builder import Picture, Section, Table
@@ -44,7 +45,8 @@ class ExperimentResults:
     config : the checked configuration as plain values. table, curves, heads, interventions : frames as
     written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
     variants, accuracy_curves, head_effects, interventions); the PDF and CSV beside each are linked.
-    comparisons : of variants (``config.variants.variant_comparisons``). records : name -> provenance record.
+    comparisons : of variants (``config.variants.variant_comparisons``). paired : of methods chain by chain
+    (``evaluation.comparisons.comparison_table``). records : name -> provenance record.
     prompts : ``task, kind, text, target``, a few to show. reference : published Table 1.
     links : label -> file, for the tables. further : sections of analyses that were made on request.
     """
@@ -57,6 +59,7 @@ class ExperimentResults:
     interventions: pd.DataFrame | None = None
     comparisons: Sequence[Mapping[str, Any]] = ()
     records: Mapping[str, Mapping] = field(default_factory=dict)
+    paired: pd.DataFrame | None = None
     prompts: pd.DataFrame | None = None
     reference: pd.DataFrame | None = None
     links: Mapping[str, str | Path] = field(default_factory=dict)
@@ -175,6 +178,7 @@ def _forgetting(results: ExperimentResults) -> Section:
     curves = [*sentences.curves_sentences(results.curves), *sentences.forms_sentences(results.curves)]
     return Section(
         "What is forgotten",
+        tables=_compared(results.paired),
         pictures=[
             *_picture(results, "summary", "Bars of HP, IP and OP per method", said),
             *_picture(
@@ -192,6 +196,16 @@ def _forgetting(results: ExperimentResults) -> Section:
             *_picture(results, "accuracy_curves", "Accuracy against stage, one panel per set", curves),
         ],
     )
+
+
+def _compared(paired: pd.DataFrame | None) -> list[Table]:
+    tables = []
+    for kind, title in TITLES.items() if paired is not None else ():
+        header, rows = comparison_cells(paired, kind)
+        if rows:
+            note = comparison_note(paired[paired["kind"] == kind])
+            tables.append(Table(header, rows, f"{title}. {note}", kind="text"))
+    return tables
 
 
 def _vectors(results: ExperimentResults) -> Section:
@@ -261,6 +275,8 @@ def _published(results: ExperimentResults) -> Section | None:
     header = ["Benchmark", "Method", *(HEADINGS[m] for m in MEASURES[:3]), "Note"]
     beside, compared = published_cells(results.table, reference)
     tables = [Table(beside, compared, NOTE)] if compared else []
+    directions, ours = direction_cells(results.table, reference)
+    tables += [Table(directions, ours, DIRECTION, kind="text")] if ours else []
     return Section(
         "Published numbers",
         paragraphs=[

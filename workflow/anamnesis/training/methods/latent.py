@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from anamnesis.models.latent import LatentEngine, LatentPool
 from anamnesis.models.latent_files import load_pool
 from anamnesis.training.examples import Example
 from anamnesis.training.stage import Stage
+
+log = logging.getLogger(__name__)
 
 
 def joined(stage: Stage, others: Sequence[Example]) -> tuple[Stage, list[Example]]:
@@ -33,20 +36,37 @@ def joined(stage: Stage, others: Sequence[Example]) -> tuple[Stage, list[Example
         next(model.parameters()).dtype,
         engine.device,
     )
+    prompts = list(dict.fromkeys(e.prompt for e in examples))
+    queries = encoder.encode(prompts)
     if stage.earlier:
         pool, _ = load_pool(stage.earlier[-1])
     else:
-        width = encoder.encode([examples[0].prompt]).shape[1]
+        centre = queries.mean(0) if settings["centred"] else torch.zeros(queries.shape[1])
         seed = int(stage.random("latent").integers(2**31))
-        pool = new_pool(engine.geometry, width, settings, seed)
+        pool = new_pool(engine.geometry, centre, settings, seed)
     model.latent_tasks = pool.to(engine.device)
     latent = LatentEngine(model, pool, encoder, branch_tokens=1, geometry=engine.geometry)
-    latent.prepare([e.prompt for e in (*examples, *others)])
+    latent.retrieve(prompts, queries)
+    latent.prepare([e.prompt for e in others])
+    _say_retrieved(latent.retrieved(prompts), len(prompts), settings)
     return replace(stage, engine=latent, examples=examples), others
 
 
-def new_pool(geometry: HeadGeometry, width: int, settings, seed: int) -> LatentPool:
-    """Keys orthogonal within each segment; of the increments one factor is drawn as LoRA's first is and the
+def _say_retrieved(slots: Sequence[int], prompts: int, settings) -> None:
+    log.info("latent tasks: %d of %d are retrieved by %d prompts", len(slots), settings["pool"], prompts)
+    if len(slots) == settings["nearest"] < settings["pool"] and prompts > 1:
+        log.warning(
+            "all %d prompts retrieve the same %d latent tasks, as if there were no others: set "
+            "methods.jfa.centred to true, or name another methods.jfa.encoder or encoder_layer",
+            prompts,
+            len(slots),
+        )
+
+
+def new_pool(geometry: HeadGeometry, centre: torch.Tensor, settings, seed: int) -> LatentPool:
+    """``centre`` (width of the encoder): see ``LatentPool``.
+
+    Keys are orthogonal within each segment; of the increments one factor is drawn as LoRA's first is and the
     other zero, so that they begin at zero and can be learnt.
 
     Raises UserError for layers the model does not have and a width the segments do not divide.
@@ -59,7 +79,12 @@ def new_pool(geometry: HeadGeometry, width: int, settings, seed: int) -> LatentP
                 f"methods.jfa.latent_layers names layer {layer}, but the model has {geometry.n_layers} "
                 f"layers (0-{geometry.n_layers - 1}): choose from these, or null for the middle one"
             )
-    slots, rank, segments = settings["pool"], settings["latent_rank"], settings["segments"]
+    slots, rank, segments, width = (
+        settings["pool"],
+        settings["latent_rank"],
+        settings["segments"],
+        len(centre),
+    )
     if width % segments:
         raise UserError(
             f"methods.jfa.segments is {segments}, which does not divide the encoder's width of {width}: "
@@ -73,4 +98,4 @@ def new_pool(geometry: HeadGeometry, width: int, settings, seed: int) -> LatentP
     down = torch.empty(len(layers), slots, rank, inputs)
     down.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
     up = torch.zeros(len(layers), slots, rank, geometry.hidden_size)
-    return LatentPool(keys, down, up, layers, settings["nearest"])
+    return LatentPool(keys, centre, down, up, layers, settings["nearest"])

@@ -1,0 +1,88 @@
+"""Methods compared chain by chain, beyond the pairs of Table 1: each method with plain fine-tuning, each
+variant with what it varies and with its controls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from anamnesis.evaluation.summary import (
+    HEADINGS,
+    MEASURES,
+    MINIMUM_PAIRS,
+    difference_cell,
+    difference_row,
+    markdown_table,
+    paired_differences,
+)
+
+COLUMNS = (
+    "kind", "method", "against", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval",
+)  # fmt: skip
+TITLES = {"method": "Methods against plain sequential adapters", "variant": "Variants and controls"}
+
+
+def comparison_table(
+    measures: pd.DataFrame,
+    compared: Sequence[Mapping[str, str]],
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """One row per comparison and measure: the mean of method − against over the (order, seed) that both have.
+
+    Parameters
+    ----------
+    measures : ``evaluation.summary.chain_measures``.
+    compared : rows ``kind, method, against`` (``config.variants.paired_comparisons``).
+    resamples, confidence : of ``evaluation.summary.paired_interval``.
+
+    Returns
+    -------
+    Frame with :data:`COLUMNS`; all values are fractions.
+    """
+    rows = []
+    for row in compared:
+        pairs = paired_differences(measures, row["against"], row["method"])
+        for name in MEASURES:
+            found = difference_row(pairs, row["against"], row["method"], name, resamples, confidence)
+            rows.append({**found, **row})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def comparison_cells(table: pd.DataFrame, kind: str) -> tuple[list[str], list[list[str]]]:
+    """The comparisons of a kind as printed: (header, rows of strings), in points."""
+    rows = []
+    chosen = table[table["kind"] == kind]
+    for (method, against), group in chosen.groupby(["method", "against"], sort=False):
+        cells = group.set_index("measure")
+        rows.append([method, against, *(difference_cell(cells.loc[name]) for name in MEASURES)])
+    return ["Method", "Against", *(f"Δ {name}" for name in HEADINGS.values())], rows
+
+
+def comparison_note(table: pd.DataFrame) -> str:
+    """How many intervals there are, and how many exclude zero: some would by chance."""
+    whole = table[table["interval"] != ""]
+    if whole.empty:
+        return "Points; one pair each, so nothing can be said about other seeds."
+    sure = int(((whole["low"] > 0) | (whole["high"] < 0)).sum())
+    level = whole["confidence"].iloc[0]
+    note = (
+        f"Points: method − against, order by order and seed by seed; {100 * level:g} % intervals. Forgetting "
+        f"is better when lower, all others when higher. {sure} of {len(whole)} intervals exclude zero, where "
+        f"{(1 - level) * len(whole):.2g} would if nothing made any difference"
+    )
+    least = int(whole["n"].min())
+    return note + (f"; weak evidence with n = {least}." if least < MINIMUM_PAIRS else ".")
+
+
+def comparison_markdown(table: pd.DataFrame) -> str:
+    """All comparisons as Markdown sections; empty when there are none."""
+    parts = []
+    for kind, title in TITLES.items():
+        header, rows = comparison_cells(table, kind)
+        if rows:
+            note = comparison_note(table[table["kind"] == kind])
+            parts.append(f"\n## {title}\n\n{markdown_table(header, rows)}\n\n{note}\n")
+    return "".join(parts)
