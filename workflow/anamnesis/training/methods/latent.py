@@ -48,13 +48,14 @@ def joined(stage: Stage, others: Sequence[Example]) -> tuple[Stage, list[Example
     latent = LatentEngine(model, pool, encoder, branch_tokens=1, geometry=engine.geometry)
     latent.retrieve(prompts, queries)
     latent.prepare([e.prompt for e in others])
-    _say_retrieved(latent.retrieved(prompts), len(prompts), settings)
+    _say_retrieved(latent.retrieved(prompts), len(prompts), settings, first=not stage.earlier)
     return replace(stage, engine=latent, examples=examples), others
 
 
-def _say_retrieved(slots: Sequence[int], prompts: int, settings) -> None:
+def _say_retrieved(slots: Sequence[int], prompts: int, settings, first: bool) -> None:
+    """A later task may have slots of its own; were those of the first all alike, so would be all others."""
     log.info("latent tasks: %d of %d are retrieved by %d prompts", len(slots), settings["pool"], prompts)
-    if len(slots) == settings["nearest"] < settings["pool"] and prompts > 1:
+    if first and len(slots) == settings["nearest"] < settings["pool"] and prompts > 1:
         log.warning(
             "all %d prompts retrieve the same %d latent tasks, as if there were no others: set "
             "methods.jfa.centred to true, or name another methods.jfa.encoder or encoder_layer",
