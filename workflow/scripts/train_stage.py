@@ -35,7 +35,7 @@ def main(
     forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued. In several
     processes (``training.processes``) all compute and the first one writes.
     """
-    from anamnesis.training.guidance import guided_additions
+    from anamnesis.training.guidance import guided_additions, norm
     from anamnesis.training.loop import train_stage
     from anamnesis.training.methods import build
     from anamnesis.training.prepare import StageFiles, prepare_stage
@@ -65,6 +65,7 @@ def main(
         "load_order": order,
         "examples": len(prepared.examples),
         "prompts_cut": cut,
+        "added_norm": norm(additions) if additions else None,
         "steps": int(log.step.nunique()),
         "final_loss": float(log.loss.iloc[-1]),
     }

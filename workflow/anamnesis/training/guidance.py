@@ -59,6 +59,11 @@ def at_last_prompt_token(geometry: HeadGeometry, additions: Additions, pack: Pac
     return added_to_heads(geometry, additions, rows, torch.ones(len(rows)))
 
 
+def norm(additions: Additions) -> float:
+    """The length of h̄ over all heads: what differs between the selected heads and random ones."""
+    return math.sqrt(sum(float(added.float().square().sum()) for added in additions.values()))
+
+
 def guided_additions(
     stage: Stage, settings: Mapping, heads: str, mean: str, prompt_table: str | None = None
 ) -> Additions:
