@@ -112,7 +112,7 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
     itself) and ``value``. Variants that differ from their method in one and the same number stand together,
     by value, where that makes three values or more; all others are compared by name, with neither setting nor
     value. The method itself is in each comparison, and so is the unguided method in those by name of a guided
-    one, as far as ``training.methods`` lists them.
+    one, as far as ``training.methods`` lists them. A variant with nothing beside it is left out.
     """
     differences = variant_differences(config)
     rows = []
@@ -124,7 +124,8 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
             rows += [{"base": base, "setting": key, "method": m, "value": values[m]} for m in ordered]
         if others := [name for name in family if not any(name in values for values in series.values())]:
             names = [*_listed(config, base, base.removesuffix(TWIN_SUFFIX)), *others]
-            rows += [{"base": base, "setting": None, "method": m, "value": None} for m in names]
+            alone = len(names) == 1
+            rows += [{"base": base, "setting": None, "method": m, "value": None} for m in names if not alone]
     return rows
 
 
