@@ -5,13 +5,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from scipy import stats
 
 from anamnesis.config.load import load_config
-from anamnesis.config.variants import variant_comparisons, variant_differences
+from anamnesis.config.variants import paired_comparisons, variant_comparisons, variant_differences
 from anamnesis.errors import UserError
 from anamnesis.evaluation.published import published_cells, published_markdown
 from anamnesis.evaluation.summary import BASELINE, table1
-from anamnesis.figures import save_figure, twins, variants, variants_frame
+from anamnesis.figures import (
+    comparisons,
+    comparisons_frame,
+    save_figure,
+    twins,
+    variants,
+    variants_frame,
+)
+from anamnesis.figures.measures import TITLES
 from anamnesis.figures.style import WIDTH, method_colour
 from anamnesis.report.sentences import twins_sentences, variants_sentences
 
@@ -34,10 +43,15 @@ def measures(methods, seeds=3, orders=1, gain=0.0):
 
 @pytest.fixture
 def experiment(pytestconfig):
-    """A function that reads experiments of the repository, laid over each other."""
-    root = pytestconfig.rootpath
-    files = root / "workflow" / "experiments"
-    return lambda *names: load_config([root / "config.yaml", *(files / f"{name}.yaml" for name in names)])
+    """A function that reads the experiment on methods, with those whose names begin as said."""
+    files = [pytestconfig.rootpath / name for name in ("config.yaml", "workflow/experiments/methods.yaml")]
+    listed = load_config(files).training.methods
+
+    def read(*beginnings):
+        names = [name for name in listed if name.startswith(beginnings)]
+        return load_config([*files, {"training": {"methods": names, "every_order": None}}])
+
+    return read
 
 
 def compared(config):
@@ -61,24 +75,24 @@ def drawn_texts(figure):
 
 
 def test_differences_come_from_the_configuration(experiment):
-    found = variant_differences(experiment("methods", "jfa"))
-    assert found["jfa-5"] == {"methods.jfa.flashbacks": 5}
+    found = variant_differences(experiment("inclora", "jfa"))
+    assert found["jfa-8"] == {"methods.jfa.flashbacks": 8}
     assert found["jfa-no-latent"] == {"methods.jfa.latent_tasks": False}
     assert "lwf-kl" not in found  # known, but not listed
-    controls = variant_differences(experiment("methods"))
+    controls = variant_differences(experiment("inclora", "lwf", "ivg"))
     assert controls["ivg-no-kl"] == {"guidance.kl.weight": 0.0}
     assert controls["lwf-kl"]["methods.lwf.positions"] == "all"
     assert "methods.lwf.temperature" not in controls["lwf-kl"]  # given, but the same
 
 
 def test_numbers_stand_together_and_the_rest_by_name(experiment):
-    frame = pd.DataFrame(variant_comparisons(experiment("methods", "jfa")))
+    frame = pd.DataFrame(variant_comparisons(experiment("inclora", "jfa")))
     groups = {key: part for key, part in frame.groupby(frame["setting"].fillna(""), sort=False)}
-    assert groups["methods.jfa.flashbacks"]["value"].tolist() == [0, 5, 10, 20, 32]
+    assert groups["methods.jfa.flashbacks"]["value"].tolist() == [0, 8, 32]
     assert groups["methods.jfa.flashbacks"]["method"].tolist()[-1] == "jfa"
     assert groups["methods.jfa.alpha"]["method"].tolist() == ["jfa-alpha-0.1", "jfa", "jfa-alpha-10"]
-    assert groups[""]["method"].tolist() == ["jfa", "jfa-no-latent", "jfa-no-projection"]
-    controls = pd.DataFrame(variant_comparisons(experiment("methods")))
+    assert groups[""]["method"].tolist() == ["jfa", "jfa-no-latent"]
+    controls = pd.DataFrame(variant_comparisons(experiment("inclora", "lwf", "ivg")))
     assert controls["setting"].isna().all()  # a divergence of weight 0 beside one of 0.05 makes no curve
     names = controls.loc[controls["base"] == "inclora-ivg", "method"].tolist()
     assert names[:3] == ["inclora-ivg", "inclora", "ivg-random-heads"]
@@ -102,7 +116,9 @@ def test_settings_that_are_no_numbers_make_no_curve():
     rows = variant_comparisons(small(given, ["fvg", *given]))  # the method's own layer is null
     assert [row["setting"] for row in rows] == [None] * 4
     stages = {"o": {"of": "olora", "settings": {"lambda1": [0.1, 0.2]}}}
-    assert [row["method"] for row in variant_comparisons(small(stages, ["o"]))] == ["o"]
+    both = small(stages, ["o", "olora"])
+    assert [row["method"] for row in variant_comparisons(both)] == ["olora", "o"]
+    assert variant_comparisons(small(stages, ["o"])) == []  # beside what?
     assert variant_comparisons(small(stages, ["olora"])) == []
 
 
@@ -155,16 +171,16 @@ def test_forgetting_is_left_out_where_it_is_not_defined():
 
 
 def test_variants_draw_means_against_ranks_of_the_setting(experiment):
-    data = compared(experiment("methods", "jfa"))
+    data = compared(experiment("inclora", "jfa"))
     figure = variants(data)
     axes = figure.axes[1]  # flashbacks, IP
-    curve = next(line for line in axes.get_lines() if len(line.get_xdata()) == 5)
+    curve = next(line for line in axes.get_lines() if len(line.get_xdata()) == 3)
     part = data[data["setting"] == "methods.jfa.flashbacks"]
-    assert list(curve.get_xdata()) == [0, 1, 2, 3, 4]
+    assert list(curve.get_xdata()) == [0, 1, 2]
     assert curve.get_ydata() == pytest.approx(100 * part.groupby("value")["ip"].mean().to_numpy())
     labels = axes.get_xticklabels()
-    assert [label.get_text() for label in labels] == ["0", "5", "10", "20", "32"]
-    assert [label.get_fontweight() for label in labels] == ["normal"] * 4 + ["bold"]
+    assert [label.get_text() for label in labels] == ["0", "8", "32"]
+    assert [label.get_fontweight() for label in labels] == ["normal"] * 2 + ["bold"]
     points = [p for c in axes.collections for p in c.get_offsets() if len(c.get_offsets()) == 3]
     assert sorted(p[1] for p in points) == pytest.approx(sorted(100 * part["ip"]))
     heads = {text.get_text() for text in drawn_texts(figure)}
@@ -172,7 +188,7 @@ def test_variants_draw_means_against_ranks_of_the_setting(experiment):
 
 
 def test_variants_by_name_begin_with_the_method_and_mark_means(experiment):
-    data = compared(experiment("methods"))
+    data = compared(experiment("inclora", "lwf", "ivg"))
     figure = variants(data)
     first = figure.axes[0]
     assert [label.get_text() for label in first.get_yticklabels()] == ["lwf", "lwf-kl"]
@@ -183,11 +199,39 @@ def test_variants_by_name_begin_with_the_method_and_mark_means(experiment):
     assert same[0] == same[1]  # one scale for a measure
 
 
+def differences(config, gain=0.0):
+    return comparisons_frame(measures(config.training.methods, gain=gain), paired_comparisons(config))
+
+
+def test_comparisons_draw_every_difference_its_mean_and_interval(experiment):
+    config = experiment("inclora", "lwf", "ivg")
+    data = differences(config, gain=0.1)
+    figure = comparisons(data, resamples=50)
+    assert [axes.get_title(loc="left").strip() for axes in figure.axes[:4]] == [*TITLES.values()]
+    first, second, third = (figure.axes[k] for k in (0, 4, 8))  # HP of each kind
+    assert [x.get_text() for x in first.get_yticklabels()] == ["inclora-ivg", "lwf-ivg"]
+    assert [x.get_text() for x in second.get_yticklabels()] == ["lwf"]
+    names = [x.get_text() for x in third.get_yticklabels()]
+    assert names[:3] == ["lwf-kl − lwf", "lwf-kl − inclora", "ivg-random-heads − inclora-ivg"]
+    assert "ivg-kl-only − lwf-kl" in names
+    levels = measures(config.training.methods, gain=0.1).set_index("method")["hp"]
+    pairs = levels["lwf"].to_numpy() - levels["inclora"].to_numpy()
+    shown = sorted(x for x, _ in second.collections[0].get_offsets())
+    assert shown == pytest.approx(sorted(100 * pairs))
+    half = stats.t.ppf(0.975, 2) * stats.sem(pairs)
+    low, high = next(line.get_xdata() for line in second.get_lines() if line.get_linewidth() == 1.6)
+    assert (low, high) == pytest.approx((100 * (pairs.mean() - half), 100 * (pairs.mean() + half)))
+    assert first.get_xlim() == second.get_xlim() == third.get_xlim()
+    with pytest.raises(UserError, match="no two methods are compared"):
+        comparisons(comparisons_frame(measures(["ewc"]), []))
+
+
 FIGURES = {
+    "comparisons": lambda experiment: comparisons(differences(experiment("")), resamples=50),
     "twins": lambda experiment: twins(measures(PAIRED), resamples=50),
     "two orders": lambda experiment: twins(measures(PAIRED[:4], orders=2), resamples=50),
-    "numbers": lambda experiment: variants(compared(experiment("methods", "jfa"))),
-    "controls": lambda experiment: variants(compared(experiment("methods"))),
+    "numbers": lambda experiment: variants(compared(experiment("inclora", "jfa"))),
+    "controls": lambda experiment: variants(compared(experiment("inclora", "lwf", "ivg"))),
 }
 
 
@@ -205,8 +249,8 @@ def test_nothing_is_cut_off_and_no_words_overlap(name, experiment):
 
 
 def test_figures_can_be_drawn_again_from_their_csv(experiment, tmp_path):
-    for name in ("methods", "jfa"):
-        data = compared(experiment("methods", name))
+    for name in ("ivg", "jfa"):
+        data = compared(experiment("inclora", "lwf", name))
         first = save_figure(variants(data), data, tmp_path / "a")
         again = pd.read_csv(first[2])
         assert save_figure(variants(again), again, tmp_path / "b")[1].read_bytes() == first[1].read_bytes()
@@ -233,7 +277,7 @@ def test_sentences_count_what_the_table_says(experiment):
     assert "HP for 1 (1) of 1, IP for 0 (0) of 1, OP for 0 (0) of 1 and Forgetting for 1 (1) of 1" in said
     assert said.endswith("weak evidence with n\u00a0=\u00a03.")
     assert twins_sentences(table1(flat)) == []
-    config = experiment("methods")
+    config = experiment("inclora", "lwf", "ivg")
     levels = measures(["lwf", "lwf-kl"]).assign(ip=[0.5, *[0.4] * 3, *[0.25] * 3])
     sentences = variants_sentences(table1(levels), variant_comparisons(config))
     assert [s.replace("\u00a0", " ") for s in sentences] == [
@@ -252,9 +296,10 @@ def test_experiment_stands_beside_every_method_of_the_paper(pytestconfig):
     pair = {name: data.loc[data["method"] == name, "ip"].to_numpy() for name in ("ewc", "ewc-ivg")}
     change = 100 * (pair["ewc-ivg"] - pair["ewc"]).mean()
     cells = dict(zip(header, rows[4], strict=True))
-    assert cells["IP"].endswith(f"({change:+.1f})".replace("-", "−"))
+    assert f"n=3 ({change:+.1f} [".replace("-", "−") in cells["IP"]
     assert cells["IP, TRACE"] == "54.58 (+10.62)"
     assert cells["OP, LONG"] == "71.71 (−1.91)"
     text = published_markdown(table1(data, resamples=50), reference)
-    assert text.count("\n| ") == len(rows) + 2
+    assert text.count("\n| ") == len(rows) + 2 + len(four) + 2  # and a table of directions
+    assert "| lwf | published " in text
     assert published_markdown(table1(measures(["jfa", "fvg"])), reference) == ""

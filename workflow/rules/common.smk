@@ -134,6 +134,7 @@ if workflow.is_main_process:
 RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
 CHAINS = chains(CONFIG)
 COMPARISONS = variant_comparisons(CONFIG)
+COMPARED = paired_comparisons(CONFIG)
 TWINS = [name for name in CONFIG.training.methods if name + TWIN_SUFFIX in CONFIG.training.methods]
 FIGURE_NAMES = [
     "accuracy_curves",
@@ -142,6 +143,7 @@ FIGURE_NAMES = [
     *["interventions"] * bool(INTERVENED),
     *["twins"] * (len(TWINS) >= 2),
     *["variants"] * bool(COMPARISONS),
+    *["comparisons"] * bool(COMPARED),
 ]
 ON_REQUEST = []  # files of analyses that are there: the report shows them, and keeps them up to date
 

@@ -109,7 +109,7 @@ rule tabulate_results:
     params:
         chains=CHAINS,
         orders=SETTINGS["suite"]["orders"],
-        compared=paired_comparisons(CONFIG),
+        compared=COMPARED,
         statistics=SETTINGS["statistics"],
         code=script_digest("tabulate_results"),
     script:

@@ -160,6 +160,34 @@ rule plot_variants:
         "../scripts/plot_variants.py"
 
 
+rule plot_comparisons:
+    input:
+        frame=SUITE / "measures.parquet",
+    output:
+        pdf=report(
+            FIGURES / "comparisons.pdf",
+            caption="../report/comparisons.rst",
+            category="Forgetting",
+        ),
+        png=FIGURES / "comparisons.png",
+        csv=FIGURES / "comparisons.csv",
+    log:
+        LOGS / "plot_comparisons.log",
+    benchmark:
+        BENCHMARKS / "plot_comparisons.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        compared=COMPARED,
+        statistics=SETTINGS["statistics"],
+        code=script_digest("plot_comparisons"),
+    script:
+        "../scripts/plot_comparisons.py"
+
+
 rule write_report:
     input:
         table=SUITE / "table1.csv",

@@ -1,6 +1,7 @@
 """Figures as pure functions from a frame to a matplotlib figure, in one style; no file is read here."""
 
 from anamnesis.figures.bars import summary_bars
+from anamnesis.figures.comparisons import comparisons, comparisons_frame
 from anamnesis.figures.curves import accuracy_curves
 from anamnesis.figures.heads import head_effects
 from anamnesis.figures.interventions import interventions
@@ -10,6 +11,8 @@ from anamnesis.figures.variants import variants, variants_frame
 
 __all__ = [
     "accuracy_curves",
+    "comparisons",
+    "comparisons_frame",
     "head_effects",
     "interventions",
     "method_colour",

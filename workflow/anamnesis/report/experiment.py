@@ -31,6 +31,9 @@ _CAPTIONS = {
         Accuracy when the instruction vector is added to zero-shot prompts or removed from few-shot prompts
         after one layer, beside a random vector of equal norm.""",
     "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
+    "comparisons": """\
+        Differences between methods, order by order and seed by seed, with their means and intervals.
+        Forgetting is better when lower.""",
     "variants": "Methods under other settings, one point per chain; the settings are in the configuration.",
 }
 # Parts of a record that are long and stand in the configuration or in the record itself.
@@ -44,11 +47,11 @@ class ExperimentResults:
 
     config : the checked configuration as plain values. table, curves, heads, interventions : frames as
     written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
-    variants, accuracy_curves, head_effects, interventions); the PDF and CSV beside each are linked.
-    comparisons : of variants (``config.variants.variant_comparisons``). paired : of methods chain by chain
-    (``evaluation.comparisons.comparison_table``). records : name -> provenance record.
-    prompts : ``task, kind, text, target``, a few to show. reference : published Table 1.
-    links : label -> file, for the tables. further : sections of analyses that were made on request.
+    comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV beside each are
+    linked. comparisons : of variants (``config.variants.variant_comparisons``). paired : of methods chain by
+    chain (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
+    ``task, kind, text, target``, a few to show. reference : published Table 1. links : label -> file, for the
+    tables. further : sections of analyses that were made on request.
     """
 
     config: Mapping
@@ -186,6 +189,12 @@ def _forgetting(results: ExperimentResults) -> Section:
                 "twins",
                 "HP, IP, OP and forgetting of every chain with and without guidance",
                 sentences.twins_sentences(results.table),
+            ),
+            *_picture(
+                results,
+                "comparisons",
+                "Differences of HP, IP, OP and forgetting between methods, with intervals",
+                [],
             ),
             *_picture(
                 results,
