@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +13,8 @@ from anamnesis.config import load_config
 from anamnesis.config.variants import paired_comparisons
 from anamnesis.errors import UserError
 from anamnesis.evaluation.comparisons import comparison_markdown, comparison_table
-from anamnesis.evaluation.published import direction_cells
-from anamnesis.evaluation.summary import paired_interval, table1
+from anamnesis.evaluation.published import direction_cells, published_markdown
+from anamnesis.evaluation.summary import paired_interval, table1, to_csv, to_markdown
 
 SUITE = {"name": "tiny", "orders": [["news_topic", "word_length"]], "held_out": ["antonym"]}
 KNOWN = ("antonym", "news_topic", "word_length")
@@ -106,3 +108,21 @@ def test_a_direction_is_decided_by_the_interval(ours, said):
     published.loc[3, ["hp"]] = 1.0
     assert direction_cells(table1(frame), published)[1][0][1].startswith("published +−")
     assert direction_cells(table1(frame), published)[1][0][1].endswith("undecided")
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_tables_read_from_files_print_as_they_were_made(seeds):
+    """The report reads them: what is empty in a file comes back as NaN."""
+    frame = measures(inclora=[0.1, 0.3, 0.2][:seeds], inclora_ivg=[0.2, 0.4, 0.31][:seeds], lwf=[0.5] * seeds)
+    published = pd.DataFrame(
+        [("a", "inclora", g, v, v, v, "them") for g, v in (("no", 10.0), ("yes", 11.0))],
+        columns=["benchmark", "method", "guided", "hp", "ip", "op", "source"],
+    )
+    for made, show in (
+        (table1(frame), to_markdown),
+        (table1(frame), lambda table: published_markdown(table, published)),
+        (comparison_table(frame, [row("method", "lwf", "inclora")]), comparison_markdown),
+        (comparison_table(frame, []), comparison_markdown),
+    ):
+        assert show(pd.read_csv(io.StringIO(to_csv(made)))) == show(made)
+        assert "nan" not in show(made)

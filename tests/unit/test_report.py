@@ -193,8 +193,9 @@ def test_published_table_in_the_repository_is_shown(results, pytestconfig):
     bare = ExperimentResults(
         results.config, results.table, results.curves, results.heads, {}, reference=reference
     )
-    beside, published = experiment_sections(bare)[-1].tables
+    beside, directions, published = experiment_sections(bare)[-1].tables
     assert [row[0] for row in beside.rows] == [BASELINE, "inclora", "inclora + IVG"]
+    assert [row[0] for row in directions.rows] == ["inclora"]
     rows = published.rows
     assert ["func", "inclora-ivg", "54.36", "53.89", "69.48", ""] in [list(row) for row in rows]
 

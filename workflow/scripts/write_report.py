@@ -43,7 +43,7 @@ def main(
         heads=read_parquet(heads),
         figures=figures,
         comparisons=comparisons,
-        paired=pd.read_csv(paired).fillna({"interval": ""}),
+        paired=pd.read_csv(paired),
         interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
         records={_record_name(path): read_json(path) for path in records},
         prompts=shown.assign(task=Path(prompts).parent.name),

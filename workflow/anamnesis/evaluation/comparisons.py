@@ -63,7 +63,7 @@ def comparison_cells(table: pd.DataFrame, kind: str) -> tuple[list[str], list[li
 
 def comparison_note(table: pd.DataFrame) -> str:
     """How many intervals there are, and how many exclude zero: some would by chance."""
-    whole = table[table["interval"] != ""]
+    whole = table[table["low"].notna()]
     if whole.empty:
         return "Points; one pair each, so nothing can be said about other seeds."
     sure = int(((whole["low"] > 0) | (whole["high"] < 0)).sum())

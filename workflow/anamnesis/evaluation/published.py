@@ -58,7 +58,7 @@ def _here(levels: pd.DataFrame, table: pd.DataFrame, name: str, measure: str) ->
     text += f", n={level['n']}" if level["n"] else ""
     pair = table[(table["kind"] == "difference") & (table["twin"] == name) & (table["measure"] == measure)]
     for row in pair[pair["n"] > 0].itertuples():
-        interval = f" [{100 * row.low:+.1f}, {100 * row.high:+.1f}]" if row.interval else ""
+        interval = f" [{100 * row.low:+.1f}, {100 * row.high:+.1f}]" if pd.notna(row.low) else ""
         text += f" ({100 * row.mean:+.1f}{interval})"
     return text.replace("-", "−")
 
@@ -86,7 +86,7 @@ def _direction(ours: pd.Series, reference: pd.DataFrame, method: str, measure: s
     changes = (wide["yes"] - wide["no"]).dropna() if {"yes", "no"} <= set(wide) else []
     published = "".join("+" if change > 0 else "−" for change in changes)
     here = "+" if ours["mean"] > 0 else "−"
-    sure = ours["interval"] != "" and (ours["low"] > 0 or ours["high"] < 0)
+    sure = ours["low"] > 0 or ours["high"] < 0
     verdict = "undecided"
     if sure and len(set(published)) == 1:
         verdict = "agrees" if here == published[0] else "differs"

@@ -276,7 +276,7 @@ def _intervals(rows: pd.DataFrame) -> str:
     """How the intervals of differences were found."""
     names = {"t": "Student's t", "BCa": "bootstrap, BCa", "percentile": "bootstrap, percentiles"}
     confidence = rows["confidence"].dropna()
-    shown = [names[how] for how in rows["interval"].unique() if how]
+    shown = [names[how] for how in rows.loc[rows["low"].notna(), "interval"].unique()]
     return f"{100 * confidence.iloc[0]:g} %: {'; '.join(shown)}" if shown else "none with one pair"
 
 
@@ -291,7 +291,7 @@ def difference_cell(row: pd.Series) -> str:
     """A difference as printed: points, interval, n."""
     if row["n"] == 0:
         return "–"
-    interval = f" [{100 * row['low']:+z.1f}, {100 * row['high']:+z.1f}]" if row["interval"] else ""
+    interval = f" [{100 * row['low']:+z.1f}, {100 * row['high']:+z.1f}]" if pd.notna(row["low"]) else ""
     return f"{100 * row['mean']:+z.1f}{interval} (n={row['n']})".replace("-", "−")
 
 
