@@ -55,9 +55,10 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
 RESULTS = Path(CONFIG.results)
 SNAPSHOT = RESULTS / "models" / CONFIG.model.name
 DEMANDS = Demands(CONFIG, SNAPSHOT)
-# Where not everything can run at once, what most others wait for comes first, and evaluations fill the rest: a chain
-# of stages that is left for the end keeps one core busy while the others idle.
-PRIORITY = {"model": 3, "vectors": 2, "training": 1}
+# Where not everything can run at once, what most others wait for comes first: a chain of stages that is left for the
+# end keeps one core busy while the others idle. Evaluations fill the rest, and what is short and nothing waits for
+# (interventions, figures) the gaps that they leave at the end.
+PRIORITY = {"model": 4, "vectors": 3, "training": 2, "evaluation": 1}
 TASKS = RESULTS / "tasks"
 MODEL = RESULTS / CONFIG.model.name
 VECTORS = MODEL / "vectors"

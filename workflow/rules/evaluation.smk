@@ -44,6 +44,7 @@ rule evaluate_base:
         LOGS / "evaluate_base.log",
     benchmark:
         BENCHMARKS / "evaluate_base.tsv"
+    priority: PRIORITY["evaluation"]
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads
@@ -70,6 +71,7 @@ rule evaluate_stage:
         LOGS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
     benchmark:
         BENCHMARKS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
+    priority: PRIORITY["evaluation"]
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads
