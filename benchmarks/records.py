@@ -21,7 +21,7 @@ from _common import REPOSITORY, Line, main, report, seconds
 from anamnesis.artifacts import write_parquet
 
 TASKS, HELD_OUT = ("first_task", "second_task"), "held_out_task"
-OUTPUTS = ("curves", "measures", "table", "markdown", "latex")
+OUTPUTS = ("curves", "measures", "table", "comparisons", "markdown", "latex")
 CHOICES = 4
 MOST_MIB = 400.0
 
@@ -77,6 +77,7 @@ def write_records(folder: Path, rows: int, chains: int, different: int = 1) -> d
         "reference": str(REPOSITORY / "workflow" / "reference" / "paper_table1.csv"),
         "chains": [{"method": "inclora", "order": 1, "seed": seed} for seed in range(chains)],
         "orders": [list(TASKS)],
+        "compared": [],
         "statistics": {"bootstrap_resamples": 100, "confidence": 0.95},
         "accuracy": [str(folder / f"accuracy{c}.parquet") for c in range(chains)],
         **{name: str(folder / name) for name in OUTPUTS},

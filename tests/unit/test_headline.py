@@ -29,7 +29,7 @@ def test_headline_says_where_and_what(finished):
         f"{BASELINE} 70.0 n=1",
         "inclora 18.0 ± 2.8 n=2",
         "inclora-ivg 40.0 ± 8.5 n=2",
-        "inclora-ivg − inclora +22.0 [+14.0, +30.0] n=2 paired: weak evidence",
+        "inclora-ivg − inclora +22.0 [-79.6, +123.6] n=2 paired: weak evidence",
     ]
 
 

@@ -136,7 +136,9 @@ class Evaluator:
             rows = rows.assign(set=a.source.name, role=a.source.role, form=a.form, shots=a.shots)
             frames.setdefault((a.source.name, a.form, a.shots), []).append(rows)
         whole = [
-            pd.concat(parts).sort_values("example_id", key=lambda ids, at=places[name]: ids.map(at))
+            pd.concat(parts).sort_values(
+                "example_id", key=lambda ids, at=places[name]: ids.map(at), kind="stable"
+            )
             for (name, *_), parts in frames.items()
         ]
         return pd.concat(whole or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)[COLUMNS]
