@@ -124,8 +124,8 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
             rows += [{"base": base, "setting": key, "method": m, "value": values[m]} for m in ordered]
         if others := [name for name in family if not any(name in values for values in series.values())]:
             names = [*_listed(config, base, base.removesuffix(TWIN_SUFFIX)), *others]
-            alone = len(names) == 1
-            rows += [{"base": base, "setting": None, "method": m, "value": None} for m in names if not alone]
+            if len(names) > 1:
+                rows += [{"base": base, "setting": None, "method": m, "value": None} for m in names]
     return rows
 
 
