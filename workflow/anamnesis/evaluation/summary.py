@@ -203,7 +203,8 @@ def paired_interval(
     """Interval of the mean of paired differences: (low, high, how it was found), or (NaN, NaN, "") for n < 2.
 
     Student's t ("t") for fewer than :data:`MINIMUM_PAIRS`: a bootstrap of three normal values covers 74 %
-    where it says 95 % (1,500 samples). It takes the differences as normal. From there on :func:`bootstrap_interval`.
+    where it says 95 % (1,500 samples). It takes the differences as normal. From there on
+    :func:`bootstrap_interval`.
     """
     sample = np.asarray(values, dtype=float)
     if not 2 <= len(sample) < MINIMUM_PAIRS:
