@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from runs import HELD_OUT, SUITE, SWEPT, TRAINED, copy_repository
@@ -102,6 +103,17 @@ def test_adding_a_seed_leaves_the_finished_chains_alone(whole):
     assert len(new) == 8
     assert all("seed=1" in job for job in new)
     assert sorted(set(jobs) - set(new)) == sorted([*SUMMARISED])
+
+
+def test_seeds_of_another_run_join_the_table_and_nothing_else_is_made_again(whole, tmp_path):
+    mine, elsewhere = whole.copy(tmp_path / "mine"), tmp_path / "accuracy.parquet"
+    pd.read_parquet(mine.folder / SUITE / "accuracy.parquet").assign(seed=7).to_parquet(elsewhere)
+    pooled = mine.with_config({"statistics": {"pool": [str(elsewhere)]}})
+    assert pooled.plan() == sorted(SUMMARISED)
+    done = pooled.run(SUITE / "table1.csv")
+    assert done.returncode == 0, done.stdout
+    table = pd.read_csv(mine.folder / SUITE / "table1.csv")
+    assert set(table["n"][table["method"].isin(["inclora", "inclora-ivg"])]) == {2}
 
 
 def test_plan_from_another_folder_is_the_same(whole, tmp_path):

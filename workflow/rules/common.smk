@@ -50,6 +50,7 @@ except UserError as error:
 
 
 SETTINGS = CONFIG.model_dump(mode="json")
+INTERVALS = config_section(CONFIG, "statistics.bootstrap_resamples", "statistics.confidence")["statistics"]
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
 
 RESULTS = Path(CONFIG.results)

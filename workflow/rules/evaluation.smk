@@ -90,6 +90,7 @@ rule tabulate_results:
     input:
         evaluations=[path for chain in CHAINS for path in chain_evaluations(chain)],
         reference=REFERENCE,
+        pool=SETTINGS["statistics"]["pool"],
     output:
         accuracy=accuracy_files(),
         curves=SUITE / "accuracy.parquet",
@@ -112,7 +113,7 @@ rule tabulate_results:
         chains=CHAINS,
         orders=SETTINGS["suite"]["orders"],
         compared=COMPARED,
-        statistics=SETTINGS["statistics"],
+        statistics=INTERVALS,
         code=script_digest("tabulate_results"),
     script:
         "../scripts/tabulate_results.py"

@@ -127,7 +127,7 @@ rule plot_twins:
         mem_mb=1000,
         runtime=10,
     params:
-        statistics=SETTINGS["statistics"],
+        statistics=INTERVALS,
         code=script_digest("plot_twins"),
     script:
         "../scripts/plot_twins.py"
@@ -182,7 +182,7 @@ rule plot_comparisons:
         runtime=10,
     params:
         compared=COMPARED,
-        statistics=SETTINGS["statistics"],
+        statistics=INTERVALS,
         code=script_digest("plot_comparisons"),
     script:
         "../scripts/plot_comparisons.py"

@@ -164,7 +164,7 @@ rule tabulate_mechanisms:
         chains=PROBED_CHAINS,
         orders=SETTINGS["suite"]["orders"],
         cutoffs=SETTINGS["mechanisms"]["cutoffs"],
-        statistics=SETTINGS["statistics"],
+        statistics=INTERVALS,
         code=script_digest("tabulate_mechanisms"),
     script:
         "../scripts/tabulate_mechanisms.py"

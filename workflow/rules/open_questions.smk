@@ -60,7 +60,7 @@ rule plot_open_questions:
         mem_mb=1000,
         runtime=10,
     params:
-        statistics=SETTINGS["statistics"],
+        statistics=INTERVALS,
         code=script_digest("plot_open_questions"),
     script:
         "../scripts/plot_open_questions.py"

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_batches, write_parquet, write_text
+from anamnesis.artifacts import read_batches, read_parquet, write_parquet, write_text
 from anamnesis.evaluation.comparisons import comparison_markdown, comparison_table
 from anamnesis.evaluation.forgetting import SCORED, accuracy_frame, mean_scores
+from anamnesis.evaluation.pooling import pooled
 from anamnesis.evaluation.published import published_markdown
 from anamnesis.evaluation.summary import (
     Chain,
@@ -35,10 +36,11 @@ def main(
     comparisons: str,
     markdown: str,
     latex: str,
+    pool: Sequence[str] = (),
 ) -> dict:
     """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
-    numbers. ``compared``: which methods are compared besides twins. Writes all outputs; the table in three
-    formats.
+    numbers. ``compared``: which methods are compared besides twins. ``pool``: accuracy tables of other runs,
+    whose chains join all tables. Writes all outputs; the table in three formats.
     """
     accuracy = [accuracy] if isinstance(accuracy, str) else accuracy
     stages = len(orders[0]) + 1
@@ -49,6 +51,8 @@ def main(
         frame = accuracy_frame(list(zip(range(stages), tasks, scores, strict=True)))
         write_parquet(output, frame)
         frames.append(Chain(chain["method"], chain["order"], chain["seed"], frame))
+    pool = [pool] if isinstance(pool, str) else pool
+    frames = pooled(frames, [(path, read_parquet(path)) for path in pool], orders)
     per_chain = chain_measures(frames)
     summary = table1(per_chain, statistics["bootstrap_resamples"], statistics["confidence"])
     write_parquet(curves, curves_frame(frames))
@@ -61,7 +65,7 @@ def main(
     further = comparison_markdown(paired) + published_markdown(summary, pd.read_csv(reference))
     write_text(markdown, to_markdown(summary) + further)
     write_text(latex, to_latex(summary))
-    return {"chains": len(chains)}
+    return {"chains": len(frames), "pooled": len(frames) - len(chains)}
 
 
 @cache  # the evaluation before training is part of every chain

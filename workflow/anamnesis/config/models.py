@@ -335,12 +335,17 @@ class Evaluation(Section):
 
 
 class Statistics(Section):
-    """Intervals of the summary table."""
+    """What the tables are made from, and their intervals."""
 
     bootstrap_resamples: Integer = Field(
         10_000, ge=1, description="Resamples of the paired bootstrap (>= 1)."
     )
     confidence: Number = Field(0.95, gt=0, lt=1, description="Coverage of the intervals, in (0, 1).")
+    pool: tuple[FilePath, ...] = Field(
+        (),
+        description="accuracy.parquet of other runs of this experiment, whose chains (other seeds) join the "
+        "tables and figures.",
+    )
 
 
 class Config(Section):
@@ -366,7 +371,7 @@ class Config(Section):
         default_factory=dict, description="Methods under other settings, by names of your own."
     )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="Scoring.")
-    statistics: Statistics = Field(default_factory=Statistics, description="Intervals.")
+    statistics: Statistics = Field(default_factory=Statistics, description="Tables and intervals.")
     mechanisms: Mechanisms = Field(
         default_factory=Mechanisms, description="Measures of why the model forgets."
     )

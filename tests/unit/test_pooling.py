@@ -1,0 +1,68 @@
+"""Chains of other runs in the tables of this one."""
+
+import logging
+
+import pandas as pd
+import pytest
+from test_summary import chain
+
+from anamnesis.errors import UserError
+from anamnesis.evaluation.pooling import chains_of, pooled
+from anamnesis.evaluation.summary import chain_measures, curves_frame, table1
+
+ORDERS = [["a", "b"], ["b", "a"]]
+HERE = [chain("inclora", 1, 0, 0.2), chain("inclora-ivg", 1, 0, 0.3)]
+THERE = [chain("inclora", 1, 1, 0.4), chain("inclora-ivg", 1, 1, 0.7)]
+
+
+def other(*chains, **columns) -> list[tuple[str, pd.DataFrame]]:
+    return [("elsewhere.parquet", curves_frame(chains).assign(**columns))]
+
+
+def test_pooled_runs_give_the_table_of_one_run_of_all_seeds():
+    separate = pooled(HERE, other(*THERE), ORDERS)
+    together = table1(chain_measures([*HERE, *THERE]))
+    pd.testing.assert_frame_equal(table1(chain_measures(separate)), together)
+    difference = together[(together.kind == "difference") & (together.measure == "ip")].iloc[0]
+    assert (difference["n"], difference["mean"]) == (2, pytest.approx(0.2))
+
+
+def test_chains_come_back_from_the_file_they_were_written_to(tmp_path):
+    curves_frame([*HERE, *THERE]).to_parquet(tmp_path / "accuracy.parquet")
+    read = chains_of(pd.read_parquet(tmp_path / "accuracy.parquet"), "accuracy.parquet")
+    pd.testing.assert_frame_equal(chain_measures(read), chain_measures([*HERE, *THERE]))
+
+
+def test_nothing_pooled_is_this_run_alone():
+    assert pooled(HERE, [], ORDERS) == HERE
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (other(HERE[0]), "seed=0 of elsewhere.parquet is in this run as well"),
+        ([*other(THERE[0]), *other(THERE[0])], "seed=1 of elsewhere.parquet is in elsewhere.parquet as well"),
+        (other(chain("inclora", 2, 1, 0.4)), "trained on a, b, which is not this order in suite.orders"),
+        (other(chain("inclora", 3, 1, 0.4)), "which is not this order in suite.orders"),
+        (other(THERE[0], n=40), r"evaluated otherwise \(.* n (20|40)\)"),
+        (other(THERE[0], scorer="per_token"), "evaluated otherwise .*scorer"),
+    ],
+)
+def test_runs_that_cannot_stand_in_one_table_are_refused(others, message):
+    with pytest.raises(UserError, match=message):
+        pooled(HERE, others, ORDERS)
+
+
+def test_a_file_that_is_no_accuracy_table_is_named():
+    with pytest.raises(UserError, match=r"elsewhere.parquet has no column 'seed'"):
+        pooled(HERE, [("elsewhere.parquet", curves_frame(THERE).drop(columns="seed"))], ORDERS)
+
+
+@pytest.mark.parametrize(("examples", "warned"), [(1, False), (2, True)])
+def test_other_scores_before_training_are_a_warning_beyond_one_example(examples, warned, caplog):
+    curves = curves_frame(THERE)
+    first = (curves["stage"] == 0) & (curves["set"] == "a")
+    curves.loc[first, "value"] += examples / curves.loc[first, "n"]
+    with caplog.at_level(logging.WARNING):
+        pooled(HERE, [("elsewhere.parquet", curves)], ORDERS)
+    assert ("differs by 2 of 20 examples" in caplog.text) == warned
