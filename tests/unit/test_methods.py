@@ -19,6 +19,7 @@ from anamnesis.config.methods import Methods
 from anamnesis.training import adapters
 from anamnesis.training.loop import StageTrainer
 from anamnesis.training.methods import METHODS
+from anamnesis.training.prepare import StageFiles, prepare_stage
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train_stage.py"
 TASKS = {"first": "Say the opposite.", "second": "Name the capital of the country."}
@@ -192,3 +193,14 @@ def test_two_stages_load_with_peft_alone_and_survive_a_kill(tmp_path, study, tra
     logs = [pd.read_parquet(folder / "training.parquet") for folder in (second.parent, resumed.parent)]
     pd.testing.assert_frame_equal(*logs)
     assert not (tmp_path / "killed" / ".checkpoints").exists()
+
+
+def test_stages_of_a_chain_share_its_seed_and_have_one_each(study):
+    files = StageFiles(str(study / "model"), str(study / "first.parquet"))
+    model = {"name": "tiny", "dtype": "float32", "device": "cpu", "gpus": 1}
+    stages = [
+        prepare_stage(files, "inclora", number, seed, model, TRAINING, {}, PROMPTS, 64)[0]
+        for number, seed in ((1, 3), (2, 3), (1, 4))
+    ]
+    assert [stage.chain_seed for stage in stages] == [3, 3, 4]  # the controls of guidance are drawn from it
+    assert len({stage.seed for stage in stages}) == 3
