@@ -83,6 +83,16 @@ def test_stages_wait_for_each_other_and_seeds_do_not():
     assert stages["row"] == pytest.approx(stages["seconds"])
 
 
+def test_held_out_sets_after_the_last_stage_alone_save_their_share():
+    whole, less = (
+        estimate(config_with({"evaluation": {"held_out_stages": s}}), SMALL, DEVICE, 1).set_index("rule")
+        for s in ("all", "last")
+    )
+    assert less.loc["evaluate_stage", "jobs"] == whole.loc["evaluate_stage", "jobs"]
+    assert less.loc["evaluate_stage", "seconds"] < 0.9 * whole.loc["evaluate_stage", "seconds"]
+    assert less.loc["evaluate_base", "seconds"] == whole.loc["evaluate_base", "seconds"]
+
+
 def test_plain_training_does_not_wait_for_vectors():
     frame = estimate(config_with(), SMALL, DEVICE, 1).set_index("rule")
     assert "rank_heads" not in frame.loc["train_stage inclora", "after"]

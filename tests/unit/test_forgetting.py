@@ -105,10 +105,21 @@ def test_missing_stage_is_named(frame):
         forgetting(frame[frame["stage"] != 2])
 
 
-def test_missing_set_is_named(frame):
-    gap = frame[~((frame["stage"] == 1) & (frame["set"] == "y"))]
-    with pytest.raises(UserError, match=r"set 'y' was not evaluated at stage 1"):
+@pytest.mark.parametrize(("stage", "name"), [(0, "y"), (3, "y"), (1, "a"), (2, "c")])
+def test_missing_set_is_named(frame, stage, name):
+    gap = frame[~((frame["stage"] == stage) & (frame["set"] == name))]
+    with pytest.raises(UserError, match=rf"set '{name}' was not evaluated at stage {stage}"):
         held_out_performance(gap)
+
+
+def test_held_out_sets_may_be_evaluated_before_training_and_after_the_last_stage_only(frame):
+    ends = frame[(frame["role"] != "held_out") | frame["stage"].isin([0, 3])]
+    for measure in (held_out_performance, in_context_performance, overall_performance, forgetting):
+        assert measure(ends) == measure(frame)
+    assert held_out_performance(ends, stage=0) == held_out_performance(frame, stage=0)
+    assert accuracy_matrix(ends)["x"].isna().tolist() == [False, True, True, False]
+    with pytest.raises(UserError, match=r"set 'x' was not evaluated at stage 2"):
+        held_out_performance(ends, stage=2)
 
 
 def test_training_task_that_was_never_evaluated_is_named(frame):

@@ -82,6 +82,11 @@ def test_editing_data_makes_the_tasks_again(edited):
         ({"training": {"checkpoint_steps": 9}, "evaluation": {"batch_tokens": 512}}, [REPORT]),
         ({"statistics": {"confidence": 0.9}}, [*SUMMARISED]),
         ({"evaluation": {"max_new_tokens": 4}}, EVALUATED),
+        # two tasks: all stages but the last
+        (
+            {"evaluation": {"held_out_stages": "last"}},
+            [*(f"evaluate_stage {chain}" for chain in CHAINS if chain.endswith("stage=1")), *SUMMARISED],
+        ),
         ({"vectors": {"rank_by": "log_probability"}}, ["rank_heads", *AFTER_RANKING]),
         ({"interventions": {"examples": 2}}, [f"intervene task={SWEPT}", "plot_interventions", REPORT]),
         ({"training": {"methods": ["inclora"]}}, [*SUMMARISED]),
@@ -114,6 +119,16 @@ def test_seeds_of_another_run_join_the_table_and_nothing_else_is_made_again(whol
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(mine.folder / SUITE / "table1.csv")
     assert set(table["n"][table["method"].isin(["inclora", "inclora-ivg"])]) == {2}
+
+
+def test_the_table_needs_held_out_sets_after_the_last_stage_only(whole, tmp_path):
+    less = whole.copy(tmp_path / "less").with_config({"evaluation": {"held_out_stages": "last"}})
+    done = less.run()
+    assert done.returncode == 0, done.stdout
+    curves = pd.read_parquet(less.folder / SUITE / "accuracy.parquet")
+    assert set(curves["stage"][curves["set"] == HELD_OUT]) == {0, 2}
+    for name in ("table1.csv", "table1.md"):
+        assert (less.folder / SUITE / name).read_bytes() == (whole.folder / SUITE / name).read_bytes()
 
 
 def test_plan_from_another_folder_is_the_same(whole, tmp_path):

@@ -15,17 +15,29 @@ def metric(task):
     return entry.metric_of(CONFIG.evaluation.metrics) if entry else None
 
 
+def scored(wildcards):
+    """The sets that a checkpoint is evaluated on, and their roles."""
+    stage = int(wildcards.get("stage", 0))
+    if CONFIG.evaluation.held_out_stages == "all" or stage in (0, len(TRAIN_TASKS)):
+        return ROLES
+    return {name: role for name, role in ROLES.items() if role == "train_task"}
+
+
+def scored_files(wildcards):
+    return [TASKS / f"{task}.parquet" for task in scored(wildcards)]
+
+
 def evaluation_params():
     return {
-        "roles": ROLES,
+        "roles": scored,
         "model": config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
         "evaluation": {
             name: value
             for name, value in SETTINGS["evaluation"].items()
-            if name not in ("batch_tokens", "metrics", "max_new_tokens")
+            if name not in ("batch_tokens", "held_out_stages", "metrics", "max_new_tokens")
         },
-        "answer_lengths": {name: answer_length(name) for name in ROLES},
-        "metrics": {name: metric(name) for name in ROLES},
+        "answer_lengths": lambda wildcards: {name: answer_length(name) for name in scored(wildcards)},
+        "metrics": lambda wildcards: {name: metric(name) for name in scored(wildcards)},
         "max_input_tokens": CONFIG.training.max_input_tokens,
         "prompts": SETTINGS["prompts"],
         "seed": CONFIG.seed,
@@ -36,7 +48,7 @@ def evaluation_params():
 rule evaluate_base:
     input:
         snapshot=SNAPSHOT,
-        tasks=[TASKS / f"{task}.parquet" for task in ROLES],
+        tasks=scored_files,
     output:
         output=BASE / "evaluation.parquet",
         record=BASE / "evaluation.json",
@@ -62,7 +74,7 @@ rule evaluate_base:
 rule evaluate_stage:
     input:
         snapshot=SNAPSHOT,
-        tasks=[TASKS / f"{task}.parquet" for task in ROLES],
+        tasks=scored_files,
         adapters=lambda wildcards: adapters_upto(wildcards, int(wildcards.stage)),
     output:
         output=STAGE / "evaluation.parquet",

@@ -177,12 +177,16 @@ def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequenc
     trained_on, evaluation = len(config.suite.orders[0]), config.model_dump(mode="json")["evaluation"]
     one = work.evaluate(sets[:trained_on], sets[trained_on:], evaluation)
     disk = sum(2 * (task.test + task.known) for task in sets) * BYTES_PER_ANSWER
-    jobs = len(chains(config)) * len(config.suite.orders[0])
+    last = len(chains(config))
+    jobs, less = last * trained_on, one
+    if evaluation["held_out_stages"] == "last":
+        less = work.evaluate(sets[:trained_on], [], evaluation)
+    every = one.times(last) + less.times(jobs - last)
     checkpoints = ("evaluate_base", "evaluate_stage")
     figures = 3 + bool(config.interventions.sets)
     return [
         Demand("evaluate_base", 1, one, memory, disk, ("prepare_model", "prepare_task"), longest=one),
-        Demand("evaluate_stage", jobs, one.times(jobs), memory, disk * jobs, tuple(trained), longest=one),
+        Demand("evaluate_stage", jobs, every, memory, disk * jobs, tuple(trained), longest=one),
         Demand("tabulate_results", 1, work.Work(), after=checkpoints),
         Demand(FIGURES, figures + 1, work.Work(), 1000, 4e6, ("tabulate_results", "intervene"), 2),
     ]

@@ -308,6 +308,10 @@ class Evaluation(Section):
         description="Sets that are also asked with demonstrations: all, or those never trained on, which is "
         "what IP is measured on.",
     )
+    held_out_stages: Literal["all", "last"] = Field(
+        "all",
+        description="Stages after which held-out sets are scored: all, or the last, which HP and IP are of.",
+    )
     forms: tuple[Form, ...] = Field(
         ("instruction", "knowledge"),
         min_length=1,

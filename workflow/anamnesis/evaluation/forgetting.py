@@ -102,12 +102,13 @@ def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int =
     """The accuracy matrix a[i, j] of one chain: index ``stage``, one column per set, values in [0, 1].
 
     Sets keep their order of appearance and are left out when they have no such form (a set without a
-    knowledge form).
+    knowledge form). Held-out sets may be missing after stages that are neither the first nor the last
+    (``evaluation.held_out_stages``): NaN.
 
     Raises
     ------
-    UserError : unknown form, no such number of shots, a stage missing between 0 and T, a set not evaluated at
-        every stage, or two values for one cell.
+    UserError : unknown form, no such number of shots, a stage missing between 0 and T, a set not evaluated
+        where it should be, or two values for one cell.
     """
     require_columns(frame, COLUMNS, "accuracy table")
     if form not in set(frame["form"]):
@@ -127,7 +128,9 @@ def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int =
         )
     matrix = chosen.pivot(index="stage", columns="set", values="value")
     matrix = matrix.reindex(index=_stages(frame), columns=list(chosen["set"].unique()))
-    _require_complete(matrix)
+    held_out = chosen.loc[chosen["role"] == "held_out", "set"].unique()
+    _require_complete(matrix.drop(columns=held_out))
+    _require_complete(matrix.loc[[matrix.index[0], matrix.index[-1]], held_out])
     return matrix
 
 
@@ -148,7 +151,7 @@ def _require_complete(matrix: pd.DataFrame) -> None:
     gaps = gaps[gaps]
     if len(gaps):
         stage, name = gaps.index[0]
-        raise UserError(f"set '{name}' was not evaluated at stage {stage}: evaluate every set at every stage")
+        raise UserError(f"set '{name}' was not evaluated at stage {stage}: evaluate that stage again")
 
 
 def training_tasks(frame: pd.DataFrame) -> list[str]:
@@ -201,6 +204,7 @@ def _mean_at(frame: pd.DataFrame, role: str, shots: int, stage: int | None) -> f
         )
     names = sets_with_role(frame, role)
     _require_sets(matrix, names, shots)
+    _require_complete(matrix.loc[[row], names])
     return float(matrix.loc[row, names].mean())
 
 
