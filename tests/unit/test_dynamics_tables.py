@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dynamics_frames as made
@@ -188,6 +189,11 @@ def test_claims_stand_beside_what_was_measured(heads):
     (table,) = claims_section(results, levels).tables
     assert len(table.rows) == len(found)
     assert claims_section(results, levels[levels.method == "inclora"]).tables[0].rows == table.rows[:-3]
+    curves = results.curves
+    ends = curves[(curves["role"] != "held_out") | curves["stage"].isin([0, curves["stage"].max()])]
+    less = {claim.text for claim in claims(replace(results, curves=ends), levels, "inclora")}
+    # it asks for the best of all stages
+    assert set(found) - less == {"newly learnt tasks lose more in a stage than general ones"}
 
 
 def test_nothing_here_needs_torch():

@@ -8,7 +8,7 @@ from test_summary import chain
 
 from anamnesis.errors import UserError
 from anamnesis.evaluation.pooling import chains_of, pooled
-from anamnesis.evaluation.summary import chain_measures, curves_frame, table1
+from anamnesis.evaluation.summary import BASELINE, chain_measures, curves_frame, table1
 
 ORDERS = [["a", "b"], ["b", "a"]]
 HERE = [chain("inclora", 1, 0, 0.2), chain("inclora-ivg", 1, 0, 0.3)]
@@ -33,6 +33,16 @@ def test_chains_come_back_from_the_file_they_were_written_to(tmp_path):
     pd.testing.assert_frame_equal(chain_measures(read), chain_measures([*HERE, *THERE]))
 
 
+def test_the_row_before_training_is_this_runs():
+    curves = curves_frame(THERE)
+    first = (curves["stage"] == 0) & (curves["set"] == "a")
+    curves.loc[first, "value"] += 1 / curves.loc[first, "n"]  # another processor
+    measures = chain_measures(pooled(HERE, [("elsewhere.parquet", curves)], ORDERS))
+    own = chain_measures(HERE)
+    pd.testing.assert_frame_equal(measures[:1], own[:1])
+    assert list(measures["method"]).count(BASELINE) == 1
+
+
 def test_nothing_pooled_is_this_run_alone():
     assert pooled(HERE, [], ORDERS) == HERE
 
@@ -40,8 +50,13 @@ def test_nothing_pooled_is_this_run_alone():
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        (other(HERE[0]), "seed=0 of elsewhere.parquet is in this run as well"),
-        ([*other(THERE[0]), *other(THERE[0])], "seed=1 of elsewhere.parquet is in elsewhere.parquet as well"),
+        (other(chain("inclora", 1, 0, 0.9)), "seed=0 of elsewhere.parquet has other scores in this run"),
+        (
+            [*other(THERE[0]), ("third.parquet", curves_frame([chain("inclora", 1, 1, 0.9)]))],
+            "seed=1 of third.parquet has other scores in elsewhere.parquet",
+        ),
+        (other(THERE[0], value=73.0), "elsewhere.parquet has the score 73.0, not within 0 to 1"),
+        (other(chain("inclora", 0, 1, 0.4)), "which is not this order in suite.orders"),
         (other(chain("inclora", 2, 1, 0.4)), "trained on a, b, which is not this order in suite.orders"),
         (other(chain("inclora", 3, 1, 0.4)), "which is not this order in suite.orders"),
         (other(THERE[0], n=40), r"evaluated otherwise \(.* n (20|40)\)"),
@@ -54,7 +69,7 @@ def test_runs_that_cannot_stand_in_one_table_are_refused(others, message):
 
 
 def test_a_file_that_is_no_accuracy_table_is_named():
-    with pytest.raises(UserError, match=r"elsewhere.parquet has no column 'seed'"):
+    with pytest.raises(UserError, match=r"elsewhere.parquet has no column 'seed': .* beside table1.csv"):
         pooled(HERE, [("elsewhere.parquet", curves_frame(THERE).drop(columns="seed"))], ORDERS)
 
 
@@ -65,4 +80,12 @@ def test_other_scores_before_training_are_a_warning_beyond_one_example(examples,
     curves.loc[first, "value"] += examples / curves.loc[first, "n"]
     with caplog.at_level(logging.WARNING):
         pooled(HERE, [("elsewhere.parquet", curves)], ORDERS)
-    assert ("differs by 2 of 20 examples" in caplog.text) == warned
+    assert ("differ by up to 2 examples a set" in caplog.text) == warned
+    assert len(caplog.records) == warned
+
+
+def test_runs_that_pool_each_other_count_every_chain_once():
+    third = [chain("inclora", 1, 2, 0.5)]
+    there = ("there.parquet", curves_frame(pooled(THERE, other(*HERE), ORDERS)))
+    found = pooled(third, [*other(*HERE), there], ORDERS)
+    assert [(c.method, c.seed) for c in found] == [(c.method, c.seed) for c in [*third, *HERE, *THERE]]

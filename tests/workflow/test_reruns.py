@@ -117,6 +117,7 @@ def test_seeds_of_another_run_join_the_table_and_nothing_else_is_made_again(whol
     assert pooled.plan() == sorted(SUMMARISED)
     done = pooled.run(SUITE / "table1.csv")
     assert done.returncode == 0, done.stdout
+    assert "Chains of other runs: 2 (" in (mine.folder / SUITE / "table1.md").read_text()
     table = pd.read_csv(mine.folder / SUITE / "table1.csv")
     assert set(table["n"][table["method"].isin(["inclora", "inclora-ivg"])]) == {2}
 

@@ -104,6 +104,7 @@ def prepare_run(folder):
             logger.info("An earlier run here was killed: what it had not finished is made again.")
         if not planned:
             check_dates(file for task in {*VECTOR_TASKS, *CONFIG.data.tasks} for file in data_files(task))
+            check_dates(CONFIG.statistics.pool)
         if lock and not planned:
             for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
                 logger.warning(line)

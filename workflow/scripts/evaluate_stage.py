@@ -1,4 +1,4 @@
-"""Evaluate one checkpoint on all training tasks and held-out sets, zero-shot and few-shot."""
+"""Evaluate one checkpoint on training tasks and held-out sets, zero-shot and few-shot."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

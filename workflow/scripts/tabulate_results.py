@@ -62,7 +62,8 @@ def main(
         per_chain, compared, statistics["bootstrap_resamples"], statistics["confidence"]
     )
     write_text(comparisons, to_csv(paired))
-    further = comparison_markdown(paired) + published_markdown(summary, pd.read_csv(reference))
+    others = f"\nChains of other runs: {len(frames) - len(chains)} ({', '.join(pool)}).\n" if pool else ""
+    further = others + comparison_markdown(paired) + published_markdown(summary, pd.read_csv(reference))
     write_text(markdown, to_markdown(summary) + further)
     write_text(latex, to_latex(summary))
     return {"chains": len(frames), "pooled": len(frames) - len(chains)}

@@ -176,20 +176,31 @@ def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequenc
     sets = [lengths[name] for name in suite_sets(config)]
     trained_on, evaluation = len(config.suite.orders[0]), config.model_dump(mode="json")["evaluation"]
     one = work.evaluate(sets[:trained_on], sets[trained_on:], evaluation)
-    disk = sum(2 * (task.test + task.known) for task in sets) * BYTES_PER_ANSWER
-    last = len(chains(config))
-    jobs, less = last * trained_on, one
+    last = len(chains(config))  # checkpoints after the last stage of a chain
+    between, few = last * (trained_on - 1), sets
     if evaluation["held_out_stages"] == "last":
-        less = work.evaluate(sets[:trained_on], [], evaluation)
-    every = one.times(last) + less.times(jobs - last)
+        few = sets[:trained_on]
+    less = work.evaluate(few[:trained_on], few[trained_on:], evaluation)
     checkpoints = ("evaluate_base", "evaluate_stage")
     figures = 3 + bool(config.interventions.sets)
     return [
-        Demand("evaluate_base", 1, one, memory, disk, ("prepare_model", "prepare_task"), longest=one),
-        Demand("evaluate_stage", jobs, every, memory, disk * jobs, tuple(trained), longest=one),
+        Demand("evaluate_base", 1, one, memory, _disk(sets), ("prepare_model", "prepare_task"), longest=one),
+        Demand(
+            "evaluate_stage",
+            last + between,
+            one.times(last) + less.times(between),
+            memory,
+            last * _disk(sets) + between * _disk(few),
+            tuple(trained),
+            longest=one,
+        ),
         Demand("tabulate_results", 1, work.Work(), after=checkpoints),
         Demand(FIGURES, figures + 1, work.Work(), 1000, 4e6, ("tabulate_results", "intervene"), 2),
     ]
+
+
+def _disk(evaluated: Sequence[Lengths]) -> float:
+    return sum(2 * (task.test + task.known) for task in evaluated) * BYTES_PER_ANSWER
 
 
 def _stage(method: Resolved, lengths: Mapping[str, Lengths], before, task: str) -> work.Work:

@@ -347,8 +347,8 @@ class Statistics(Section):
     confidence: Number = Field(0.95, gt=0, lt=1, description="Coverage of the intervals, in (0, 1).")
     pool: tuple[FilePath, ...] = Field(
         (),
-        description="accuracy.parquet of other runs of this experiment, whose chains (other seeds) join the "
-        "tables and figures.",
+        description="<results>/<model>/<suite>/accuracy.parquet of other runs of this experiment, from the "
+        "working directory: their chains (other seeds) join the tables and figures.",
     )
 
 

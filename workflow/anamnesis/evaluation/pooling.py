@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import COLUMNS, require_columns, training_tasks
+from anamnesis.evaluation.forgetting import COLUMNS, training_tasks
 from anamnesis.evaluation.summary import Chain
 
 CHAIN = ["method", "order", "seed"]
@@ -16,12 +16,20 @@ EVALUATED = ["set", "role", "form", "shots", "metric", "scorer", "n"]
 """What chains must have in common to stand in one table."""
 
 
-def chains_of(curves: pd.DataFrame, what: str) -> list[Chain]:
+def chains_of(curves: pd.DataFrame, path: str) -> list[Chain]:
     """The chains of a frame of ``evaluation.summary.curves_frame``, in order of appearance.
 
-    ``what`` names the frame in the UserError for a missing column.
+    Raises UserError that names ``path`` for a missing column or a score outside [0, 1].
     """
-    require_columns(curves, [*CHAIN, *COLUMNS], what)
+    missing = [name for name in (*CHAIN, *COLUMNS) if name not in curves.columns]
+    if missing:
+        raise UserError(
+            f"statistics.pool: {path} has no column '{missing[0]}': take the accuracy.parquet of all chains, "
+            "which stands beside table1.csv"
+        )
+    wrong = curves[~curves["value"].between(0.0, 1.0)]  # also catches NaN
+    if len(wrong):
+        raise UserError(f"statistics.pool: {path} has the score {wrong['value'].iloc[0]}, not within 0 to 1")
     return [
         Chain(str(method), int(order), int(seed), part[list(COLUMNS)].reset_index(drop=True))
         for (method, order, seed), part in curves.groupby(CHAIN, sort=False)
@@ -35,47 +43,59 @@ def pooled(
 
     What was evaluated must be equal: sets, roles, forms, demonstrations, metrics, scorers and numbers of
     examples; so must the ``orders`` of tasks. Scores before training that differ by more than one example are
-    logged as a warning: another model or other data, or only another kind of processor.
+    logged as a warning: another model or other data, or only another kind of processor. A chain that comes
+    again with the same scores counts once: runs that pool each other's chains have them in their files.
 
     Raises
     ------
-    UserError : a run of other tasks or examples, or a chain that is here already.
+    UserError : a run of other tasks or examples, or another chain of the same method, order and seed.
     """
-    whole, origin = list(own), {(c.method, c.order, c.seed): "this run" for c in own}
+    found = {(c.method, c.order, c.seed): ("this run", c) for c in own}
     for path, curves in others:
-        for chain in chains_of(curves, path):
+        chains = chains_of(curves, path)
+        _check_same_experiment(chains, own[0], path, orders)
+        for chain in chains:
             key = chain.method, chain.order, chain.seed
-            if key in origin:
+            where, known = found.setdefault(key, (path, chain))
+            if known is not chain and _scores(known) != _scores(chain):
                 raise UserError(
-                    f"statistics.pool: chain method={key[0]} order={key[1]} seed={key[2]} of {path} is in "
-                    f"{origin[key]} as well: take seeds that were run once"
+                    f"statistics.pool: chain method={key[0]} order={key[1]} seed={key[2]} of {path} has "
+                    f"other scores in {where}: take a seed that was run once"
                 )
-            _check_same_experiment(chain, own[0], path, orders)
-            origin[key] = path
-            whole.append(chain)
-    return whole
+    return [chain for _, chain in found.values()]
 
 
-def _check_same_experiment(chain: Chain, own: Chain, path: str, orders: Sequence[Sequence[str]]) -> None:
-    name = f"statistics.pool: {path}, chain method={chain.method} order={chain.order} seed={chain.seed}"
-    tasks = training_tasks(chain.frame)
-    if chain.order > len(orders) or tasks != list(orders[chain.order - 1]):
-        raise UserError(f"{name}: trained on {', '.join(tasks)}, which is not this order in suite.orders")
-    here, there = (_before_training(c.frame) for c in (own, chain))
-    different = here.index.symmetric_difference(there.index)
-    if len(different):
-        first = dict(zip(EVALUATED, different[0], strict=True))
-        side = "there only" if different[0] in there.index else "here only"
-        found = ", ".join(f"{key} {value}" for key, value in first.items())
-        raise UserError(f"{name}: evaluated otherwise ({side}: {found}); pool runs with equal settings")
-    apart = (here - there).abs() * here.index.get_level_values("n")
-    if apart.max() > 1.5:
-        worst = dict(zip(EVALUATED, apart.idxmax(), strict=True))
+def _scores(chain: Chain) -> list[tuple]:
+    columns = ["stage", *EVALUATED, "value"]
+    return sorted(chain.frame[columns].itertuples(index=False, name=None))
+
+
+def _check_same_experiment(
+    chains: Sequence[Chain], own: Chain, path: str, orders: Sequence[Sequence[str]]
+) -> None:
+    here, furthest = _before_training(own), 0.0
+    for chain in chains:
+        name = f"statistics.pool: {path}, chain method={chain.method} order={chain.order} seed={chain.seed}"
+        tasks = training_tasks(chain.frame)
+        if not 1 <= chain.order <= len(orders) or tasks != list(orders[chain.order - 1]):
+            raise UserError(f"{name}: trained on {', '.join(tasks)}, which is not this order in suite.orders")
+        there = _before_training(chain)
+        different = here.index.symmetric_difference(there.index)
+        if len(different):
+            side = "there only" if different[0] in there.index else "here only"
+            cell = ", ".join(f"{key} {value}" for key, value in zip(EVALUATED, different[0], strict=True))
+            raise UserError(f"{name}: evaluated otherwise ({side}: {cell}); pool runs with equal settings")
+        apart = (here - there).abs() * here.index.get_level_values("n")
+        furthest = max(furthest, float(apart.max()))
+    if furthest > 1.5:
         logging.getLogger(__name__).warning(
-            "%s: before training %s (%s shots) differs by %.0f of %d examples from this run: was it the same "
-            "model, and the same data?", name, worst["set"], worst["shots"], apart.max(), worst["n"],
-        )  # fmt: skip
+            "statistics.pool: before training, the scores in %s differ by up to %.0f examples a set from "
+            "this run's: was it the same model, and the same data?",
+            path,
+            furthest,
+        )
 
 
-def _before_training(frame: pd.DataFrame) -> pd.Series:
-    return frame[frame["stage"] == 0].set_index(EVALUATED)["value"].sort_index()
+def _before_training(chain: Chain) -> pd.Series:
+    frame = chain.frame[chain.frame["stage"] == 0]
+    return frame.set_index(EVALUATED)["value"].sort_index()

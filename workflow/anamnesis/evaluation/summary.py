@@ -58,9 +58,9 @@ def chain_measures(chains: Sequence[Chain], shots: int | None = None) -> pd.Data
     Returns
     -------
     Frame ``method, order, seed, hp, ip, op, forgetting, bwt`` (fractions), ``scorer`` (what options were
-    ranked by; "generated" when none were). Rows named "before training" come
-    first: stage 0, one row per distinct value (orders and seeds share one stage 0, so normally a single row),
-    with missing seed and without forgetting and BWT.
+    ranked by; "generated" when none were). A row named "before training" comes
+    first: stage 0 of the first chain, which all chains share, with missing order and seed and without
+    forgetting and BWT.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def chain_measures(chains: Sequence[Chain], shots: int | None = None) -> pd.Data
             f"chain method={double[0][0]} order={double[0][1]} seed={double[0][2]} is given twice"
         )
     trained = [_trained_row(c, shots) for c in chains]
-    return pd.DataFrame([*_baseline_rows(chains, shots), *trained]).astype(
+    return pd.DataFrame([_baseline_row(chains[0], shots), *trained]).astype(
         {"order": "Int64", "seed": "Int64"}
     )
 
@@ -105,26 +105,16 @@ def _scorers(frame: pd.DataFrame) -> str:
     return ", ".join(dict.fromkeys(frame["scorer"][frame["scorer"] != GENERATED])) or GENERATED
 
 
-def _baseline_rows(chains: Sequence[Chain], shots: int | None) -> list[dict[str, object]]:
-    rows: dict[tuple[float, ...], dict[str, object]] = {}
-    for chain in chains:
-        levels = _levels(chain.frame, shots, 0)
-        # rounded, as the same scores averaged in another order of tasks differ in the last bit
-        rows.setdefault(
-            tuple(round(v, 12) for v in levels.values()),
-            {
-                "method": BASELINE,
-                "order": chain.order,
-                "seed": None,
-                **levels,
-                "forgetting": math.nan,
-                "bwt": math.nan,
-                "scorer": _scorers(chain.frame),
-            },
-        )
-    if len(rows) == 1:
-        return [{**row, "order": None} for row in rows.values()]
-    return list(rows.values())
+def _baseline_row(chain: Chain, shots: int | None) -> dict[str, object]:
+    return {
+        "method": BASELINE,
+        "order": None,
+        "seed": None,
+        **_levels(chain.frame, shots, 0),
+        "forgetting": math.nan,
+        "bwt": math.nan,
+        "scorer": _scorers(chain.frame),
+    }
 
 
 def table1(

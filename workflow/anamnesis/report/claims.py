@@ -73,14 +73,18 @@ def _forgetting(curves: pd.DataFrame) -> list[Claim]:
             Claim("section 2", "their knowledge accuracy does not", "+1.93 points", points(value), value >= 0)
         )
     gap = mean["after"]["held_out", few] - mean["after"]["held_out", zero]
-    new, old = (changes.steepest_drop(curves, role) for role in ("train_task", "held_out"))
-    return [
-        *found,
+    found.append(
         Claim("section 2", "after training, in-context accuracy is below zero-shot", "−14.67 points",
-              points(gap), gap < 0),
-        Claim("section 2", "newly learnt tasks lose more in a stage than general ones", "3.0 against 0.63",
-              f"{100 * new:.1f} against {100 * old:.1f}", new > old),
-    ]  # fmt: skip
+              points(gap), gap < 0)
+    )  # fmt: skip
+    stages = curves.groupby("role")["stage"].nunique()
+    if stages["train_task"] == stages["held_out"]:  # a peak between two scored stages would be missed
+        new, old = (changes.steepest_drop(curves, role) for role in ("train_task", "held_out"))
+        found.append(
+            Claim("section 2", "newly learnt tasks lose more in a stage than general ones",
+                  "3.0 against 0.63", f"{100 * new:.1f} against {100 * old:.1f}", new > old)
+        )  # fmt: skip
+    return found
 
 
 def _vectors(table: pd.DataFrame) -> list[Claim]:

@@ -21,7 +21,7 @@ from anamnesis.report.builder import Picture, Section, Table
 _CAPTIONS = {
     "summary": "Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.",
     "accuracy_curves": """\
-        Accuracy after each stage, set by set. Stage 0 is the model before training; the grey mark shows the
+        Accuracy after the stages, set by set. Stage 0 is the model before training; the grey mark shows the
         stage at which a set's own task was trained. Bands: one standard deviation over seeds.""",
     "head_effects": """\
         Mean causal effect of every attention head (eq. 2 of arXiv 2406.12227): change of the right answer's
@@ -108,7 +108,7 @@ def _what_was_run(config: Mapping) -> Section:
     facts = [
         (label, shown(_at(config, path)))
         for label, path in _FACTS.items()
-        if _at(config, path) not in (None, {})
+        if _at(config, path) not in (None, {}, [])
     ]
     orders = _at(config, "suite.orders") or []
     facts[2:2] = [
@@ -124,6 +124,7 @@ _FACTS = {
     "Held-out sets": "suite.held_out",
     "Methods": "training.methods",
     "Training seeds": "training.seeds",
+    "Chains of other runs": "statistics.pool",
     "Training examples per task (at most)": "data.train_examples",
     "Test examples per set (at most)": "data.test_examples",
     "Epochs per task": "training.epochs",
