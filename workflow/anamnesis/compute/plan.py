@@ -177,10 +177,9 @@ def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequenc
     trained_on, evaluation = len(config.suite.orders[0]), config.model_dump(mode="json")["evaluation"]
     one = work.evaluate(sets[:trained_on], sets[trained_on:], evaluation)
     last = len(chains(config))  # checkpoints after the last stage of a chain
-    between, few = last * (trained_on - 1), sets
-    if evaluation["held_out_stages"] == "last":
-        few = sets[:trained_on]
-    less = work.evaluate(few[:trained_on], few[trained_on:], evaluation)
+    between = last * (trained_on - 1)
+    scored = sets if evaluation["held_out_stages"] == "all" else sets[:trained_on]
+    less = work.evaluate(scored[:trained_on], scored[trained_on:], evaluation)
     checkpoints = ("evaluate_base", "evaluate_stage")
     figures = 3 + bool(config.interventions.sets)
     return [
@@ -190,7 +189,7 @@ def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequenc
             last + between,
             one.times(last) + less.times(between),
             memory,
-            last * _disk(sets) + between * _disk(few),
+            last * _disk(sets) + between * _disk(scored),
             tuple(trained),
             longest=one,
         ),
