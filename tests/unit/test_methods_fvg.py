@@ -1,5 +1,7 @@
 """Function-vector guided training against a plain reference with one full forward per variant."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_guidance import (
@@ -191,6 +193,20 @@ def test_a_gated_divergence_counts_whole_or_not_at_all(counts, monkeypatch):
     objective = objective_of(model, gates=True, consistency=0.0, kl_all=0.0)
     plain = plain_answers(model) + (0.2 * plain_terms(model)["kl_last"] if counts else 0.0)
     assert_same(model, loss_of(model, objective, 0.3).total, plain)
+
+
+def test_heads_and_predictions_before_the_stage_come_from_one_run():
+    """Beside the prompts and answers, only the last token of each prompt runs without the vector."""
+    model, tokens = tuned("llama"), []
+    stage = stage_of(model)
+    attention = stage.engine.geometry.blocks[0].self_attn
+    attention.register_forward_pre_hook(
+        lambda module, args, kwargs: tokens.append(kwargs["hidden_states"].shape[1]), with_kwargs=True
+    )
+    build("fvg", replace(stage, token_budget=1000))
+    stems = {e.prompt[: e.stem] for e in batch()}
+    assert max(tokens) == sum(map(len, stems)) + sum(e.tree().size + 1 for e in batch())
+    assert sum(t > 1 for t in tokens) == 1  # a single token is run to look at the output head
 
 
 def test_at_the_start_of_a_stage_the_heads_have_not_changed():

@@ -145,15 +145,30 @@ def test_below_the_latent_tasks_a_common_beginning_runs_once(snapshot, tmp_path)
     _, folders = second_stage(snapshot, tmp_path, (2,))
     model, tokenizer = load_model(snapshot, device="cpu")
     engine = engine_of(merge_adapters(model, folders), folders, snapshot, tokenizer)
+    rows = tokens_run(engine)
+    prompts = [list(e.prompt) for e in task(4)]
+    score_questions(engine, [Question(p, [[1]]) for p in prompts], 1000)
+    whole = sum(map(len, prompts))
+    assert rows == [whole - 2 * (len(prompts) - 1)] * 2 + [whole]  # two tokens are the same in all
+
+
+def test_in_training_a_common_beginning_runs_once_too(snapshot):
+    method, objective = build("jfa", stage_of(snapshot, latent_layers=(2,)))
+    batch, *_ = method.batches()
+    rows = tokens_run(method.stage.engine)
+    objective(method.stage.engine, batch, 0.0)
+    whole = sum(e.tree().size for e in batch.examples)
+    assert rows[-3:] == [whole - 2 * (len(batch.examples) - 1)] * 2 + [whole]
+
+
+def tokens_run(engine) -> list[int]:
+    """A list that fills with the tokens of each layer that runs."""
     rows: list[int] = []
     for block in engine.geometry.blocks:
         block.self_attn.register_forward_pre_hook(
             lambda module, args, kwargs: rows.append(kwargs["hidden_states"].shape[1]), with_kwargs=True
         )
-    prompts = [list(e.prompt) for e in task(4)]
-    score_questions(engine, [Question(p, [[1]]) for p in prompts], 1000)
-    whole = sum(map(len, prompts))
-    assert rows == [whole - 2 * (len(prompts) - 1)] * 2 + [whole]  # two tokens are the same in all
+    return rows
 
 
 def peft_alone(snapshot, folders, shares: dict[int, float]):

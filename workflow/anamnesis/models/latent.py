@@ -85,8 +85,8 @@ class LatentEngine(PrefixEngine):
 
     The prompt is the stem, the trunk and ``branch_tokens`` of the first branch: none in the evaluation, one
     in training (``Example.tree``). What a prompt retrieves depends on all of it, so prompts share no tokens
-    from the first layer with latent tasks on; the answers of one prompt do. ``share_below``: whether what
-    prompts begin with runs once below that layer, where nothing else may then be hooked.
+    from the first layer with latent tasks on; the answers of one prompt do. Below that layer what all prompts
+    begin with runs once, unless something is hooked there, which would find fewer tokens than in the pack.
     """
 
     def __init__(
@@ -96,11 +96,9 @@ class LatentEngine(PrefixEngine):
         encoder: PromptEncoder,
         branch_tokens: int = 0,
         geometry=None,
-        share_below: bool = False,
     ):
         super().__init__(model, geometry)
         self.pool, self.encoder, self.branch_tokens = pool, encoder, branch_tokens
-        self.share_below = share_below and not self.geometry.fixed_length and min(pool.layers) > 0
         self._shares: dict[Prompt, torch.Tensor] = {}
 
     def shared(self, prompts: Sequence[Sequence[int]]) -> int:
@@ -132,12 +130,21 @@ class LatentEngine(PrefixEngine):
             rest = tree.branches[0][: self.branch_tokens] if tree.branches else ()
             prompts.append((*tree.trunk, *rest))
         with self._mixed(prompts, [tree.size for tree in pack.trees]):
-            shared = super().shared([tree.trunk for tree in pack.trees])
-            if not (self.share_below and shared and len(pack.trees) > 1 and type(chosen) is ForestLayout):
+            shared = self._shared_below(pack, chosen)
+            if not shared:
                 return super()._forward(pack, chosen, keep)
             widening = WideningLayout(chosen, shared, min(self.pool.layers))
             with widened(self.geometry, widening):
                 return super()._forward(widening.narrow, widening, keep)
+
+    def _shared_below(self, pack: Pack, chosen) -> int:
+        """How many first tokens of all trees run once below the first layer with latent tasks."""
+        geometry, layer = self.geometry, min(self.pool.layers)
+        plain = type(chosen) is ForestLayout and len(pack.trees) > 1 and not geometry.fixed_length
+        below = (*geometry.blocks[:layer], *geometry.projections[:layer])
+        if not (plain and below) or any(m._forward_hooks or m._forward_pre_hooks for m in below):
+            return 0
+        return super().shared([tree.trunk for tree in pack.trees])
 
     def _mixed(self, prompts: Sequence[Prompt], tokens: Sequence[int]):
         """The latent tasks of each prompt at so many tokens of the row."""

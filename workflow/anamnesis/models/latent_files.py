@@ -99,7 +99,7 @@ def engine_of(model, adapters: Sequence[Path], snapshot: Path, tokenizer) -> Pre
         next(model.parameters()).dtype,
         engine.device,
     )
-    return LatentEngine(model, pool.to(engine.device), encoder, geometry=engine.geometry, share_below=True)
+    return LatentEngine(model, pool.to(engine.device), encoder, geometry=engine.geometry)
 
 
 def _slot_config(pool: LatentPool, engine: PrefixEngine, names: list[str]):

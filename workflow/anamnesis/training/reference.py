@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import captured_heads
 from anamnesis.prefix.likelihood import has_plain_head, head_input
-from anamnesis.prefix.pack import Pack, pack_by_size
+from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 from anamnesis.training.examples import Example
 from anamnesis.training.scores import Scores, frozen_head, run_scores
 from anamnesis.training.student import compared_rows
@@ -52,7 +53,8 @@ class Reference:
 
     What it predicts for an example never changes, so the last hidden states of the stage's examples are kept
     (up to ``LARGEST_CACHE``) and only the output head runs in a step. ``change(pack)`` is a context, such as
-    an intervention at the last prompt token, in which the model runs.
+    an intervention at the last prompt token, that changes the first branch of every tree: what follows the
+    prompt. Head outputs are those without it.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Reference:
         engine: PrefixEngine,
         start: Start,
         token_budget: int,
-        change: Change = lambda pack: nullcontext(),
+        change: Change | None = None,
     ):
         self.engine, self.start, self.token_budget, self.change = engine, start, token_budget, change
         self._hidden: dict[Example, torch.Tensor] = {}
@@ -77,7 +79,7 @@ class Reference:
         kept = logits and has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
         if not kept and not heads:
             return self
-        sizes = [e.tree().size for e in examples]
+        sizes = [e.tree().size + self._apart(kept, heads) for e in examples]
         with self.start.active():
             for batch in pack_by_size(sizes, self.token_budget):
                 self._compute([examples[i] for i in batch], kept, heads)
@@ -88,7 +90,7 @@ class Reference:
         if any(e not in self._hidden for e in examples):
             pack = Pack(tuple(e.tree() for e in examples))
             rows, head = compared_rows(pack, examples, 0, positions), frozen_head(self.engine)
-            with self.start.active(), self.change(pack):
+            with self.start.active(), self._changed(pack):
                 return run_scores(self.engine, pack, rows, head)
         parts = [self._hidden[e] for e in examples]
         if positions == "all":
@@ -104,18 +106,26 @@ class Reference:
         """(n_layers, n_examples, n_heads, head_dim) outputs at the last prompt token."""
         return torch.stack([self._heads[e] for e in examples], 1).to(self.engine.device)
 
+    def _changed(self, pack: Pack) -> AbstractContextManager:
+        return nullcontext() if self.change is None else self.change(pack)
+
+    def _apart(self, hidden: bool, heads: bool) -> int:
+        """Whether the last prompt token runs a second time, in a branch of its own without the change."""
+        return int(hidden and heads and self.change is not None)
+
     def _bytes(self, examples: Sequence[Example]) -> int:
         weight = self.engine.model.get_output_embeddings().weight
         return sum(e.tree().size for e in examples) * weight.shape[1] * weight.element_size()
 
     def _compute(self, examples: Sequence[Example], hidden: bool, heads: bool) -> None:
-        pack = Pack(tuple(e.tree() for e in examples))
-        last = [pack.branch_start(t, 0) for t in range(len(examples))]
+        apart = self._apart(hidden, heads)
+        pack = Pack(tuple(_with_last(e.tree(), apart) for e in examples))
+        last = [pack.branch_start(t, apart) for t in range(len(examples))]
         head = self.engine.model.get_output_embeddings()
         with (
-            self.change(pack),
+            self._changed(pack) if hidden else nullcontext(),
             head_input(head, first_row_only=True) as seen,
-            captured_heads(self.engine.geometry, last) as outputs,
+            captured_heads(self.engine.geometry, last) if heads else nullcontext() as outputs,
         ):
             self.engine.run(pack, range(pack.size) if hidden else [0])
         if heads:
@@ -124,4 +134,9 @@ class Reference:
             states = seen[0].cpu()
             self._stems |= {stem: states[rows.start : rows.stop] for stem, rows in pack.stems.items()}
             for t, example in enumerate(examples):
-                self._hidden[example] = states[pack.starts[t] : pack.starts[t] + pack.trees[t].size]
+                self._hidden[example] = states[pack.starts[t] : pack.starts[t] + example.tree().size]
+
+
+def _with_last(tree: Tree, times: int) -> Tree:
+    """The tree with so many more branches of nothing but the last prompt token."""
+    return replace(tree, branches=[*tree.branches, *[tree.branches[0][:1]] * times])

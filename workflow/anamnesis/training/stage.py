@@ -58,8 +58,7 @@ class Stage:
 
     def reference(self, change: Change | None = None, logits: bool = True, heads: bool = False) -> Reference:
         """The model before the stage as a teacher on the new task's examples (``Reference.prepare``)."""
-        options = {} if change is None else {"change": change}
-        made = Reference(self.engine, self.start, self.token_budget, **options)
+        made = Reference(self.engine, self.start, self.token_budget, change)
         return made.prepare(self.examples if self.seen is None else self.seen, logits, heads)
 
     def random(self, *names):

@@ -65,15 +65,15 @@ class Fvg(Method):
     def terms(self) -> list[Term]:
         stage, own = self.stage, self.stage.settings
         terms: list[Term] = []
+        wanted = [(key, at) for key, at in (("kl_last", "last_prompt"), ("kl_all", "all")) if own[key]]
+        change = self._vector_added() if wanted else None
+        before = stage.reference(change, logits=bool(wanted), heads=bool(own["consistency"]))
         if own["consistency"]:
             gate = HEAD_GATE if own["gates"] else 0.0
-            before = stage.reference(logits=False, heads=True)
             terms.append(HeadConsistency(own["consistency"], stage.selected, before, gate))
-        wanted = [(key, at) for key, at in (("kl_last", "last_prompt"), ("kl_all", "all")) if own[key]]
-        teacher = stage.reference(self._vector_added()) if wanted else None
         for key, positions in wanted:
             kl = KlSettings(own[key], positions, temperature=own["temperature"])
-            term = Distillation(key, kl, teacher)
+            term = Distillation(key, kl, before)
             terms.append(Gated(term, KL_GATE * own[key]) if own["gates"] else term)
         return terms
 
