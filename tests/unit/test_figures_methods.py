@@ -187,6 +187,17 @@ def test_variants_draw_means_against_ranks_of_the_setting(experiment):
     assert {"jfa: flashbacks", "jfa: alpha", "jfa: other settings"} <= heads
 
 
+def test_variants_are_compared_in_the_orders_and_seeds_that_all_have(experiment):
+    config = experiment("inclora", "lwf", "ivg")
+    table = measures(config.training.methods)
+    elsewhere = table[table["method"] == "lwf"].assign(order=2, hp=0.0)
+    both = variants_frame(pd.concat([table, elsewhere]), variant_comparisons(config))
+    pd.testing.assert_frame_equal(both, compared(config))
+    apart = pd.concat([table[table["method"] != "lwf"], elsewhere])
+    lwf = variants_frame(apart, variant_comparisons(config)).query("base == 'lwf'")
+    assert set(zip(lwf["method"], lwf["order"], strict=True)) == {("lwf", 2), ("lwf-kl", 1)}
+
+
 def test_variants_by_name_begin_with_the_method_and_mark_means(experiment):
     data = compared(experiment("inclora", "lwf", "ivg"))
     figure = variants(data)

@@ -39,6 +39,9 @@ class _Part:
 def variants_frame(measures: pd.DataFrame, comparisons: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The frame of :func:`variants`: each comparison's methods with the measures of their chains.
 
+    Where a method was run in more orders and seeds than its variants, only those are taken that all methods
+    of a comparison have, if there are any: means then differ by the setting alone.
+
     Parameters
     ----------
     measures : ``method, order, seed, hp, ip, op, forgetting`` (``evaluation.summary.chain_measures``).
@@ -46,7 +49,16 @@ def variants_frame(measures: pd.DataFrame, comparisons: Sequence[Mapping[str, An
     """
     require_columns(measures, ["method", "order", "seed", *TITLES], "table of measures")
     compared = pd.DataFrame(list(comparisons), columns=list(COMPARED)).astype({"value": float})
-    return compared.merge(measures[["method", "order", "seed", *TITLES]], on="method", how="left")
+    frame = compared.merge(measures[["method", "order", "seed", *TITLES]], on="method", how="left")
+    parts = frame.groupby(["base", "setting"], sort=False, dropna=False)
+    return pd.concat([_in_common(rows) for _, rows in parts] or [frame], ignore_index=True)
+
+
+def _in_common(rows: pd.DataFrame) -> pd.DataFrame:
+    """The orders and seeds of all methods of one comparison; all rows where there are none."""
+    has = rows.groupby(["order", "seed"])["method"].transform("nunique")
+    common = rows[has == rows.loc[rows["seed"].notna(), "method"].nunique()]
+    return rows if common.empty else common
 
 
 def variants(frame: pd.DataFrame) -> Figure:
