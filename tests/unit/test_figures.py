@@ -15,10 +15,11 @@ from anamnesis.errors import UserError
 from anamnesis.evaluation.forgetting import COLUMNS
 from anamnesis.evaluation.summary import BASELINE
 from anamnesis.figures import accuracy_curves, head_effects, interventions, save_figure, summary_bars
-from anamnesis.figures.style import METHOD_COLOURS, WIDTH, method_colour
+from anamnesis.figures.style import FAINT, METHOD_COLOURS, WIDTH, method_colour
 
 TASKS = ["alphabetically_last_of_5", "verb_v_adjective_5_spanish", "choose_last_of_5_spanish", "news_topic"]
 HELD = ["antonym", "capital_choice"]
+MANY = [name for name in METHOD_COLOURS if name != BASELINE][:12]
 
 
 def curves(methods=("inclora", "inclora-ivg"), orders=(1,), seeds=(0, 1)):
@@ -90,6 +91,7 @@ def texts(figure):
 FIGURES = {
     "curves": (accuracy_curves, curves),
     "curves of two orders": (accuracy_curves, lambda: curves(orders=(1, 2))),
+    "curves of many methods": (accuracy_curves, lambda: curves(methods=MANY)),
     "heads": (head_effects, heads),
     "many heads": (head_effects, lambda: heads(32, 32, 20)),
     "interventions": (interventions, intervened),
@@ -121,6 +123,22 @@ def test_titles_and_legends_do_not_overlap(name):
     boxes = [item.get_window_extent() for item in [*titles, *figure.findobj(matplotlib.legend.Legend)]]
     for place, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+
+
+def test_of_many_methods_some_are_in_colour_at_a_time():
+    """Every method is named once for each section in which it is coloured, and drawn in all others too."""
+    data = curves(methods=MANY, seeds=(0,))
+    figure = accuracy_curves(data)
+    legends = [
+        [t.get_text() for t in found.get_texts()] for found in figure.findobj(matplotlib.legend.Legend)
+    ]
+    named = [[name for name in names if name in MANY] for names in legends]
+    assert [names for names in named if names] == [MANY[:8]] * 2 + [MANY[8:]] * 2
+    assert all("others" in names for names in legends if set(names) & set(MANY))
+    first = next(axes for axes in figure.axes if axes.get_title(loc="left") == "antonym")
+    colours = [line.get_color() for line in first.get_lines()]
+    assert colours.count(FAINT) == 2 * (len(MANY) - 8)  # zero-shot and few-shot
+    assert set(colours) >= {METHOD_COLOURS[name] for name in MANY[:8]}
 
 
 def test_curves_have_a_panel_per_set_and_say_n():

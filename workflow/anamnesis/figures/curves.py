@@ -14,11 +14,13 @@ from matplotlib.lines import Line2D
 
 from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.forgetting import few_shots, require_columns
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, readable, styled
 
 _ROW, _HEADING, _NAME_LINE = 1.32, 0.50, 0.135  # heights in inches
 _TITLE_LETTERS = 24  # as many of the usual size fit above the narrowest panel
 _NAMES_WIDTH = 140  # characters of the small print on one line of the page
+_TOGETHER = 8  # methods that can be told apart in one panel
+_KEY_COLUMNS = 4  # their names beside a title
 _TITLES = {"train_task": "Training tasks", "held_out": "Held-out sets"}
 
 
@@ -29,6 +31,20 @@ class _Line:
     label: str
     style: object
     marker: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """Panels below one title: ``names`` are drawn in their colours, all other methods faintly behind them."""
+
+    title: str
+    data: pd.DataFrame
+    names: Sequence[str]
+    heading: float  # inches
+
+    @property
+    def height(self) -> float:
+        return self.heading + _ROW * math.ceil(self.data["set"].nunique() / _columns(self.data))
 
 
 def accuracy_curves(
@@ -44,33 +60,43 @@ def accuracy_curves(
         not averaged).
     methods : which methods, in this order (default: all, in order of appearance).
 
-    Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). Raises UserError for an empty
-    frame, a missing column, or an unknown order or method.
+    Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). More methods than can be told
+    apart are drawn some at a time, the others faintly behind them. Raises UserError for an empty frame, a
+    missing column, or an unknown order or method.
     """
     chosen = _choose(frame, order, methods)
     names = list(methods) if methods is not None else list(chosen["method"].unique())
-    lines, sections, key = _lines(chosen), _sections(chosen), _key_text(chosen)
+    lines, sections, key = _lines(chosen), _sections(chosen, names), _key_text(chosen)
     with styled():
-        heights = [
-            _HEADING + _ROW * math.ceil(part["set"].nunique() / _columns(part)) for _, part in sections
-        ]
         below = 0.58 + _NAME_LINE * len(key)
-        figure = new_figure(sum(heights) + below)
-        parts = figure.subfigures(len(sections) + 1, 1, height_ratios=[*heights, below])
-        for (title, data), part in zip(sections, parts, strict=False):
-            _draw_section(part, title, data, names, lines)
-        _draw_key(parts[-1], chosen, names, lines, key)
+        heights = [*(section.height for section in sections), below]
+        figure = new_figure(sum(heights))
+        parts = figure.subfigures(len(heights), 1, height_ratios=heights)
+        for section, part in zip(sections, parts, strict=False):
+            _draw_section(part, section, lines)
+            if len(names) > _TOGETHER:
+                _name_methods(part, section)
+        _draw_key(parts[-1], chosen, names if len(names) <= _TOGETHER else (), lines, key)
     return figure
 
 
-def _sections(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _sections(frame: pd.DataFrame, names: Sequence[str]) -> list[_Section]:
     orders = sorted(int(o) for o in frame["order"].unique())
     sections = []
     for order in orders:
-        for role, title in _TITLES.items():
-            part = frame[(frame["order"] == order) & (frame["role"] == role)]
-            if len(part):
-                sections.append((title if len(orders) == 1 else f"{title}, order {order}", part))
+        here = frame[frame["order"] == order]
+        present = [name for name in names if name in set(here["method"])]
+        for first in range(0, len(present), _TOGETHER):
+            group = present[first : first + _TOGETHER]
+            # the names of methods have rows of their own beside the title where they are not in the key
+            rows = math.ceil(len(group) / _KEY_COLUMNS) if len(names) > _TOGETHER else 1
+            for role, title in _TITLES.items():
+                part = here[here["role"] == role]
+                title = title if len(orders) == 1 else f"{title}, order {order}"
+                if len(part):
+                    sections.append(
+                        _Section(title + "\n" * (rows - 1), part, group, _HEADING + _NAME_LINE * (rows - 1))
+                    )
     return sections
 
 
@@ -134,20 +160,19 @@ def _stage_names(frame: pd.DataFrame, label: str) -> list[str]:
     )
 
 
-def _draw_section(
-    part: SubFigure, title: str, data: pd.DataFrame, names: Sequence[str], lines: Sequence[_Line]
-) -> None:
+def _draw_section(part: SubFigure, section: _Section, lines: Sequence[_Line]) -> None:
+    data = section.data
     sets = sorted(
         data["set"].unique(), key=lambda name: _trained_at(data, name)
     )  # stable: held-out sets keep their order
     columns = _columns(data)
-    part.suptitle(title, x=0.008, ha="left", fontweight="bold", fontsize=8.5)
+    part.suptitle(section.title, x=0.008, ha="left", fontweight="bold", fontsize=8.5)
     panels = part.subplots(math.ceil(len(sets) / columns), columns, sharey=True, squeeze=False)
     for place, axes in enumerate(panels.flat):
         if place >= len(sets):
             axes.set_visible(False)
             continue
-        _draw_panel(axes, data[data["set"] == sets[place]], names, lines)
+        _draw_panel(axes, data[data["set"] == sets[place]], section.names, lines)
         if place % columns == 0:
             axes.set_ylabel("Accuracy (%)")
         if place // columns == (len(sets) - 1) // columns:
@@ -181,11 +206,14 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Seq
             transform=axes.get_xaxis_transform(),
             clip_on=False,
         )
-    for method in names:
-        for line in lines:
-            part = data[
-                (data["method"] == method) & (data["form"] == line.form) & (data["shots"] == line.shots)
-            ]
+    for line in lines:
+        drawn = data[(data["form"] == line.form) & (data["shots"] == line.shots)]
+        means = drawn.groupby(["method", "stage"])["value"].mean()
+        for method in set(drawn["method"]) - set(names):
+            values = 100 * means[method]
+            axes.plot(values.index, values, color=FAINT, linestyle=line.style, linewidth=0.6, zorder=1)
+        for method in names:
+            part = drawn[drawn["method"] == method]
             if len(part):
                 _draw_line(axes, part, method_colour(method, names), line)
 
@@ -210,11 +238,31 @@ def _draw_line(axes: Axes, data: pd.DataFrame, colour: str, line: _Line) -> None
         axes.fill_between(values.index, low, high, color=colour, alpha=0.10, linewidth=0)
 
 
+def _colours(names: Sequence[str]) -> list[Line2D]:
+    return [Line2D([], [], color=method_colour(m, names), linewidth=3, label=m) for m in names]
+
+
+def _name_methods(part: SubFigure, section: _Section) -> None:
+    """The methods of a section, beside its title."""
+    others = section.data["method"].nunique() - len(section.names)
+    faint = [Line2D([], [], color=FAINT, linewidth=3, label="others")] if others else []
+    part.legend(
+        handles=[*_colours(section.names), *faint],
+        loc="upper right",
+        bbox_to_anchor=(0.995, 1.0),
+        ncols=_KEY_COLUMNS + bool(faint),
+        fontsize=7,
+        handlelength=1.6,
+        borderpad=0,
+        borderaxespad=0.1,
+        columnspacing=1.2,
+    )
+
+
 def _draw_key(
     part: SubFigure, frame, names: Sequence[str], lines: Sequence[_Line], key: Sequence[str]
 ) -> None:
     height = 0.58 + _NAME_LINE * len(key)
-    methods = [Line2D([], [], color=method_colour(m, names), linewidth=3, label=m) for m in names]
     forms = [
         Line2D(
             [], [], color=INK, linestyle=f.style, marker=f.marker, markersize=3, linewidth=1.2, label=f.label
@@ -227,7 +275,7 @@ def _draw_key(
                 [], [], color=MUTED, linewidth=0.7, marker="v", markersize=4, label="trained at this stage"
             )
         )
-    for handles, drop, columns in ((methods, 0.06, 8), (forms, 0.26, 4)):
+    for handles, drop, columns in ((_colours(names), 0.06, 8), (forms, 0.26, 4)):
         part.legend(
             handles=handles,
             loc="upper left",
