@@ -153,6 +153,9 @@ ON_REQUEST = []  # files of analyses that are there: the report shows them, and 
 
 onstart:
     claim_folder(Path(".snakemake"))
+    # The limit on submissions looks for new jobs once more per second for every job that has ended: by the hundredth
+    # job that takes a third of a core (snakemake 9.27). Without it jobs are looked for when one ends.
+    workflow.scheduler.job_rate_limiter = None
 
 
 wildcard_constraints:
