@@ -46,13 +46,12 @@ def fresh(tmp_path, snapshot):
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory, snapshot):
     """The experiment after one run without interruption, started from elsewhere. Nobody may change it."""
-    from runs import CONFIG, Experiment, copy_repository, merged, most_threads
+    from runs import CONFIG, Experiment, copy_repository, merged
 
     folder = tmp_path_factory.mktemp("whole")
     config = merged(CONFIG, {"model": {"source": f"path:{snapshot}"}})
     experiment = Experiment(folder, config, copy_repository(tmp_path_factory.mktemp("repository")))
-    process = experiment.start(cwd=tmp_path_factory.mktemp("elsewhere"))
-    (folder / "most_threads.txt").write_text(str(most_threads(process)))
-    said = (folder / "run.log").rename(folder / "first_run.txt").read_text()
-    assert process.returncode == 0, said
+    done = experiment.run(cwd=tmp_path_factory.mktemp("elsewhere"))
+    assert done.returncode == 0, done.stdout
+    (folder / "first_run.txt").write_text(done.stdout)
     return experiment

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,12 +105,12 @@ class Experiment:
         assert jobs or "Nothing to be done" in done.stdout, done.stdout
         return sorted(jobs)
 
-    def start(self, *arguments: str | Path, cwd: Path | None = None, **options) -> subprocess.Popen:
+    def start(self, *arguments: str | Path, **options) -> subprocess.Popen:
         """The run in a process group of its own; what it says goes to ``run.log``."""
         with (self.folder / "run.log").open("a") as log:
             return subprocess.Popen(
                 self.command(*arguments),
-                cwd=cwd or self.folder,
+                cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -225,16 +224,6 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.005)
-
-
-def most_threads(process: subprocess.Popen) -> int:
-    """The most threads that a process has at once, until it ends."""
-    most = 0
-    while process.poll() is None:
-        with suppress(psutil.Error):  # it may end between two lines
-            most = max(most, psutil.Process(process.pid).num_threads())
-        time.sleep(0.2)
-    return most
 
 
 def all_end(processes: list[psutil.Process], seconds: float = 10) -> bool:

@@ -9,17 +9,20 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.colors import to_rgb
 
 from anamnesis.errors import UserError
 from anamnesis.evaluation.forgetting import COLUMNS
 from anamnesis.evaluation.summary import BASELINE
 from anamnesis.figures import accuracy_curves, head_effects, interventions, save_figure, summary_bars
-from anamnesis.figures.style import FAINT, METHOD_COLOURS, WIDTH, method_colour
+from anamnesis.figures.style import FAINT, METHOD_COLOURS, MUTED, WIDTH, method_colour
+from runs import ROOT
 
 TASKS = ["alphabetically_last_of_5", "verb_v_adjective_5_spanish", "choose_last_of_5_spanish", "news_topic"]
 HELD = ["antonym", "capital_choice"]
-MANY = [name for name in METHOD_COLOURS if name != BASELINE][:12]
+_EXPERIMENT = yaml.safe_load((ROOT / "workflow/experiments/methods.yaml").read_text())["training"]
+MANY, BOTH = _EXPERIMENT["methods"], _EXPERIMENT["every_order"]
 
 
 def curves(methods=("inclora", "inclora-ivg"), orders=(1,), seeds=(0, 1)):
@@ -51,6 +54,12 @@ def curves(methods=("inclora", "inclora-ivg"), orders=(1,), seeds=(0, 1)):
                     )
                 )
     return pd.DataFrame(rows, columns=["method", "order", "seed", *COLUMNS])
+
+
+def many_curves():
+    """One seed of the experiment on methods: a second order has been run for some of them."""
+    parts = [curves(methods=MANY, seeds=(0,)), curves(methods=BOTH, orders=(2,), seeds=(0,))]
+    return pd.concat(parts, ignore_index=True)
 
 
 def heads(layers=6, count=4, selected=3):
@@ -91,7 +100,7 @@ def texts(figure):
 FIGURES = {
     "curves": (accuracy_curves, curves),
     "curves of two orders": (accuracy_curves, lambda: curves(orders=(1, 2))),
-    "curves of many methods": (accuracy_curves, lambda: curves(methods=MANY)),
+    "curves of many methods": (accuracy_curves, lambda: many_curves()),
     "heads": (head_effects, heads),
     "many heads": (head_effects, lambda: heads(32, 32, 20)),
     "interventions": (interventions, intervened),
@@ -120,25 +129,27 @@ def test_titles_and_legends_do_not_overlap(name):
     figure = draw(data())
     figure.canvas.draw()
     titles = [axes._left_title for axes in figure.axes if axes.get_visible() and axes.get_title(loc="left")]
+    titles += [part._suptitle for part in figure.subfigs if part._suptitle]
     boxes = [item.get_window_extent() for item in [*titles, *figure.findobj(matplotlib.legend.Legend)]]
     for place, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[place + 1 :])
 
 
 def test_of_many_methods_some_are_in_colour_at_a_time():
-    """Every method is named once for each section in which it is coloured, and drawn in all others too."""
-    data = curves(methods=MANY, seeds=(0,))
-    figure = accuracy_curves(data)
-    legends = [
-        [t.get_text() for t in found.get_texts()] for found in figure.findobj(matplotlib.legend.Legend)
-    ]
-    named = [[name for name in names if name in MANY] for names in legends]
-    assert [names for names in named if names] == [MANY[:8]] * 2 + [MANY[8:]] * 2
-    assert all("others" in names for names in legends if set(names) & set(MANY))
-    first = next(axes for axes in figure.axes if axes.get_title(loc="left") == "antonym")
-    colours = [line.get_color() for line in first.get_lines()]
-    assert colours.count(FAINT) == 2 * (len(MANY) - 8)  # zero-shot and few-shot
-    assert set(colours) >= {METHOD_COLOURS[name] for name in MANY[:8]}
+    """Each section names the methods that it draws in colours, the same ones in both orders."""
+    figure = accuracy_curves(many_curves())
+    colours, named = {}, []
+    for part in figure.subfigs[:-1]:
+        handles = part.legends[0].legend_handles
+        key = {handle.get_label(): handle.get_color() for handle in handles}
+        assert key.pop("others") == FAINT
+        drawn = {line.get_color() for axes in part.axes for line in axes.get_lines()}
+        assert drawn - {MUTED} == {FAINT, *key.values()}
+        assert len(set(key.values())) == len(key)
+        assert all(colours.setdefault(name, colour) == colour for name, colour in key.items())
+        named.append(list(key))
+    groups = [MANY[:8], MANY[8:16], MANY[16:24], MANY[24:], BOTH[:4], BOTH[4:]]
+    assert named == [group for group in groups for _ in ("training tasks", "held-out sets")]
 
 
 def test_curves_have_a_panel_per_set_and_say_n():

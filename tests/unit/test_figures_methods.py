@@ -290,7 +290,8 @@ def test_sentences_count_what_the_table_says(experiment):
     assert twins_sentences(table1(flat)) == []
     config = experiment("inclora", "lwf", "ivg")
     levels = measures(["lwf", "lwf-kl"]).assign(ip=[0.5, *[0.4] * 3, *[0.25] * 3])
-    sentences = variants_sentences(table1(levels), variant_comparisons(config))
+    levels = pd.concat([levels, levels[1:4].assign(order=2, ip=0.9)])  # of lwf, which its variant has not
+    sentences = variants_sentences(variants_frame(levels, variant_comparisons(config)))
     assert [s.replace("\u00a0", " ") for s in sentences] == [
         "IP of the variants of lwf is 25.0 % with lwf-kl; with lwf itself it is 40.0 %."
     ]

@@ -153,7 +153,7 @@ def test_only_results_are_left(whole):
     """No half-written file, no checkpoint; nothing outside of the results."""
     assert not [file for file in whole.files() if file.endswith((".part", ".old")) or "checkpoint" in file]
     assert {path.name for path in whole.folder.iterdir()} == {
-        ".snakemake", "experiment.yaml", "first_run.txt", "most_threads.txt", "results",
+        ".snakemake", "experiment.yaml", "first_run.txt", "results",
     }  # fmt: skip
 
 
@@ -170,11 +170,3 @@ def test_every_job_has_a_log_without_a_traceback(whole):
     assert len(logs) >= len(RECORDS)
     assert not [log for log in logs if "Traceback" in log.read_text()]
     assert "Traceback" not in (whole.folder / "first_run.txt").read_text()
-
-
-def test_snakemake_gathers_no_threads_as_jobs_end(whole):
-    """Its limit on submissions would keep a timer for each, and with each look for jobs every second."""
-    ended = (whole.folder / "first_run.txt").read_text().count("Finished jobid")
-    most = int((whole.folder / "most_threads.txt").read_text())
-    assert ended > 25
-    assert most < 16

@@ -130,6 +130,19 @@ def limit_jobs():
         )
 
 
+def lift_default_limit():
+    """Jobs are looked for when one ends, not every second as well.
+
+    The limit of 100 submissions a second, which Snakemake has by default, makes it look once more per second for every
+    job that has ended while others were ready: with a hundred of them that took 44 % of a core (snakemake 9.27). A
+    limit of the user's own stays, and so does the default where jobs are sampled, which counts on being called again.
+    """
+    settings = workflow.scheduling_settings
+    limit = settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1) and not settings.subsample:
+        workflow.scheduler.job_rate_limiter = None
+
+
 if workflow.is_main_process:
     LOCK = prepare_run(Path(".snakemake"))  # held until the process ends
     limit_jobs()
@@ -153,9 +166,7 @@ ON_REQUEST = []  # files of analyses that are there: the report shows them, and 
 
 onstart:
     claim_folder(Path(".snakemake"))
-    # The limit on submissions looks for new jobs once more per second for every job that has ended: by the hundredth
-    # job that takes a third of a core (snakemake 9.27). Without it jobs are looked for when one ends.
-    workflow.scheduler.job_rate_limiter = None
+    lift_default_limit()
 
 
 wildcard_constraints:

@@ -214,7 +214,6 @@ rule write_report:
     params:
         config=SETTINGS,
         figures={name: str(FIGURES / f"{name}.png") for name in FIGURE_NAMES},
-        comparisons=COMPARISONS,
         code=script_digest("write_report"),
     script:
         "../scripts/write_report.py"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -21,7 +20,6 @@ def main(
     curves: str,
     heads: str,
     figures: Mapping[str, str],
-    comparisons: Sequence[Mapping[str, Any]],
     records: Sequence[str],
     prompts: str,
     reference: str,
@@ -30,19 +28,20 @@ def main(
     pictures: Sequence[str] = (),
     on_request: Sequence[str] = (),
 ) -> None:
-    """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``comparisons``:
-    of variants with the methods they are variants of. ``on_request``: tables of analyses.
+    """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``on_request``:
+    tables of analyses.
     """
     sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     headline, accuracy = pd.read_csv(table), read_parquet(curves)
+    varied = figures.get("variants")
     results = ExperimentResults(
         config=config,
         table=headline,
         curves=accuracy,
         heads=read_parquet(heads),
         figures=figures,
-        comparisons=comparisons,
+        variants=None if varied is None else pd.read_csv(Path(varied).with_suffix(".csv")),
         paired=pd.read_csv(paired),
         interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
         records={_record_name(path): read_json(path) for path in records},

@@ -103,7 +103,7 @@ def train(
     once = Work(steps / epochs * task.shared + n * example, n * task.answer, task.shared + example / 2)
     total = once.times(BACKWARD * epochs)
     total += _guidance(task, guidance, n * epochs, once) if guidance else Work()
-    return total + _method(task, base, settings, n * epochs, steps, once, past)
+    return total + _method(task, base, settings, n * epochs, steps, once, past, guidance is not None)
 
 
 def _guidance(task: Lengths, guidance: Mapping, examples: float, once: Work) -> Work:
@@ -120,7 +120,14 @@ def _guidance(task: Lengths, guidance: Mapping, examples: float, once: Work) -> 
 
 
 def _method(
-    task: Lengths, base: str, own: Mapping, examples: float, steps: int, once: Work, past: Sequence[Lengths]
+    task: Lengths,
+    base: str,
+    own: Mapping,
+    examples: float,
+    steps: int,
+    once: Work,
+    past: Sequence[Lengths],
+    guided: bool,
 ) -> Work:
     """What a method adds to plain training."""
     if base == "lwf":
@@ -128,14 +135,17 @@ def _method(
         return Work(once.tokens, BACKWARD * examples * rows, once.keys)
     if base == "fvg":
         rows = task.own(0) + task.answer if own["kl_all"] else 1.0
-        return Work(2 * once.tokens, 3 * examples * rows, once.keys)
+        return Work(once.tokens + task.train, 3 * examples * rows, once.keys)
     if base == "ewc":
         return once.times(BACKWARD * min(1.0, own["fisher_examples"] / max(1, task.train)))
     if base == "replay":
         extra = sum(own["share"] * p.train * (p.instruction + p.question + p.answer) for p in past)
         return Work(BACKWARD * extra * examples / max(1, task.train), 0.0, once.keys)
     if base == "jfa":
-        alone = Work(examples * task.shared * BACKWARD)  # latent tasks: prompts share no beginning
+        # Prompts share no beginning from the first layer with latent tasks on, by default the middle one, and
+        # none at all where guidance adds something below it.
+        apart = 0.5 if own["latent_layers"] is None and not guided else 1.0
+        alone = Work(examples * task.shared * BACKWARD * apart * own["latent_tasks"])
         if not past or not own["flashbacks"]:
             return alone
         prompt = sum(p.instruction + p.question for p in past) / len(past)

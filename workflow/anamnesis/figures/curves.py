@@ -39,7 +39,7 @@ class _Section:
 
     title: str
     data: pd.DataFrame
-    names: Sequence[str]
+    names: Sequence[str]  # some may be missing in the data; colours go by the place among all
     heading: float  # inches
 
     @property
@@ -85,9 +85,10 @@ def _sections(frame: pd.DataFrame, names: Sequence[str]) -> list[_Section]:
     sections = []
     for order in orders:
         here = frame[frame["order"] == order]
-        present = [name for name in names if name in set(here["method"])]
-        for first in range(0, len(present), _TOGETHER):
-            group = present[first : first + _TOGETHER]
+        for first in range(0, len(names), _TOGETHER):
+            group = names[first : first + _TOGETHER]
+            if not here["method"].isin(group).any():
+                continue
             # the names of methods have rows of their own beside the title where they are not in the key
             rows = math.ceil(len(group) / _KEY_COLUMNS) if len(names) > _TOGETHER else 1
             for role, title in _TITLES.items():
@@ -209,13 +210,12 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Seq
     for line in lines:
         drawn = data[(data["form"] == line.form) & (data["shots"] == line.shots)]
         means = drawn.groupby(["method", "stage"])["value"].mean()
-        for method in set(drawn["method"]) - set(names):
-            values = 100 * means[method]
-            axes.plot(values.index, values, color=FAINT, linestyle=line.style, linewidth=0.6, zorder=1)
-        for method in names:
-            part = drawn[drawn["method"] == method]
-            if len(part):
-                _draw_line(axes, part, method_colour(method, names), line)
+        for method in drawn["method"].unique():
+            if method in names:
+                _draw_line(axes, drawn[drawn["method"] == method], method_colour(method, names), line)
+            else:
+                values = 100 * means[method]
+                axes.plot(values.index, values, color=FAINT, linestyle=line.style, linewidth=0.6, zorder=1)
 
 
 def _draw_line(axes: Axes, data: pd.DataFrame, colour: str, line: _Line) -> None:
@@ -238,16 +238,17 @@ def _draw_line(axes: Axes, data: pd.DataFrame, colour: str, line: _Line) -> None
         axes.fill_between(values.index, low, high, color=colour, alpha=0.10, linewidth=0)
 
 
-def _colours(names: Sequence[str]) -> list[Line2D]:
-    return [Line2D([], [], color=method_colour(m, names), linewidth=3, label=m) for m in names]
+def _colours(shown: Sequence[str], names: Sequence[str]) -> list[Line2D]:
+    return [Line2D([], [], color=method_colour(m, names), linewidth=3, label=m) for m in shown]
 
 
 def _name_methods(part: SubFigure, section: _Section) -> None:
     """The methods of a section, beside its title."""
-    others = section.data["method"].nunique() - len(section.names)
-    faint = [Line2D([], [], color=FAINT, linewidth=3, label="others")] if others else []
+    here = set(section.data["method"])
+    shown = [name for name in section.names if name in here]
+    faint = [Line2D([], [], color=FAINT, linewidth=3, label="others")] if here - set(shown) else []
     part.legend(
-        handles=[*_colours(section.names), *faint],
+        handles=[*_colours(shown, section.names), *faint],
         loc="upper right",
         bbox_to_anchor=(0.995, 1.0),
         ncols=_KEY_COLUMNS + bool(faint),
@@ -275,7 +276,7 @@ def _draw_key(
                 [], [], color=MUTED, linewidth=0.7, marker="v", markersize=4, label="trained at this stage"
             )
         )
-    for handles, drop, columns in ((_colours(names), 0.06, 8), (forms, 0.26, 4)):
+    for handles, drop, columns in ((_colours(names, names), 0.06, 8), (forms, 0.26, 4)):
         part.legend(
             handles=handles,
             loc="upper left",

@@ -86,7 +86,8 @@ class LatentEngine(PrefixEngine):
     The prompt is the stem, the trunk and ``branch_tokens`` of the first branch: none in the evaluation, one
     in training (``Example.tree``). What a prompt retrieves depends on all of it, so prompts share no tokens
     from the first layer with latent tasks on; the answers of one prompt do. Below that layer what all prompts
-    begin with runs once, unless something is hooked there, which would find fewer tokens than in the pack.
+    begin with runs once, unless a decoder layer or an output projection is hooked there: hooks count on all
+    tokens of the pack.
     """
 
     def __init__(
@@ -138,13 +139,15 @@ class LatentEngine(PrefixEngine):
                 return super()._forward(widening.narrow, widening, keep)
 
     def _shared_below(self, pack: Pack, chosen) -> int:
-        """How many first tokens of all trees run once below the first layer with latent tasks."""
+        """How many first tokens all trees have in common that run once below the first layer with latent
+        tasks.
+        """
         geometry, layer = self.geometry, min(self.pool.layers)
         plain = type(chosen) is ForestLayout and len(pack.trees) > 1 and not geometry.fixed_length
         below = (*geometry.blocks[:layer], *geometry.projections[:layer])
         if not (plain and below) or any(m._forward_hooks or m._forward_pre_hooks for m in below):
             return 0
-        return super().shared([tree.trunk for tree in pack.trees])
+        return max(0, super().shared([tree.trunk for tree in pack.trees]))
 
     def _mixed(self, prompts: Sequence[Prompt], tokens: Sequence[int]):
         """The latent tasks of each prompt at so many tokens of the row."""

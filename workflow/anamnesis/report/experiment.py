@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -34,7 +33,9 @@ _CAPTIONS = {
     "comparisons": """\
         Differences between methods, order by order and seed by seed, with their means and intervals.
         Forgetting is better when lower.""",
-    "variants": "Methods under other settings, one point per chain; the settings are in the configuration.",
+    "variants": """\
+        Methods under other settings, one point per chain, in the orders and seeds that all of a comparison
+        have; the settings are in the configuration.""",
 }
 # Parts of a record that are long and stand in the configuration or in the record itself.
 _NOT_SHOWN = ("params", "inputs", "config")
@@ -48,7 +49,7 @@ class ExperimentResults:
     config : the checked configuration as plain values. table, curves, heads, interventions : frames as
     written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
     comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV beside each are
-    linked. comparisons : of variants (``config.variants.variant_comparisons``). paired : of methods chain by
+    linked. variants : what their figure shows (``figures.variants_frame``). paired : of methods chain by
     chain (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
     ``task, kind, text, target``, a few to show. reference : published Table 1. links : label -> file, for the
     tables. further : sections of analyses that were made on request.
@@ -60,7 +61,7 @@ class ExperimentResults:
     heads: pd.DataFrame
     figures: Mapping[str, str | Path]
     interventions: pd.DataFrame | None = None
-    comparisons: Sequence[Mapping[str, Any]] = ()
+    variants: pd.DataFrame | None = None
     records: Mapping[str, Mapping] = field(default_factory=dict)
     paired: pd.DataFrame | None = None
     prompts: pd.DataFrame | None = None
@@ -201,7 +202,7 @@ def _forgetting(results: ExperimentResults) -> Section:
                 results,
                 "variants",
                 "HP, IP, OP and forgetting of methods under other settings",
-                sentences.variants_sentences(results.table, results.comparisons),
+                [] if results.variants is None else sentences.variants_sentences(results.variants),
             ),
             *_picture(results, "accuracy_curves", "Accuracy against stage, one panel per set", curves),
         ],

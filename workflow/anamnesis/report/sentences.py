@@ -7,8 +7,6 @@ of zero, and is called weak evidence when there are few pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -102,14 +100,14 @@ def twins_sentences(table: pd.DataFrame) -> list[str]:
     return [f"{said}, weak evidence with n\u00a0=\u00a0{least}." if least < MINIMUM_PAIRS else f"{said}."]
 
 
-def variants_sentences(table: pd.DataFrame, comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One sentence per method that has variants: IP of the lowest and highest variant, and its own."""
-    levels = table[(table["kind"] == "level") & (table["measure"] == "ip")]
-    means = levels.set_index("method")["mean"].dropna()
+def variants_sentences(frame: pd.DataFrame) -> list[str]:
+    """One sentence per method that has variants: IP of the lowest and highest variant, and its own, in the
+    orders and seeds that they have in common. ``frame``: of the figure (``figures.variants_frame``).
+    """
     sentences = []
-    for base in dict.fromkeys(row["base"] for row in comparisons):
-        names = dict.fromkeys(row["method"] for row in comparisons if row["base"] == base)
-        found = means.reindex([n for n in names if n not in (base, base.removesuffix(TWIN_SUFFIX))]).dropna()
+    for base, rows in frame.groupby("base", sort=False):
+        means = rows.groupby("method", sort=False)["ip"].mean().dropna()
+        found = means.drop([base, base.removesuffix(TWIN_SUFFIX)], errors="ignore")
         if found.empty:
             continue
         low, high = str(found.idxmin()), str(found.idxmax())

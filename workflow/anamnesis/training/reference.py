@@ -52,9 +52,9 @@ class Reference:
     """Predictions of the model at the start of a stage, of which most are computed once.
 
     What it predicts for an example never changes, so the last hidden states of the stage's examples are kept
-    (up to ``LARGEST_CACHE``) and only the output head runs in a step. ``change(pack)`` is a context, such as
-    an intervention at the last prompt token, that changes the first branch of every tree: what follows the
-    prompt. Head outputs are those without it.
+    (up to ``LARGEST_CACHE``) and only the output head runs in a step. ``change(pack)`` is a context that
+    changes the first branch of every tree, such as an intervention at the last prompt token, with which that
+    branch begins. Head outputs are those without it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Reference:
         return nullcontext() if self.change is None else self.change(pack)
 
     def _apart(self, hidden: bool, heads: bool) -> int:
-        """Whether the last prompt token runs a second time, in a branch of its own without the change."""
+        """1 where the last prompt token runs once more, in a second branch without the change, or else 0."""
         return int(hidden and heads and self.change is not None)
 
     def _bytes(self, examples: Sequence[Example]) -> int:
