@@ -282,7 +282,10 @@ def test_bad_frames_are_refused():
 
 def test_sentences_count_what_the_table_says(experiment):
     flat = measures(["ewc"])
-    higher = flat.assign(hp=flat["hp"] + 0.1, ip=flat["ip"] - 0.1, forgetting=flat["forgetting"] - 0.1)
+    change = 0.1 + flat["seed"].astype(float) / 1000
+    higher = flat.assign(
+        hp=flat["hp"] + change, ip=flat["ip"] - change, forgetting=flat["forgetting"] - change
+    )
     data = pd.concat([flat, higher[1:].assign(method="ewc-ivg")], ignore_index=True)
     said = twins_sentences(table1(data, resamples=50))[0]
     assert "HP for 1 (1) of 1, IP for 0 (0) of 1, OP for 0 (0) of 1 and Forgetting for 1 (1) of 1" in said

@@ -18,6 +18,7 @@ from anamnesis.evaluation.summary import (
     curves_frame,
     latex_escape,
     paired_differences,
+    paired_interval,
     table1,
     table_cells,
     table_note,
@@ -142,6 +143,19 @@ def test_interval_covers_the_mean_of_normal_samples():
 
 def test_equal_differences_fall_back_to_percentile():
     assert bootstrap_interval([0.2, 0.2, 0.2], 100) == (pytest.approx(0.2), pytest.approx(0.2), "percentile")
+
+
+def test_differences_that_are_all_equal_have_no_interval():
+    """Two chains that agree by chance must not look certain."""
+    low, high, how = paired_interval([0.1 + 0.2, 0.3], 100)
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert how == ""
+    chains = [chain(m, 1, s, 0.1 + (m == "m-ivg") / 5) for m in ("m", "m-ivg") for s in range(3)]
+    table = table1(chain_measures(chains), resamples=100)
+    assert cell(table, "difference", "m", "ip")["n"] == 3
+    assert "Differences that are all equal have none" in table_note(table)
+    assert "| +20.0 (n=3) |" in to_markdown(table)
 
 
 def test_note_says_how_weak_few_pairs_are(measures):

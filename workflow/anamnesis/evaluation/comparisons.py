@@ -65,7 +65,7 @@ def comparison_note(table: pd.DataFrame) -> str:
     """How many intervals there are, and how many exclude zero: some would by chance."""
     whole = table[table["low"].notna()]
     if whole.empty:
-        return "Points; one pair each, so nothing can be said about other seeds."
+        return "Points; one pair each, or equal ones, so nothing can be said about other seeds."
     sure = int(((whole["low"] > 0) | (whole["high"] < 0)).sum())
     level = whole["confidence"].iloc[0]
     note = (

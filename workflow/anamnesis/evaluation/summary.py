@@ -190,13 +190,17 @@ def difference_row(pairs, method, twin, name, resamples, confidence, seed=0) -> 
 def paired_interval(
     values: Sequence[float] | np.ndarray, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float, str]:
-    """Interval of the mean of paired differences: (low, high, how it was found), or (NaN, NaN, "") for n < 2.
+    """Interval of the mean of paired differences: (low, high, how it was found), or (NaN, NaN, "") for n < 2
+    and for differences that are all equal, which show no spread to judge them by: with few questions two or
+    three chains can agree by chance, and an interval without width would call that certain.
 
     Student's t ("t") for fewer than :data:`MINIMUM_PAIRS`: a bootstrap of three normal values covers 74 %
     where it says 95 % (1,500 samples). It takes the differences as normal. From there on
     :func:`bootstrap_interval`.
     """
     sample = np.asarray(values, dtype=float)
+    if len(sample) > 1 and np.ptp(sample) < 1e-12:  # but for rounding
+        return math.nan, math.nan, ""
     if not 2 <= len(sample) < MINIMUM_PAIRS:
         return bootstrap_interval(sample, resamples, confidence, seed)
     half = stats.t.ppf((1 + confidence) / 2, len(sample) - 1) * stats.sem(sample)
@@ -251,6 +255,8 @@ def table_note(table: pd.DataFrame) -> str:
         f"interval ({_intervals(pairs)}); n: number of pairs. The interval is about other orders and seeds, "
         "on the same questions. "
     )
+    if ((pairs["n"] > 1) & pairs["low"].isna()).any():
+        note += "Differences that are all equal have none, as they show no spread. "
     # by measure first: a chain of one task has no forgetting, which says nothing about the number of pairs
     least = int(pairs.groupby(["method", "twin"])["n"].max().min())
     if least < 2:

@@ -105,7 +105,7 @@ def _draw(
         y = place + offsets(len(values), 0.5)
         axes.scatter(100 * values, y, s=5, color="white", edgecolors=colour, linewidths=0.6, zorder=2)
         if len(values) >= _LEAST_PAIRS:
-            low, high, _ = paired_interval(values, resamples, confidence)
+            low, high, _ = paired_interval(values, resamples, confidence)  # NaN is not drawn
             axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.6, zorder=3)
         axes.plot([100 * values.mean()], [place], "o", color=colour, markersize=4, zorder=4)
     axes.set_yticks(range(len(labels)), labels)

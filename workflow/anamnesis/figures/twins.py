@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -106,7 +107,7 @@ def _say_difference(axes: Axes, pair: _Pair, measure: str, resamples: int, confi
     text = f"{100 * values.mean():+z.1f}"
     if len(values) >= _LEAST_PAIRS:
         low, high, _ = paired_interval(values, resamples, confidence)
-        text += f" [{100 * low:+z.1f}, {100 * high:+z.1f}]"
+        text += f" [{100 * low:+z.1f}, {100 * high:+z.1f}]" if math.isfinite(low) else ""
     axes.text(
         0.01,
         pair.top + 0.03,

@@ -74,7 +74,7 @@ def _difference(row) -> tuple[str, str]:
     name = f"{row.twin} − {row.method}"
     if row.n == 0:
         return name, "no common order and seed"
-    interval = f"  [{100 * row.low:+z.1f}, {100 * row.high:+z.1f}]" if row.n > 1 else "  no interval"
+    interval = f"  [{100 * row.low:+z.1f}, {100 * row.high:+z.1f}]" if pd.notna(row.low) else "  no interval"
     return name, f"{100 * row.mean:+z5.1f}{interval}  n={row.n} paired" + (
         ": weak evidence" if row.n < MINIMUM_PAIRS else ""
     )

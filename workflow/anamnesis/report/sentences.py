@@ -73,6 +73,8 @@ def _difference_sentence(row, measure: str) -> str:
     start += points(row.mean)
     if row.n == 1:
         return start + " (n\u00a0=\u00a01 pair, no interval): one pair says nothing about other seeds."
+    if math.isnan(row.low):
+        return start + f" in all of n\u00a0=\u00a0{row.n} pairs: without spread there is no interval."
     covered = f"{100 * row.confidence:g}\u00a0% interval {points(row.low)} to {points(row.high)}"
     return start + f" ({covered}, n\u00a0=\u00a0{row.n} pairs): " + verdict(row.low, row.high, row.n, measure)
 
