@@ -145,6 +145,12 @@ def test_equal_differences_fall_back_to_percentile():
     assert bootstrap_interval([0.2, 0.2, 0.2], 100) == (pytest.approx(0.2), pytest.approx(0.2), "percentile")
 
 
+def test_an_interval_that_ends_at_zero_contains_it():
+    """Resampled means of differences that cancel each other are zero but for rounding, here 6e-19."""
+    low, high, _ = paired_interval(np.array([4, 0, 2, 1, -1, 1]) / 120, 10_000)
+    assert low == 0.0 < high
+
+
 def test_differences_that_are_all_equal_have_no_interval():
     """Two chains that agree by chance must not look certain."""
     low, high, how = paired_interval([0.1 + 0.2, 0.3], 100)

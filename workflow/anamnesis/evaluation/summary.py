@@ -228,7 +228,7 @@ def bootstrap_interval(
                 (sample,), np.mean, n_resamples=resamples, confidence_level=confidence, method=method,
                 rng=np.random.default_rng(seed), vectorized=True,
             )  # fmt: skip
-        low, high = (float(v) for v in result.confidence_interval)
+        low, high = (float(v) if abs(v) > 1e-12 else 0.0 for v in result.confidence_interval)  # rounding
         if math.isfinite(low) and math.isfinite(high):
             return low, high, method
     raise AssertionError("the percentile interval of two or more finite values is always finite")
