@@ -29,6 +29,7 @@ localrules:
     all,
     analyses,
     figures,
+    tables,
     vectors,
     mechanisms,
 
@@ -44,6 +45,12 @@ rule all:
 rule figures:
     input:
         figure_files(FIGURE_NAMES),
+
+
+rule tables:
+    input:
+        rules.tabulate_results.output,
+        figure_files(SCORE_FIGURES),
 
 
 rule mechanisms:

@@ -159,7 +159,7 @@ def test_a_misspelt_key_of_a_users_task_names_that_task(mapping):
         ("training.warmup_ratio", 1, "training.warmup_ratio = 1: must be a number >= 0 and < 1"),
         ("training.lora.rank", 0, "training.lora.rank = 0: must be an integer >= 1"),
         ("training.lora.dropout", 1, "training.lora.dropout = 1: must be a number >= 0 and < 1"),
-        ("training.seeds", [], "training.seeds = []: must be a list with at least 1 of: an integer >= 0"),
+        ("training.seeds", [], "training.seeds = []: nothing would be trained; list one or more integers"),
         ("training.seeds", [0, -1], "training.seeds[1] = -1: must be an integer >= 0"),
         (
             "training.lora",

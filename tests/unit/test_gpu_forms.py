@@ -101,11 +101,15 @@ def test_long_chunks_of_logits(monkeypatch):
     student, teacher = (torch.randn(71, 37, generator=generator) for _ in range(2))
     weight = torch.rand(71, generator=generator)
     engine, found = PrefixEngine(shared("llama")), []
-    for chunk, scores in ((32 * 37, 2**9), (divergence.GPU_CHUNK, likelihood.GPU_CHUNK_SCORES)):
+    for chunk, cached, scores in (
+        (32 * 37, 5 * 37, 2**9),
+        (divergence.GPU_CHUNK, divergence.GPU_CHUNK, likelihood.GPU_CHUNK_SCORES),
+    ):
         monkeypatch.setattr(divergence, "CHUNK", chunk)
+        monkeypatch.setattr(divergence, "CACHED", cached)
         monkeypatch.setattr(likelihood, "CHUNK_SCORES", scores)
         ours = student.clone().requires_grad_()
-        value = divergence.divergence(Scores(ours), Scores(teacher), weight, 2.0, "symmetric")
+        value = (weight * divergence.divergence(Scores(ours), Scores(teacher), 2.0, "symmetric")).sum()
         value.backward()
         answers = [s.log_probability for s in score_questions(engine, QUESTIONS, 30)]
         found.append([value.detach(), ours.grad, torch.tensor(answers)])

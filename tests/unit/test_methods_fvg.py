@@ -22,7 +22,10 @@ import tiny_models
 from anamnesis.errors import UserError
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.pack import Pack
+from anamnesis.training import distillation
 from anamnesis.training.distillation import KlSettings
+from anamnesis.training.divergence import divergence
 from anamnesis.training.examples import Example
 from anamnesis.training.methods import build
 from anamnesis.training.stage import Stage
@@ -125,6 +128,16 @@ def plain_answers(model, vectors=None, strength=0.0) -> torch.Tensor:
 
 def weighed(terms: dict[str, torch.Tensor]) -> torch.Tensor:
     return 0.15 * terms["heads"].sum() + 0.2 * terms["kl_last"] + 0.03 * terms["kl_all"]
+
+
+def test_the_vocabulary_is_gone_through_once_for_both_divergences(monkeypatch):
+    model, asked = tuned("llama"), []
+    objective = objective_of(model)
+    monkeypatch.setattr(
+        distillation, "divergence", lambda s, *rest: asked.append(len(s)) or divergence(s, *rest)
+    )
+    loss_of(model, objective, 0.3)
+    assert asked == [Pack(tuple(e.tree() for e in batch())).size]
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])

@@ -43,6 +43,20 @@ def test_the_row_before_training_is_this_runs():
     assert list(measures["method"]).count(BASELINE) == 1
 
 
+def test_a_run_without_chains_of_its_own_has_those_of_others():
+    separate = pooled([], other(*HERE, *THERE), ORDERS)
+    pd.testing.assert_frame_equal(chain_measures(separate), chain_measures([*HERE, *THERE]))
+    with pytest.raises(UserError, match=r"third.parquet, chain method=inclora .*: trained on b, c"):
+        pooled([], [*other(*HERE), ("third.parquet", _renamed(curves_frame(THERE)))], ORDERS)
+    with pytest.raises(UserError, match=r"statistics.pool: elsewhere.parquet has no chains: take that of"):
+        pooled([], [("elsewhere.parquet", curves_frame(HERE)[:0])], ORDERS)
+
+
+def _renamed(curves: pd.DataFrame) -> pd.DataFrame:
+    names = {"a": "b", "b": "c"}
+    return curves.assign(**{column: curves[column].replace(names) for column in ("set", "trained_task")})
+
+
 def test_nothing_pooled_is_this_run_alone():
     assert pooled(HERE, [], ORDERS) == HERE
 

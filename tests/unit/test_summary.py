@@ -160,6 +160,7 @@ def test_differences_that_are_all_equal_have_no_interval():
     chains = [chain(m, 1, s, 0.1 + (m == "m-ivg") / 5) for m in ("m", "m-ivg") for s in range(3)]
     table = table1(chain_measures(chains), resamples=100)
     assert cell(table, "difference", "m", "ip")["n"] == 3
+    assert "with its interval (none); n:" in table_note(table)
     assert "Differences that are all equal have none" in table_note(table)
     assert "| +20.0 (n=3) |" in to_markdown(table)
 

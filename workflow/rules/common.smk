@@ -134,8 +134,8 @@ def lift_default_limit():
     """Jobs are looked for when one ends, not every second as well.
 
     The limit of 100 submissions a second, which Snakemake has by default, makes it look once more per second for every
-    job that has ended while others were ready: with a hundred of them that took 44 % of a core (snakemake 9.27). A
-    limit of the user's own stays, and so does the default where jobs are sampled, which counts on being called again.
+    job that has ended while others were ready (snakemake 9.27): work that grows with the run, on a core that jobs want.
+    A limit of the user's own stays, and so does the default where jobs are sampled, which counts on being called again.
     """
     settings = workflow.scheduling_settings
     limit = settings.max_jobs_per_timespan
@@ -152,15 +152,14 @@ CHAINS = chains(CONFIG)
 COMPARISONS = variant_comparisons(CONFIG)
 COMPARED = paired_comparisons(CONFIG)
 TWINS = [name for name in CONFIG.training.methods if name + TWIN_SUFFIX in CONFIG.training.methods]
-FIGURE_NAMES = [
+SCORE_FIGURES = [
     "accuracy_curves",
-    "head_effects",
     "summary",
-    *["interventions"] * bool(INTERVENED),
     *["twins"] * (len(TWINS) >= 2),
     *["variants"] * bool(COMPARISONS),
     *["comparisons"] * bool(COMPARED),
 ]
+FIGURE_NAMES = [*SCORE_FIGURES, "head_effects", *["interventions"] * bool(INTERVENED)]
 ON_REQUEST = []  # files of analyses that are there: the report shows them, and keeps them up to date
 
 

@@ -40,6 +40,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_processes(config),
         _check_guided_heads(config),
         _check_warmup(config),
+        _check_seeds(config),
         _check_epochs(config),
         _check_every_order(config),
         _check_forms(config),
@@ -260,6 +261,14 @@ def _check_every_order(config: Config) -> Iterator[str]:
     for name in config.training.every_order or ():
         if name not in config.training.methods:
             yield f"training.every_order: {unknown('method', name, config.training.methods)}"
+
+
+def _check_seeds(config: Config) -> Iterator[str]:
+    if not config.training.seeds and not config.statistics.pool:
+        yield (
+            "training.seeds = []: nothing would be trained; list one or more integers >= 0, or give "
+            "statistics.pool, the chains of other runs to make tables of"
+        )
 
 
 def _check_epochs(config: Config) -> Iterator[str]:

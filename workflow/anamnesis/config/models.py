@@ -177,7 +177,9 @@ class Training(Section):
         "Names of variants may be listed too.",
     )
     seeds: tuple[Seed, ...] = Field(
-        (0, 1), min_length=1, description="One chain of stages per seed (>= 0). Paper: 4 seeds."
+        (0, 1),
+        description="One chain of stages per seed (>= 0). Paper: 4 seeds. May be empty with statistics.pool: "
+        "tables of other runs only.",
     )
     every_order: tuple[Name, ...] | None = Field(
         None,

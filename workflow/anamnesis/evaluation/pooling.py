@@ -19,7 +19,7 @@ EVALUATED = ["set", "role", "form", "shots", "metric", "scorer", "n"]
 def chains_of(curves: pd.DataFrame, path: str) -> list[Chain]:
     """The chains of a frame of ``evaluation.summary.curves_frame``, in order of appearance.
 
-    Raises UserError that names ``path`` for a missing column or a score outside [0, 1].
+    Raises UserError that names ``path`` for a missing column, no chains or a score outside [0, 1].
     """
     missing = [name for name in (*CHAIN, *COLUMNS) if name not in curves.columns]
     if missing:
@@ -27,6 +27,8 @@ def chains_of(curves: pd.DataFrame, path: str) -> list[Chain]:
             f"statistics.pool: {path} has no column '{missing[0]}': take the accuracy.parquet of all chains, "
             "which stands beside table1.csv"
         )
+    if curves.empty:
+        raise UserError(f"statistics.pool: {path} has no chains: take that of a run that has ended")
     wrong = curves[~curves["value"].between(0.0, 1.0)]  # also catches NaN
     if len(wrong):
         raise UserError(f"statistics.pool: {path} has the score {wrong['value'].iloc[0]}, not within 0 to 1")
@@ -39,7 +41,7 @@ def chains_of(curves: pd.DataFrame, path: str) -> list[Chain]:
 def pooled(
     own: Sequence[Chain], others: Sequence[tuple[str, pd.DataFrame]], orders: Sequence[Sequence[str]]
 ) -> list[Chain]:
-    """``own`` chains and then those of ``others``: (path, ``curves_frame``) of each other run.
+    """``own`` chains, if any, and then those of ``others``: (path, ``curves_frame``) of each other run.
 
     What was evaluated must be equal: sets, roles, forms, demonstrations, metrics, scorers and numbers of
     examples; so must the ``orders`` of tasks. Scores before training that differ by more than one example are
@@ -50,10 +52,11 @@ def pooled(
     ------
     UserError : a run of other tasks or examples, or another chain of the same method, order and seed.
     """
-    found = {(c.method, c.order, c.seed): ("this run", c) for c in own}
+    found, first = {(c.method, c.order, c.seed): ("this run", c) for c in own}, next(iter(own), None)
     for path, curves in others:
         chains = chains_of(curves, path)
-        _check_same_experiment(chains, own[0], path, orders)
+        first = first or chains[0]
+        _check_same_experiment(chains, first, path, orders)
         for chain in chains:
             key = chain.method, chain.order, chain.seed
             where, known = found.setdefault(key, (path, chain))

@@ -274,7 +274,9 @@ def _intervals(rows: pd.DataFrame) -> str:
     names = {"t": "Student's t", "BCa": "bootstrap, BCa", "percentile": "bootstrap, percentiles"}
     confidence = rows["confidence"].dropna()
     shown = [names[how] for how in rows.loc[rows["low"].notna(), "interval"].unique()]
-    return f"{100 * confidence.iloc[0]:g} %: {'; '.join(shown)}" if shown else "none with one pair"
+    if shown:
+        return f"{100 * confidence.iloc[0]:g} %: {'; '.join(shown)}"
+    return "none with one pair" if rows["n"].max() <= 1 else "none"
 
 
 def _level_cell(row: pd.Series, plus_minus: str) -> str:

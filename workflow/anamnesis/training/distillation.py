@@ -36,16 +36,19 @@ class Distillation:
         own = not isinstance(teacher, Reference)
         self.positions = "output" if own and kl.positions == "all" else kl.positions
         self.needs = Needs(self.positions, teacher if own else None)
+        self._versus = (id(teacher), kl.temperature, kl.direction)
 
     def __call__(self, student: Student) -> torch.Tensor:
         examples, kl = student.examples, self.kl
         if not examples:  # a batch of replayed examples only
             return student.answers.new_zeros(())
+        rows = student.compared(self._versus, self.positions, self._divergence)
+        weight = compared_weights(examples, self.positions, kl.reduction).to(rows.device)
+        return (weight * rows).sum() * kl.weight * (kl.temperature**2 if kl.temperature_squared else 1.0)
+
+    def _divergence(self, student: Student) -> torch.Tensor:
         if isinstance(self.teacher, Reference):
-            taught = self.teacher.scores(examples, self.positions)
+            taught = self.teacher.scores(student.examples, self.positions)
         else:
             taught = student.taught(self.positions)
-        plain = student.plain(self.positions)
-        weight = compared_weights(examples, self.positions, kl.reduction).to(plain.values.device)
-        value = divergence(plain, taught, weight, kl.temperature, kl.direction)
-        return value * kl.weight * (kl.temperature**2 if kl.temperature_squared else 1.0)
+        return divergence(student.plain(self.positions), taught, self.kl.temperature, self.kl.direction)

@@ -9,9 +9,9 @@ tokens that are shared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -63,6 +63,7 @@ class Student:
     _pack: Pack | None = None
     _plain: Rows | None = None
     _taught: Rows | None = None
+    _compared: dict[Hashable, tuple[str, torch.Tensor]] = field(default_factory=dict)
 
     def plain(self, positions: str) -> Scores:
         """Without intervention, at the rows of :func:`compared_rows`."""
@@ -71,6 +72,18 @@ class Student:
     def taught(self, positions: str) -> Scores:
         """Of the current model with h̄ added, at the rows of :func:`compared_rows`."""
         return self._at(self._taught, positions).detach()
+
+    def compared(
+        self, key: Hashable, positions: str, compute: Callable[[Student], torch.Tensor]
+    ) -> torch.Tensor:
+        """``compute``'s number for each row of :func:`compared_rows`. What a term with the same ``key`` has
+        had computed at these positions or more is not computed again.
+        """
+        known, values = self._compared.get(key, (None, None))
+        if known is None or POSITIONS.index(known) < POSITIONS.index(positions):
+            known, values = self._compared[key] = positions, compute(self)
+        wide, narrow = (compared_rows(self._pack, self.examples, 0, at) for at in (known, positions))
+        return Rows(0, wide, Scores(values)).pick(narrow).values
 
     def _at(self, rows: Rows, positions: str) -> Scores:
         return rows.pick(compared_rows(self._pack, self.examples, rows.branch, positions))

@@ -78,6 +78,6 @@ class FlashbackObjective(Objective):
         weight = compared_weights(student.examples, "all", self.settings["reduction"])
         before = self.before.scores(student.examples, "all")
         direction, times = DIRECTION[self.settings["divergence"]]
-        now = student.plain("all")
-        value = divergence(now, before, weight.to(now.values.device), 1.0, direction)
+        rows = divergence(student.plain("all"), before, 1.0, direction)
+        value = (weight.to(rows.device) * rows).sum()
         return self.settings["alpha"] * times * value * (len(own) / len(flashbacks))

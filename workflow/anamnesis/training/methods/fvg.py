@@ -65,7 +65,7 @@ class Fvg(Method):
     def terms(self) -> list[Term]:
         stage, own = self.stage, self.stage.settings
         terms: list[Term] = []
-        wanted = [(key, at) for key, at in (("kl_last", "last_prompt"), ("kl_all", "all")) if own[key]]
+        wanted = [(key, at) for key, at in (("kl_all", "all"), ("kl_last", "last_prompt")) if own[key]]
         change = self._vector_added() if wanted else None
         before = stage.reference(change, logits=bool(wanted), heads=bool(own["consistency"]))
         if own["consistency"]:
