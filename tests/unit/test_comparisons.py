@@ -12,7 +12,7 @@ from scipy import stats
 from anamnesis.config import load_config
 from anamnesis.config.variants import paired_comparisons
 from anamnesis.errors import UserError
-from anamnesis.evaluation.comparisons import comparison_markdown, comparison_table
+from anamnesis.evaluation.comparisons import comparison_markdown, comparison_table, order_table
 from anamnesis.evaluation.published import direction_cells, published_markdown
 from anamnesis.evaluation.summary import paired_interval, table1, to_csv, to_markdown
 
@@ -126,3 +126,26 @@ def test_tables_read_from_files_print_as_they_were_made(seeds):
     ):
         assert show(pd.read_csv(io.StringIO(to_csv(made)))) == show(made)
         assert "nan" not in show(made)
+
+
+def test_each_order_by_itself_where_a_pair_went_through_several():
+    """A difference that has one sign in the first order and the other in the second."""
+    names, first = ("inclora", "inclora-ivg", "lwf", "ewc"), [0.1, 0.2, 0.3]
+    there = measures(inclora=first, inclora_ivg=[0.2, 0.3, 0.5], lwf=first, ewc=first)
+    back = measures(inclora=first, inclora_ivg=[0.0, 0.1, 0.1], lwf=[0.2, 0.3, 0.4], ewc=first)
+    back["order"] = 2
+    frame = pd.concat([there, back[back.method != "ewc"]], ignore_index=True)
+    compared = [row("method", name, "inclora") for name in names[2:]]
+    table = order_table(frame, compared, 100)
+    op = table[table.measure == "op"].set_index(["method", "against", "order"])
+    assert list(op.index) == [(m, "inclora", o) for m in ("inclora-ivg", "lwf") for o in (1, 2)]
+    assert op["mean"].tolist() == pytest.approx([0.4 / 3, -0.4 / 3, 0.0, 0.1])
+    assert (set(op["n"]), set(op["kind"])) == ({3}, {"order"})
+    low, high = stats.ttest_1samp([0.1, 0.1, 0.2], 0).confidence_interval(0.95)
+    assert tuple(op.iloc[0][["low", "high"]]) == (pytest.approx(low), pytest.approx(high))
+
+    read = pd.read_csv(io.StringIO(to_csv(pd.concat([comparison_table(frame, compared, 100), table]))))
+    text = comparison_markdown(read)
+    assert "| inclora-ivg | inclora | 2 | −13.3 [" in text
+    assert "| lwf | inclora | +5.0 [" in text
+    assert order_table(there, compared, 100).empty

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.evaluation.summary import (
     HEADINGS,
     MEASURES,
@@ -19,9 +20,14 @@ from anamnesis.evaluation.summary import (
 )
 
 COLUMNS = (
-    "kind", "method", "against", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval",
+    "kind", "method", "against", "order", "measure", "mean", "sd", "n", "low", "high", "confidence",
+    "interval",
 )  # fmt: skip
-TITLES = {"method": "Methods against plain sequential adapters", "variant": "Variants and controls"}
+TITLES = {
+    "method": "Methods against plain sequential adapters",
+    "variant": "Variants and controls",
+    "order": "Each order of tasks by itself",
+}
 
 
 def comparison_table(
@@ -40,25 +46,49 @@ def comparison_table(
 
     Returns
     -------
-    Frame with :data:`COLUMNS`; all values are fractions.
+    Frame with :data:`COLUMNS`; all values are fractions. ``order`` is empty: all of them.
     """
-    rows = []
+    rows: list[dict] = []
     for row in compared:
         pairs = paired_differences(measures, row["against"], row["method"])
         for name in MEASURES:
             found = difference_row(pairs, row["against"], row["method"], name, resamples, confidence)
             rows.append({**found, **row})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"order": "Int64"})
+
+
+def order_table(
+    measures: pd.DataFrame,
+    compared: Sequence[Mapping[str, str]],
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """As :func:`comparison_table`, of kind "order": twins and then what is ``compared``, where a pair went
+    through several orders of the tasks, in each by itself. A difference may hang on the order.
+    """
+    names = list(dict.fromkeys(measures["method"]))
+    twins = [{"method": m + TWIN_SUFFIX, "against": m} for m in names if m + TWIN_SUFFIX in names]
+    tables = [comparison_table(measures, ())]
+    for row in (*twins, *compared):
+        orders = paired_differences(measures, row["against"], row["method"]).index.unique("order")
+        for order in orders if len(orders) > 1 else ():
+            chosen = measures[measures["order"] == order]
+            table = comparison_table(chosen, [{**row, "kind": "order"}], resamples, confidence)
+            tables.append(table.assign(order=order).astype({"order": "Int64"}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def comparison_cells(table: pd.DataFrame, kind: str) -> tuple[list[str], list[list[str]]]:
     """The comparisons of a kind as printed: (header, rows of strings), in points."""
-    rows = []
+    rows, of_order = [], kind == "order"
     chosen = table[table["kind"] == kind]
-    for (method, against), group in chosen.groupby(["method", "against"], sort=False):
+    for (method, against, order), group in chosen.groupby(
+        ["method", "against", "order"], sort=False, dropna=False
+    ):
         cells = group.set_index("measure")
-        rows.append([method, against, *(difference_cell(cells.loc[name]) for name in MEASURES)])
-    return ["Method", "Against", *(f"Δ {name}" for name in HEADINGS.values())], rows
+        differences = (difference_cell(cells.loc[name]) for name in MEASURES)
+        rows.append([method, against, *([f"{order:g}"] if of_order else []), *differences])
+    return ["Method", "Against", *["Order"] * of_order, *(f"Δ {name}" for name in HEADINGS.values())], rows
 
 
 def comparison_note(table: pd.DataFrame) -> str:
@@ -69,7 +99,7 @@ def comparison_note(table: pd.DataFrame) -> str:
     sure = int(((whole["low"] > 0) | (whole["high"] < 0)).sum())
     level = whole["confidence"].iloc[0]
     note = (
-        f"Points: method − against, order by order and seed by seed; {100 * level:g} % intervals. Forgetting "
+        f"Points: method − against, pair by pair of order and seed; {100 * level:g} % intervals. Forgetting "
         f"is better when lower, all others when higher. {sure} of {len(whole)} intervals exclude zero, where "
         f"{(1 - level) * len(whole):.2g} would if nothing made any difference"
     )
