@@ -37,9 +37,9 @@ localrules:
 rule all:
     default_target: True
     input:
-        RESULTS / "report.html",
         rules.tabulate_results.output,
-        figure_files(FIGURE_NAMES),
+        # tables of other runs alone have nothing of a model to report
+        [RESULTS / "report.html", *figure_files(FIGURE_NAMES)] if CHAINS else figure_files(SCORE_FIGURES),
 
 
 rule figures:
@@ -55,11 +55,13 @@ rule tables:
 
 rule mechanisms:
     input:
+        of_own_chains,
         mechanism_files(),
 
 
 rule analyses:
     input:
+        of_own_chains,
         DYNAMICS_TABLES,
         OPEN_TABLES,
         rules.tabulate_settings.output,

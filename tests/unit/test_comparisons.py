@@ -80,11 +80,12 @@ def test_the_note_counts_intervals_without_zero():
     assert comparison_markdown(comparison_table(frame, [])) == ""
 
 
-def test_few_pairs_get_students_interval_and_many_a_bootstrap():
-    draws = np.random.default_rng(3).normal(0.1, 1.0, size=(400, 3))
+@pytest.mark.parametrize("pairs", [3, 6])
+def test_few_pairs_get_students_interval_and_many_a_bootstrap(pairs):
+    draws = np.random.default_rng(3).normal(0.1, 1.0, size=(400, pairs))
     covered = sum(low <= 0.1 <= high for low, high, how in map(paired_interval, draws) if how == "t")
     assert 364 <= covered <= 394  # 95 % of 400 are 380, with a standard error of 4.4
-    assert paired_interval(draws[:6, 0], 200)[2] == "BCa"
+    assert paired_interval(draws[:40, 0], 200)[2] == "BCa"
     assert paired_interval([0.1])[2] == ""
 
 

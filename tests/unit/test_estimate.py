@@ -83,6 +83,17 @@ def test_stages_wait_for_each_other_and_seeds_do_not():
     assert stages["row"] == pytest.approx(stages["seconds"])
 
 
+def test_tables_of_other_runs_cost_nothing_to_speak_of(capsys, tmp_path):
+    changes = tmp_path / "pool.yaml"
+    changes.write_text("training: {seeds: []}\nstatistics: {pool: [elsewhere.parquet]}\n")
+    assert main([str(ROOT / "config.yaml"), str(changes)]) == 1
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("only tables and figures are made, in a minute, without a model")
+    )
+
+
 def test_held_out_sets_after_the_last_stage_alone_save_their_share():
     whole, less = (
         estimate(config_with({"evaluation": {"held_out_stages": s}}), SMALL, DEVICE, 1).set_index("rule")

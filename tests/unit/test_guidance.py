@@ -22,6 +22,7 @@ from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.scores import Scores
 from anamnesis.training.stage import Stage
+from anamnesis.training.student import Needs, run_student
 
 TARGETS = {"gpt2": ["c_attn"], "neox": ["query_key_value"], "phi3": ["qkv_proj"]}
 LENGTHS = [(9, 3), (5, 2), (12, 1)]  # (prompt, answer) tokens after the common beginning
@@ -290,6 +291,25 @@ def test_divergence_has_the_gradient_of_autograd(direction, with_head, monkeypat
     (3 * expected).backward()
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
     torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_what_terms_have_in_common_is_computed_at_the_widest_positions_asked_so_far():
+    engine, asked = PrefixEngine(tuned("llama")), []
+    student = run_student(engine, batch(), 0.0, Needs("all"))
+
+    def first_logits(positions):
+        def compute(student):
+            asked.append(positions)
+            return student.plain(positions).logits()[:, 0]
+
+        return compute
+
+    for positions in ("last_prompt", "all", "output", "last_prompt"):
+        found = student.compared("logits", positions, first_logits(positions))
+        torch.testing.assert_close(found, student.plain(positions).logits()[:, 0])
+    assert asked == ["last_prompt", "all"]
+    student.compared("another", "output", first_logits("output"))
+    assert asked[2:] == ["output"]
 
 
 def test_a_model_has_no_divergence_from_itself():

@@ -182,15 +182,18 @@ def test_terms_below_their_gates_do_not_count(monkeypatch):
     """
     model = tuned("llama")
     move(model, seed=3)
-    change = plain_terms(model)["heads"].detach().sort().values
+    terms = {name: value.detach() for name, value in plain_terms(model).items()}
+    change = terms["heads"].sort().values
     gate = float(change[1] + change[2]) / 2
     monkeypatch.setattr("anamnesis.training.methods.fvg.HEAD_GATE", gate)
-    monkeypatch.setattr("anamnesis.training.methods.fvg.KL_GATE", 0.0)
+    middle = float(terms["kl_last"] + terms["kl_all"]) / 2
+    monkeypatch.setattr("anamnesis.training.methods.fvg.KL_GATE", middle)
     move(model, seed=2)
-    objective = objective_of(model, gates=True, kl_last=0.0)
+    objective = objective_of(model, gates=True)
     terms = plain_terms(model)
     counted = terms["heads"][terms["heads"] > gate]
     assert 0 < len(counted) < len(SELECTED)
+    assert terms["kl_last"] < middle < terms["kl_all"]
     plain = plain_answers(model) + 0.15 * counted.sum() + 0.03 * terms["kl_all"]
     assert_same(model, loss_of(model, objective, 0.3).total, plain)
 

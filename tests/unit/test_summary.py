@@ -147,7 +147,7 @@ def test_equal_differences_fall_back_to_percentile():
 
 def test_an_interval_that_ends_at_zero_contains_it():
     """Resampled means of differences that cancel each other are zero but for rounding, here 6e-19."""
-    low, high, _ = paired_interval(np.array([4, 0, 2, 1, -1, 1]) / 120, 10_000)
+    low, high, _ = bootstrap_interval(np.array([4, 0, 2, 1, -1, 1]) / 120, 10_000)
     assert low == 0.0 < high
 
 

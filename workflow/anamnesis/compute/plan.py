@@ -54,7 +54,12 @@ class Plan:
 
 
 def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool = False) -> Plan:
-    """``tokenizer``: of the model, None where there is none yet. ``on_gpu``: jobs have one."""
+    """``tokenizer``: of the model, None where there is none yet. ``on_gpu``: jobs have one.
+
+    Raises UserError for an experiment without seeds.
+    """
+    if not config.training.seeds:
+        raise UserError("training.seeds = []: only tables and figures are made, in a minute, without a model")
     ranked = list(config.vectors.tasks or suite_sets(config))
     names = list(dict.fromkeys([*suite_sets(config), *ranked, *config.interventions.sets]))
     lengths, assumed = measure_tasks(config, names, tokenizer)

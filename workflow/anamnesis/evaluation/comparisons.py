@@ -41,16 +41,19 @@ def comparison_table(
     Parameters
     ----------
     measures : ``evaluation.summary.chain_measures``.
-    compared : rows ``kind, method, against`` (``config.variants.paired_comparisons``).
+    compared : rows ``kind, method, against`` (``config.variants.paired_comparisons``), and ``order`` where
+        only one counts.
     resamples, confidence : of ``evaluation.summary.paired_interval``.
 
     Returns
     -------
-    Frame with :data:`COLUMNS`; all values are fractions. ``order`` is empty: all of them.
+    Frame with :data:`COLUMNS`; all values are fractions. ``order`` is empty where all orders count.
     """
     rows: list[dict] = []
     for row in compared:
         pairs = paired_differences(measures, row["against"], row["method"])
+        if "order" in row:
+            pairs = pairs[pairs.index.get_level_values("order") == row["order"]]
         for name in MEASURES:
             found = difference_row(pairs, row["against"], row["method"], name, resamples, confidence)
             rows.append({**found, **row})
@@ -63,19 +66,15 @@ def order_table(
     resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """As :func:`comparison_table`, of kind "order": twins and then what is ``compared``, where a pair went
-    through several orders of the tasks, in each by itself. A difference may hang on the order.
+    """As :func:`comparison_table`, of kind "order": twins, and what is ``compared``, in each order of tasks
+    by itself, where both went through several. A difference may hang on the order.
     """
-    names = list(dict.fromkeys(measures["method"]))
+    names, rows = list(dict.fromkeys(measures["method"])), []
     twins = [{"method": m + TWIN_SUFFIX, "against": m} for m in names if m + TWIN_SUFFIX in names]
-    tables = [comparison_table(measures, ())]
     for row in (*twins, *compared):
         orders = paired_differences(measures, row["against"], row["method"]).index.unique("order")
-        for order in orders if len(orders) > 1 else ():
-            chosen = measures[measures["order"] == order]
-            table = comparison_table(chosen, [{**row, "kind": "order"}], resamples, confidence)
-            tables.append(table.assign(order=order).astype({"order": "Int64"}))
-    return pd.concat(tables, ignore_index=True)
+        rows += [{**row, "kind": "order", "order": o} for o in (orders if len(orders) > 1 else ())]
+    return comparison_table(measures, rows, resamples, confidence)
 
 
 def comparison_cells(table: pd.DataFrame, kind: str) -> tuple[list[str], list[list[str]]]:

@@ -93,7 +93,7 @@ def _check_same_experiment(
     if furthest > 1.5:
         logging.getLogger(__name__).warning(
             "statistics.pool: before training, the scores in %s differ by up to %.0f examples a set from "
-            "this run's: was it the same model, and the same data?",
+            "those of the other chains: was it the same model, and the same data?",
             path,
             furthest,
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.evaluation.summary import bootstrap_interval
+from anamnesis.evaluation.summary import paired_interval
 from anamnesis.mechanisms.tables import BASE, EVERY, LEARNT, TRAINED, WHOLE
 
 CHAIN = ["method", "order", "seed"]
@@ -107,7 +107,7 @@ def compared(summary: pd.DataFrame, resamples: int, confidence: float) -> pd.Dat
     """Mean, s.d. and n of each measure and method, then the paired difference of each guided twin.
 
     Returns ``measure, kind (level | difference), method, mean, sd, n, low, high``; of a difference ``method``
-    is the guided one, and low and high its bootstrap interval.
+    is the guided one, and low and high its interval (``evaluation.summary.paired_interval``).
     """
     rows = []
     for measure in MEASURES:
@@ -118,7 +118,7 @@ def compared(summary: pd.DataFrame, resamples: int, confidence: float) -> pd.Dat
             if plain + TWIN_SUFFIX in methods:
                 both = values.xs(plain + TWIN_SUFFIX, level="method") - values.xs(plain, level="method")
                 found = both.dropna().to_numpy()
-                low, high, _ = bootstrap_interval(found, resamples, confidence)
+                low, high, _ = paired_interval(found, resamples, confidence)
                 rows.append(
                     {**_row(measure, "difference", plain + TWIN_SUFFIX, found), "low": low, "high": high}
                 )

@@ -31,7 +31,7 @@ _CAPTIONS = {
         after one layer, beside a random vector of equal norm.""",
     "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
     "comparisons": """\
-        Differences between methods, order by order and seed by seed, with their means and intervals.
+        Differences between methods, pair by pair of order and seed, with their means and intervals.
         Forgetting is better when lower.""",
     "variants": """\
         Methods under other settings, one point per chain, in the orders and seeds that all of a comparison

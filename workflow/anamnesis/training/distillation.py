@@ -36,7 +36,7 @@ class Distillation:
         own = not isinstance(teacher, Reference)
         self.positions = "output" if own and kl.positions == "all" else kl.positions
         self.needs = Needs(self.positions, teacher if own else None)
-        self._versus = (id(teacher), kl.temperature, kl.direction)
+        self._versus = (id(teacher), kl.temperature, kl.direction)  # a teacher outlives its batches
 
     def __call__(self, student: Student) -> torch.Tensor:
         examples, kl = student.examples, self.kl

@@ -14,7 +14,7 @@ DIRECTIONS = ("student_teacher", "teacher_student", "symmetric")
 CHUNK = 1 << 24
 """Logits of one product with the head (64 MB): its weights are read once for all of these rows."""
 CACHED = 1 << 19  # of them, worked on at a time: 2 MB, what a core's own cache holds
-GPU_CHUNK = 1 << 25  # where starting work costs more than memory
+GPU_CHUNK = 1 << 25  # of a product; a quarter of them at a time, since starting work costs more than memory
 
 
 class _Divergence(torch.autograd.Function):
@@ -24,7 +24,7 @@ class _Divergence(torch.autograd.Function):
     def forward(ctx, values, student, teacher, temperature, direction):
         gradient = torch.empty_like(values)
         divergences = values.new_empty(len(values), dtype=torch.float32)
-        chunk, cached = (CHUNK, CACHED) if values.device.type == "cpu" else (GPU_CHUNK, GPU_CHUNK)
+        chunk, cached = (CHUNK, CACHED) if values.device.type == "cpu" else (GPU_CHUNK, GPU_CHUNK // 4)
         for rows in _slices(len(values), chunk // student.vocabulary):
             s, t, kept = student.logits(rows), teacher.logits(rows), divergences[rows]
             slope = gradient[rows] if student.head is None else s  # logits of our own are not needed again
@@ -40,7 +40,7 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[:, None].to(gradient.dtype), None, None, None, None
+        return (gradient * upstream[:, None]).to(gradient.dtype), None, None, None, None
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:
