@@ -137,6 +137,7 @@ def test_each_order_by_itself_where_a_pair_went_through_several():
     back["order"] = 2
     frame = pd.concat([there, back[back.method != "ewc"]], ignore_index=True)
     compared = [row("method", name, "inclora") for name in names[2:]]
+    compared.append(row("variant", "inclora-ivg", "inclora"))  # named under `against`, and a twin too
     table = order_table(frame, compared, 100)
     op = table[table.measure == "op"].set_index(["method", "against", "order"])
     assert list(op.index) == [(m, "inclora", o) for m in ("inclora-ivg", "lwf") for o in (1, 2)]

@@ -33,6 +33,12 @@ def test_headline_says_where_and_what(finished):
     ]
 
 
+def test_no_report_where_nothing_was_trained(finished):
+    with open(finished[1], "a") as change:
+        change.write("training: {seeds: []}\nstatistics: {pool: [elsewhere.parquet]}\n")
+    assert "report" not in headline(finished)
+
+
 def test_headline_columns_are_aligned(finished):
     rows = [line for line in headline(finished).split("\n")[5:8] if line]
     assert len({line.index(".") for line in rows}) == 1

@@ -12,7 +12,7 @@ from scipy import stats
 import mechanism_tables as made
 from anamnesis.errors import UserError
 from anamnesis.figures import forgetting, mechanisms, save_figure
-from anamnesis.mechanisms.claims import beside_claims, markdown, tabled
+from anamnesis.mechanisms.claims import beside_claims, comparison_table, markdown, tabled
 from anamnesis.mechanisms.comparison import associations, correlation, interference_along, pairs_frame
 from anamnesis.mechanisms.sentences import SHOWN, measure_caption, predictors_caption
 from anamnesis.mechanisms.summary import chain_summary, compared
@@ -128,6 +128,16 @@ def test_summary_is_of_the_last_stage_and_the_middle_layers(found, tables):
     assert row["mean"] == pytest.approx(np.mean(gain))
     assert (row.method, row.n) == ("inclora-ivg", 2)
     assert (row.low, row.high) == pytest.approx(stats.ttest_1samp(gain, 0).confidence_interval(0.95))
+
+
+def test_differences_that_are_all_equal_have_no_interval(found):
+    alike = compared(found[1].assign(value=0.5), 50, 0.95)
+    assert alike[alike.kind == "difference"].n.max() == 2
+    cells = [cell for row in comparison_table(alike).rows for cell in row]
+    assert "+0 (n=2)" in cells
+    assert not [cell for cell in cells if "nan" in cell]
+    assert "(2 pairs" in measure_caption("drift", alike)
+    assert "[" not in measure_caption("drift", alike)
 
 
 def test_claims_stand_beside_what_was_measured(found, tables, pairs):

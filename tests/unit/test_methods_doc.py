@@ -1,4 +1,4 @@
-"""The differences that docs/methods.md tells of are those of the committed tables."""
+"""The differences in the tables of docs/methods.md are those of the committed ones."""
 
 import re
 from pathlib import Path

@@ -159,7 +159,8 @@ SCORE_FIGURES = [
     *["variants"] * bool(COMPARISONS),
     *["comparisons"] * bool(COMPARED),
 ]
-FIGURE_NAMES = [*SCORE_FIGURES, "head_effects", *["interventions"] * bool(INTERVENED)]
+# Tables of other runs alone have nothing of a model to show.
+FIGURE_NAMES = [*SCORE_FIGURES, *["head_effects", *["interventions"] * bool(INTERVENED)] * bool(CHAINS)]
 ON_REQUEST = []  # files of analyses that are there: the report shows them, and keeps them up to date
 
 

@@ -10,7 +10,7 @@ from anamnesis.figures.twins import twins
 
 
 def main(frame: str, statistics: Mapping[str, Any], pdf: str, png: str, csv: str) -> None:
-    """Write the figure made from the table ``frame``. ``statistics``: of the paired bootstrap."""
+    """Write the figure made from the table ``frame``. ``statistics``: of the intervals."""
     data = read_parquet(frame)
     figure = twins(data, statistics["bootstrap_resamples"], statistics["confidence"])
     save_figure(figure, data, Path(pdf).with_suffix(""))

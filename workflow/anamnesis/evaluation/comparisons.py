@@ -70,10 +70,11 @@ def order_table(
     by itself, where both went through several. A difference may hang on the order.
     """
     names, rows = list(dict.fromkeys(measures["method"])), []
-    twins = [{"method": m + TWIN_SUFFIX, "against": m} for m in names if m + TWIN_SUFFIX in names]
-    for row in (*twins, *compared):
-        orders = paired_differences(measures, row["against"], row["method"]).index.unique("order")
-        rows += [{**row, "kind": "order", "order": o} for o in (orders if len(orders) > 1 else ())]
+    twins = [(name + TWIN_SUFFIX, name) for name in names if name + TWIN_SUFFIX in names]
+    for method, against in dict.fromkeys([*twins, *((row["method"], row["against"]) for row in compared)]):
+        orders = paired_differences(measures, against, method).index.unique("order")
+        several = orders if len(orders) > 1 else ()
+        rows += [{"kind": "order", "method": method, "against": against, "order": o} for o in several]
     return comparison_table(measures, rows, resamples, confidence)
 
 

@@ -135,7 +135,8 @@ def table1(
     -------
     Frame with :data:`TABLE_COLUMNS`. ``kind`` is "level" (mean and s.d. over chains) or "difference" (mean of
     twin − method over the (order, seed) that both have, with the interval ``low`` to ``high``). ``sd`` has
-    ddof=1 and is empty for n < 2; ``interval`` is "t", "BCa", "percentile" or empty (fewer than two pairs).
+    ddof=1 and is empty for n < 2; ``interval`` is "t", "BCa", "percentile" or empty (fewer than two
+    pairs, or all equal).
     """
     methods = list(dict.fromkeys(measures["method"]))
     rows = [_level_row(measures, method, name) for method in methods for name in MEASURES]

@@ -17,7 +17,7 @@ from anamnesis.evaluation.summary import MEASURES, paired_differences, paired_in
 from anamnesis.figures.measures import TITLES, limits, shown_measures
 from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, styled
 
-_LEAST_PAIRS = 3  # with two, the interval is the two differences
+_LEAST_PAIRS = 3  # with two, Student's interval is wider than any panel
 _TEXT, _LINE, _GAP = 0.17, 0.105, 0.10  # heights in inches: the numbers of a row, a chain, the space below
 _AROUND = 1.0  # inches above and below the rows
 _MARKERS = "osD^v"

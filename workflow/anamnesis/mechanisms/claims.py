@@ -150,7 +150,8 @@ def comparison_table(comparison: pd.DataFrame) -> Tabled:
 def _cell(row: pd.Series, measure: str) -> str:
     scale, form = (100, ".1f") if measure in SHARES else (1, ".3g")
     if row.name[0] == "difference":
-        interval = f" [{scale * row['low']:+{form}}, {scale * row['high']:+{form}}]" if row["n"] > 1 else ""
+        interval = f" [{scale * row['low']:+{form}}, {scale * row['high']:+{form}}]"
+        interval = interval if pd.notna(row["low"]) else ""
         return f"{scale * row['mean']:+{form}}{interval} (n={row['n']})"
     spread = f" ± {scale * row['sd']:{form}}" if row["n"] > 1 else ""
     return f"{scale * row['mean']:{form}}{spread} (n={row['n']})"

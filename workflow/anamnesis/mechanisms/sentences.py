@@ -48,7 +48,7 @@ def _differences(rows: pd.DataFrame) -> list:
 
 def _difference(row, measure: str) -> str:
     said = f", {row.method} {_number(row.mean, measure, '+')}"
-    if row.n > 1:
+    if not np.isnan(row.low):
         low, high = (_number(value, measure, "+") for value in (row.low, row.high))
         said += f" [{low}, {high}]"
     weak = " pairs, weak evidence" if row.n < MINIMUM_PAIRS else " pairs"

@@ -30,7 +30,7 @@ def headline(paths: Sequence[str | Path]) -> str:
     places = {
         "table": f"{suite / 'table1.md'} (.csv, .tex)",
         "figures": f"{suite / 'figures'}/ ({_figure_names(suite / 'figures')})",
-        "report": str(results / "report.html"),
+        **({"report": str(results / "report.html")} if config.training.seeds else {}),
     }
     width = max(map(len, places))
     lines = [f"{name:<{width}}  {place}" for name, place in places.items()]
