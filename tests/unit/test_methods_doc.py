@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from anamnesis.evaluation.summary import difference_cell
+
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ROOT / "workflow/reference/methods"
 CELL = r"[+−][\d.]+(?: \[[+−][\d.]+, [+−][\d.]+\])?"
@@ -30,14 +32,6 @@ def sections() -> dict[str, list[list[str]]]:
     return found
 
 
-def printed(row: pd.Series) -> str:
-    """A difference in the words of the page."""
-    text = f"{100 * row['mean']:+z.1f}"
-    if pd.notna(row["low"]):
-        text += f" [{100 * row['low']:+z.1f}, {100 * row['high']:+z.1f}]"
-    return text.replace("-", "−")
-
-
 @pytest.mark.parametrize("title", SECTIONS)
 def test_every_difference_in_the_tables_is_the_committed_one(title):
     file, against = SECTIONS[title]
@@ -57,7 +51,7 @@ def test_every_difference_in_the_tables_is_the_committed_one(title):
             measure = name.split(",")[0].removeprefix("Δ ").lower()
             key = (row[0], measure) if file == "table1" else (row[0], against or row[1], order, measure)
             found = table.loc[key]
-            assert cell == printed(found), (row[0], name)
+            assert f"{cell} (n={found['n']})" == difference_cell(found), (row[0], name)
             assert "n" not in header or int(row[-1]) == found["n"], row[0]
             seen += 1
     assert seen >= 20

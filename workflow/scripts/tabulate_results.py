@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.artifacts import read_batches, read_parquet, write_parquet, write_text
-from anamnesis.evaluation.comparisons import comparison_markdown, comparison_table, order_table
+from anamnesis.evaluation.comparisons import by_order, comparison_markdown, comparison_table
 from anamnesis.evaluation.forgetting import SCORED, accuracy_frame, mean_scores
 from anamnesis.evaluation.pooling import pooled
 from anamnesis.evaluation.published import published_markdown
@@ -58,8 +58,8 @@ def main(
     write_parquet(curves, curves_frame(frames))
     write_parquet(measures, per_chain)
     write_text(table, to_csv(summary))
-    how = compared, statistics["bootstrap_resamples"], statistics["confidence"]
-    paired = pd.concat([comparison_table(per_chain, *how), order_table(per_chain, *how)], ignore_index=True)
+    rows = [*compared, *by_order(per_chain, compared)]
+    paired = comparison_table(per_chain, rows, statistics["bootstrap_resamples"], statistics["confidence"])
     write_text(comparisons, to_csv(paired))
     others = f"\nChains of other runs: {len(frames) - len(chains)} ({', '.join(pool)}).\n" if pool else ""
     further = others + comparison_markdown(paired) + published_markdown(summary, pd.read_csv(reference))

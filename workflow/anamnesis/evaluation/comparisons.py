@@ -60,14 +60,9 @@ def comparison_table(
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"order": "Int64"})
 
 
-def order_table(
-    measures: pd.DataFrame,
-    compared: Sequence[Mapping[str, str]],
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-) -> pd.DataFrame:
-    """As :func:`comparison_table`, of kind "order": twins, and what is ``compared``, in each order of tasks
-    by itself, where both went through several. A difference may hang on the order.
+def by_order(measures: pd.DataFrame, compared: Sequence[Mapping[str, str]]) -> list[dict]:
+    """Rows for :func:`comparison_table`, of kind "order": twins, and what is ``compared``, in each order of
+    tasks by itself, where both went through several. A difference may depend on the order.
     """
     names, rows = list(dict.fromkeys(measures["method"])), []
     twins = [(name + TWIN_SUFFIX, name) for name in names if name + TWIN_SUFFIX in names]
@@ -75,7 +70,7 @@ def order_table(
         orders = paired_differences(measures, against, method).index.unique("order")
         several = orders if len(orders) > 1 else ()
         rows += [{"kind": "order", "method": method, "against": against, "order": o} for o in several]
-    return comparison_table(measures, rows, resamples, confidence)
+    return rows
 
 
 def comparison_cells(table: pd.DataFrame, kind: str) -> tuple[list[str], list[list[str]]]:
