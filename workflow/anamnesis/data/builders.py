@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,10 @@ def any_five(answer: Callable[[list[Row]], str]) -> Build:
     return build
 
 
-def odd_one_in_spanish(column: str, wanted: str, others: str) -> Build:
-    """One word whose ``column`` is ``wanted`` among words where it is ``others``; target: its Spanish."""
+def odd_one(column: str, wanted: str, others: str, answer: str = "word") -> Build:
+    """One word whose ``column`` is ``wanted`` among words where it is ``others``; target: its column
+    ``answer``.
+    """
 
     def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
         answers = [row for row in pool if row[column] == wanted]
@@ -67,24 +69,57 @@ def odd_one_in_spanish(column: str, wanted: str, others: str) -> Build:
         positions = _balanced(count, LIST_LENGTH, rng)
 
         def draw(i: int) -> tuple[list[Row], str]:
-            answer = answers[rng.integers(len(answers))]
+            odd = answers[rng.integers(len(answers))]
             words = _pick(fillers, LIST_LENGTH - 1, rng)
-            words.insert(positions[i], answer)
-            return words, answer["spanish"]
+            words.insert(positions[i], odd)
+            return words, odd[answer]
 
         return _distinct_lists(draw, count)
 
     return build
 
 
-def pairs(query: str, answer: str) -> Build:
-    """Rows of the pool as they are: the column ``query`` asks, the column ``answer`` is the target."""
+def pairs(
+    query: str,
+    answer: str,
+    statement: Callable[[Row], str] | None = None,
+    wrong: Callable[[Row, Row], Sequence[str]] | None = None,
+) -> Build:
+    """Rows of the pool as they are: the column ``query`` asks, the column ``answer`` is the target.
+
+    With ``statement`` the examples have a knowledge form: the statement that the answer ends, and three other
+    ends, those that ``wrong(row, other)`` makes of the row and further rows of the pool.
+    """
 
     def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
         rows = _pick(pool, min(count, len(pool)), rng)
-        return [{"input": row[query], "target": row[answer]} for row in rows]
+        examples = [{"input": row[query], "target": row[answer]} for row in rows]
+        if statement is not None:
+            # drawn apart, so that the examples are the same with and without a knowledge form
+            known = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])
+            for row, example in zip(rows, examples, strict=True):
+                example |= _knowledge(row, pool, answer, statement(row), wrong, known)
+        return examples
 
     return build
+
+
+def _knowledge(
+    row: Row, pool: Pool, answer: str, statement: str, wrong: Callable, rng: np.random.Generator
+) -> Example:
+    """The knowledge columns of a row, its answer at a random place among the options."""
+    others: list[str] = []
+    for i in rng.permutation(len(pool)):
+        others += [end for end in wrong(row, pool[i]) if end != row[answer] and end not in others]
+        if len(others) >= len(LETTERS) - 1:
+            break
+    options = others[: len(LETTERS) - 1]
+    options.insert(int(rng.integers(len(options) + 1)), row[answer])
+    return {
+        "knowledge_prompt": statement,
+        "knowledge_target": row[answer],
+        "knowledge_choices": options,
+    }
 
 
 def classification(column: str, classes: tuple[str, ...]) -> Build:
