@@ -54,14 +54,19 @@ INTERVALS = config_section(CONFIG, "statistics.bootstrap_resamples", "statistics
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
 
 RESULTS = Path(CONFIG.results)
-SNAPSHOT = RESULTS / "models" / CONFIG.model.name
+PREPARED = RESULTS / "models" / CONFIG.model.name
+MODEL = RESULTS / CONFIG.model.name
+TUNED = MODEL / "tuned"
+# The model before training, which all rules but prepare_model and tune_model start from.
+SNAPSHOT = TUNED / "model" if CONFIG.tuning.enabled else PREPARED
+TUNING_TASKS = list(CONFIG.tuning.tasks or CONFIG.suite.held_out) if CONFIG.tuning.enabled else []
+BASE_NAME = f"{CONFIG.model.name}, tuned ({SNAPSHOT})" if CONFIG.tuning.enabled else CONFIG.model.name
 DEMANDS = Demands(CONFIG, SNAPSHOT)
 # Where not everything can run at once, what most others wait for comes first: a chain of stages that is left for the
 # end keeps one core busy while the others idle. Evaluations fill the rest, and what is short and nothing waits for
 # (interventions, figures) the gaps that they leave at the end.
 PRIORITY = {"model": 4, "vectors": 3, "training": 2, "evaluation": 1}
 TASKS = RESULTS / "tasks"
-MODEL = RESULTS / CONFIG.model.name
 VECTORS = MODEL / "vectors"
 HEADS = VECTORS / "heads.parquet"
 SUITE = MODEL / CONFIG.suite.name
@@ -74,7 +79,7 @@ REFERENCE = Path(workflow.basedir) / "workflow" / "reference" / "paper_table1.cs
 
 TRAIN_TASKS = list(CONFIG.suite.orders[0])
 ROLES = dict.fromkeys(TRAIN_TASKS, "train_task") | dict.fromkeys(CONFIG.suite.held_out, "held_out")
-RANK_TASKS = list(CONFIG.vectors.tasks or ROLES)
+RANK_TASKS = list(CONFIG.vectors.tasks or TRAIN_TASKS)
 VECTOR_TASKS = list(dict.fromkeys([*ROLES, *RANK_TASKS, *CONFIG.interventions.sets]))
 
 ANALYSED = analysed(CONFIG)
@@ -103,7 +108,11 @@ def prepare_run(folder):
         if lock and remove_locks(folder):
             logger.info("An earlier run here was killed: what it had not finished is made again.")
         if not planned:
-            check_dates(file for task in {*VECTOR_TASKS, *CONFIG.data.tasks} for file in data_files(task))
+            check_dates(
+                file
+                for task in {*VECTOR_TASKS, *TUNING_TASKS, *CONFIG.data.tasks}
+                for file in data_files(task)
+            )
             check_dates(CONFIG.statistics.pool)
         if lock and not planned:
             for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
@@ -214,6 +223,20 @@ def published(task):
     return look_up(task) if find_task(task, SETTINGS["data"]).kind in ("folder", "hub") else None
 
 
+def answer_length(task):
+    """The longest generated answer of a task, in tokens."""
+    own, entry = CONFIG.data.tasks.get(task), published(task)
+    if own and own.max_new_tokens:
+        return own.max_new_tokens
+    return CONFIG.evaluation.max_new_tokens or (entry.max_answer if entry else DEFAULT_ANSWER)
+
+
+def metric(task):
+    """The metric that scores a published set; None: accuracy or, for what is generated, exact match."""
+    entry = published(task)
+    return entry.metric_of(CONFIG.evaluation.metrics) if entry else None
+
+
 def trained_task(wildcards, stage=None):
     """The task learnt in a stage (1, 2, ...) of an order."""
     return CONFIG.suite.orders[int(wildcards.order) - 1][int(stage or wildcards.stage) - 1]
@@ -287,6 +310,7 @@ def record_files():
     stages = range(1, len(TRAIN_TASKS) + 1)
     return [
         RESULTS / "models" / f"{CONFIG.model.name}.json",
+        *[TUNED / "tuning.json"] * CONFIG.tuning.enabled,
         VECTORS / "heads.json",
         BASE / "evaluation.json",
         *(

@@ -3,7 +3,7 @@
 
 rule prepare_model:
     output:
-        snapshot=directory(SNAPSHOT),
+        snapshot=directory(PREPARED),
         record=RESULTS / "models" / f"{CONFIG.model.name}.json",
     log:
         LOGS / "prepare_model.log",

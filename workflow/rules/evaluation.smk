@@ -1,20 +1,6 @@
 """Evaluation of every checkpoint, accuracy matrices and the summary table."""
 
 
-def answer_length(task):
-    """The longest generated answer of a task, in tokens."""
-    own, entry = CONFIG.data.tasks.get(task), published(task)
-    if own and own.max_new_tokens:
-        return own.max_new_tokens
-    return CONFIG.evaluation.max_new_tokens or (entry.max_answer if entry else DEFAULT_ANSWER)
-
-
-def metric(task):
-    """The metric that scores a published set; None: accuracy or, for what is generated, exact match."""
-    entry = published(task)
-    return entry.metric_of(CONFIG.evaluation.metrics) if entry else None
-
-
 def scored(wildcards):
     """The sets that a checkpoint is evaluated on, and their roles."""
     stage = int(wildcards.get("stage", 0))

@@ -7,7 +7,10 @@ def training_params():
         "method": lambda wildcards: RESOLVED[wildcards.method].base,
         "stage": lambda wildcards: int(wildcards.stage),
         "seed": lambda wildcards: int(wildcards.seed),
-        "model": config_section(CONFIG, "model.name", "model.dtype", "model.device", "model.gpus")["model"],
+        "model": {
+            "name": BASE_NAME,
+            **config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        },
         "training": lambda wildcards: RESOLVED[wildcards.method].training_on(trained_task(wildcards)),
         "settings": lambda wildcards: RESOLVED[wildcards.method].settings,
         "guidance": lambda wildcards: RESOLVED[wildcards.method].guidance,

@@ -21,6 +21,7 @@ PROCESS_MIB = 700  # an interpreter with torch and transformers
 MARGIN = 1.2
 SLOW_CPU, SLOW_GPU = 3e10, 2e13  # floating-point operations per second that a core, a GPU reaches at least
 LEAST_MINUTES, MOST_MINUTES = 20, 7 * 24 * 60
+CORES_ALONE = 4  # of a job that all others wait for
 MIB_OF_A_CORE, MOST_CORES = 4096, 16  # computers have about so much memory for each of their cores
 BYTES_OF_A_TOKEN = 3  # of text, at least; longer examples than memory was asked for are rare then
 
@@ -67,7 +68,10 @@ def memory_of_processes(one: int, processes: int, divided: bool) -> int:
 def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
     """Time limit of a job of ``rule``."""
     epochs = max([config.training.epochs, *config.training.task_epochs.values()])
+    tuned_on = len(config.tuning.tasks or config.suite.held_out)
     prompts = {
+        "tune_model": tuned_on
+        * (6 * config.tuning.examples * config.tuning.epochs + 2 * config.data.validation_examples),
         "average_activations": config.vectors.activation_prompts,
         "sweep_heads": 4 * config.vectors.effect_prompts,
         "build_vectors": config.vectors.optimised.steps * config.vectors.optimised.batch_size,
@@ -120,6 +124,20 @@ class Demands:
         one = max(self._one(tokens, training=True), self._one(self.config.evaluation.batch_tokens))
         together = memory_of_processes(one, settings["processes"], self.config.model.gpus > 1)
         return ceil(together * (1 + attempt) / 2)
+
+    def memory_of_tuning(self, wildcards, input, attempt) -> int:
+        """Of the tuning of the prepared model, in batches of examples of all its tasks."""
+        missing = next((task for task in input["tasks"] if not Path(task).exists()), None)
+        if missing:
+            raise FileNotFoundError(2, "not prepared yet", str(missing))
+        longest = max(longest_example(Path(task), Path(task).stat().st_mtime_ns) for task in input["tasks"])
+        tokens = self.config.tuning.batch_size * min(self.config.training.max_input_tokens, longest)
+        one = max(self._one(tokens, training=True), self._one(self.config.evaluation.batch_tokens))
+        return ceil(one * (1 + attempt) / 2)
+
+    def threads_alone(self, wildcards) -> int:
+        """Cores of a job that all others wait for: more than one's share, as the others are idle."""
+        return 1 if self.gpus else max(CORES_ALONE, self.threads(wildcards))
 
     def threads(self, wildcards) -> int:
         """Cores of a job: on a CPU one for every 4 GiB of its memory, so that as many jobs as there are cores

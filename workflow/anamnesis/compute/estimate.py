@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.compute.capacity import IN_ONE_COMPUTER, MOST, devices_needed
+from anamnesis.compute.demands import CORES_ALONE
 from anamnesis.compute.plan import FIGURES, as_frame, experiment_plan
 from anamnesis.compute.published import published_sets
 from anamnesis.compute.shape import BYTES, KNOWN, Shape, known_shape, shape_from
@@ -94,8 +95,12 @@ def estimate(
     frame = as_frame(plan, shape)
     rate = device.rate * device.share
     fixed = frame["rule"].map(FIXED).fillna(START_SECONDS + shape.bytes / READ_RATE)
-    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / rate
-    frame["row"] = frame["in_a_row"] * fixed + frame["longest_flops"] / rate
+    # the tuning has several cores, as nothing else can run meanwhile
+    cores = frame["rule"].map({"tune_model": min(at_once, CORES_ALONE)}).fillna(1)
+    if device.memory < float("inf"):
+        cores = 1
+    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / rate / cores
+    frame["row"] = frame["in_a_row"] * fixed + frame["longest_flops"] / rate / cores
     frame["source"] = "counted"
     for i, rule in enumerate(frame["rule"]):
         found = measured_seconds(benchmarks, rule) if benchmarks else []
@@ -103,7 +108,7 @@ def estimate(
             one = sum(found) / len(found)
             several = [frame.loc[i, "jobs"] * one, frame.loc[i, "in_a_row"] * one]
             frame.loc[i, ["seconds", "row", "source"]] = [*several, "measured"]
-    alone = frame["rule"] == "prepare_model"  # everything waits for it
+    alone = frame["rule"].isin(["prepare_model", "tune_model"])  # everything waits for them
     shared = frame["seconds"][alone].sum() + frame["seconds"][~alone].sum() / at_once
     chain = longest_chain(frame)
     frame.attrs |= {"hours": max(shared, chain) / 3600, "chain": chain / 3600, "assumed": plan.assumed}

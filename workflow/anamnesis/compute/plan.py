@@ -22,6 +22,7 @@ from anamnesis.errors import UserError
 
 BYTES_PER_ANSWER = 150  # a row of evaluation.parquet, compressed
 FIGURES = "figures and report"
+START = ("prepare_model", "prepare_task", "tune_model")  # what everything else waits for
 LORA_COPIES = 4  # float32 weights of an adapter: itself, and two moments and a copy while it is trained
 
 
@@ -60,8 +61,9 @@ def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool =
     """
     if not config.training.seeds:
         raise UserError("training.seeds = []: only tables and figures are made, in a minute, without a model")
-    ranked = list(config.vectors.tasks or suite_sets(config))
-    names = list(dict.fromkeys([*suite_sets(config), *ranked, *config.interventions.sets]))
+    ranked = list(config.vectors.tasks or config.suite.orders[0])
+    tuned = tuning_tasks(config)
+    names = list(dict.fromkeys([*suite_sets(config), *ranked, *config.interventions.sets, *tuned]))
     lengths, assumed = measure_tasks(config, names, tokenizer)
     small = memory_mib(shape, config.evaluation.batch_tokens, on_gpu=on_gpu)
     trained = max(_example(lengths[task]) for order in config.suite.orders for task in order)
@@ -71,6 +73,7 @@ def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool =
     demands = [
         Demand("prepare_model", 1, work.Work(), small, shape.bytes),
         Demand("prepare_task", len(names), work.Work()),
+        *_tuning(config, shape, lengths, large),
         *_vectors(config, shape, lengths, ranked, small),
         *training,
         *_evaluation(config, lengths, [demand.rule for demand in training], small),
@@ -86,6 +89,19 @@ def _example(task: Lengths) -> float:
 def suite_sets(config: Config) -> list[str]:
     """What checkpoints are evaluated on: the tasks that are trained, and the held-out sets."""
     return [*config.suite.orders[0], *config.suite.held_out]
+
+
+def tuning_tasks(config: Config) -> list[str]:
+    """What the model is tuned on before the experiment; nothing where it is not tuned."""
+    return list(config.tuning.tasks or config.suite.held_out) if config.tuning.enabled else []
+
+
+def _tuning(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memory: int) -> list[Demand]:
+    if not config.tuning.enabled:
+        return []
+    tuned = work.tune([lengths[name] for name in tuning_tasks(config)], config.model_dump()["tuning"])
+    after = ("prepare_model", "prepare_task")
+    return [Demand("tune_model", 1, tuned, memory, 2 * shape.bytes, after, longest=tuned)]
 
 
 def measure_tasks(config: Config, names, tokenizer=None) -> tuple[dict[str, Lengths], tuple[str, ...]]:
@@ -126,9 +142,8 @@ def _vectors(config: Config, shape: Shape, lengths: Mapping[str, Lengths], ranke
     shown = config.interventions.sets
     changes = [work.intervene(lengths[name], settings["interventions"], shape) for name in shown]
     effects = len(ranked) * config.vectors.effect_prompts * shape.layers * shape.heads * 20
-    start = ("prepare_model", "prepare_task")
     return [
-        _side_by_side("average_activations", means, shape, memory, after=start),
+        _side_by_side("average_activations", means, shape, memory, after=START),
         _side_by_side("sweep_heads", sweeps, shape, memory, shards, effects, after=("average_activations",)),
         Demand("rank_heads", 1, work.Work(), after=("sweep_heads",)),
         Demand("build_vectors", 1, work.Work(), memory, after=("rank_heads",)),
@@ -163,7 +178,7 @@ def _training(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memo
         disk = jobs * LORA_COPIES * adapter_parameters(shape, method.training["lora"])
         needed = memory_of_processes(memory, method.training["processes"], config.model.gpus > 1)
         total = _sum(trained).times(len(config.training.seeds))
-        after = ("prepare_model", "prepare_task", *(["rank_heads"] if method.guidance else []))
+        after = (*START, *(["rank_heads"] if method.guidance else []))
         after += ("build_vectors",) if method.needs.vector else ()
         longest = max(trained, key=lambda chain: chain.flops(shape))
         steps = max(map(len, orders))
@@ -188,7 +203,7 @@ def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequenc
     checkpoints = ("evaluate_base", "evaluate_stage")
     figures = 3 + bool(config.interventions.sets)
     return [
-        Demand("evaluate_base", 1, one, memory, _disk(sets), ("prepare_model", "prepare_task"), longest=one),
+        Demand("evaluate_base", 1, one, memory, _disk(sets), START, longest=one),
         Demand(
             "evaluate_stage",
             last + between,

@@ -41,6 +41,21 @@ class Work:
         return self.tokens * (2 * shape.active + attention) + 2 * self.rows * shape.head
 
 
+def tune(tasks: Sequence[Lengths], tuning: Mapping) -> Work:
+    """Plain training on the first examples of some tasks, mixed: what the prompts of a task begin with runs
+    once in every batch.
+    """
+    total = Work()
+    mixed = sum(min(task.train, tuning["examples"]) for task in tasks)
+    steps = -(-mixed // tuning["batch_size"])
+    for task in tasks:
+        n = min(task.train, tuning["examples"])
+        example = task.own(0) + max(0.0, task.answer - 1)
+        tokens = min(steps, n) * task.shared + n * example
+        total += Work(tokens, n * task.answer, task.shared + example / 2).times(BACKWARD * tuning["epochs"])
+    return total
+
+
 def average_activations(task: Lengths, vectors: Mapping) -> Work:
     own, n = task.own(vectors["shots"]), vectors["activation_prompts"]
     more = task.options if task.ranked else max(0.0, task.answer - 1)

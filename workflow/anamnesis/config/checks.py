@@ -15,7 +15,7 @@ from anamnesis.errors import UserError, show_value, unknown
 RESERVED_MODEL_NAMES = ("models", "tasks", "logs", "benchmarks", "figures")
 """Directories the workflow itself makes under ``results``; no model may take their names."""
 
-RESERVED_SUITE_NAMES = ("vectors",)
+RESERVED_SUITE_NAMES = ("vectors", "tuned")
 """Directories the workflow itself makes under ``results/<model>``."""
 
 TASK_FILE_TYPES = (".parquet", ".jsonl", ".csv", ".json")
@@ -38,6 +38,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_orders(config),
         _check_methods(config),
         _check_processes(config),
+        _check_tuning(config),
         _check_guided_heads(config),
         _check_warmup(config),
         _check_seeds(config),
@@ -92,6 +93,7 @@ def _listed_tasks(config: Config) -> list[tuple[str, Sequence[str]]]:
     return [
         *listed,
         ("suite.held_out", config.suite.held_out),
+        ("tuning.tasks", config.tuning.tasks or ()),
         ("vectors.tasks", config.vectors.tasks or ()),
         ("interventions.sets", config.interventions.sets),
     ]
@@ -181,6 +183,15 @@ def _check_processes(config: Config) -> Iterator[str]:
             )
 
 
+def _check_tuning(config: Config) -> Iterator[str]:
+    gpus = config.model.gpus
+    if config.tuning.enabled and gpus > 1:
+        yield (
+            f"tuning.enabled = true: a model on model.gpus = {gpus} GPUs cannot be tuned here; set it to "
+            "false and name a chat model, or set model.gpus to 1"
+        )
+
+
 def _check_guided_heads(config: Config) -> Iterator[str]:
     selected = len(config.vectors.head_list or ()) or config.vectors.heads
     names = [name for name in config.training.methods if name in known_names(config)]
@@ -217,6 +228,8 @@ def _check_duplicates(config: Config) -> Iterator[str]:
     listed += [
         ("suite.held_out", config.suite.held_out),
         ("suite.orders", config.suite.orders),
+        ("tuning.tasks", config.tuning.tasks or ()),
+        ("tuning.lora.target_modules", config.tuning.lora.target_modules or ()),
         ("vectors.tasks", config.vectors.tasks or ()),
         ("vectors.head_list", config.vectors.head_list or ()),
         ("interventions.sets", config.interventions.sets),

@@ -15,6 +15,7 @@ from anamnesis.config.analyses import Analyses
 from anamnesis.config.mechanisms import Mechanisms
 from anamnesis.config.methods import Lora, Methods, Variant
 from anamnesis.config.sequences import Order
+from anamnesis.config.tuning import Tuning
 from anamnesis.config.types import (
     FilePath,
     Flag,
@@ -177,7 +178,7 @@ class Training(Section):
         "Names of variants may be listed too.",
     )
     seeds: tuple[Seed, ...] = Field(
-        (0, 1),
+        (0, 1, 2),
         description="One chain of stages per seed (>= 0). Paper: 4 seeds. May be empty with statistics.pool: "
         "tables of other runs only.",
     )
@@ -367,6 +368,7 @@ class Config(Section):
     model: Model = Field(default_factory=Model, description="The language model.")
     data: Data = Field(default_factory=Data, description="The examples.")
     suite: Suite = Field(description="The tasks.")
+    tuning: Tuning = Field(default_factory=Tuning, description="The instruction-tuned start.")
     prompts: Prompts = Field(default_factory=Prompts, description="The prompt text.")
     vectors: Vectors = Field(
         default_factory=Vectors, description="Mean activations, causal effects, vectors."

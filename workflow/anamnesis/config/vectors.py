@@ -36,7 +36,8 @@ class Vectors(Section):
     tasks: tuple[Name, ...] | None = Field(
         None,
         min_length=1,
-        description="Tasks whose causal effects are averaged to rank the heads; null: all of the suite.",
+        description="Tasks whose causal effects are averaged to rank the heads; null: the training tasks, so "
+        "that held-out sets have no part in choosing heads.",
     )
     shots: Integer = Field(5, ge=1, description="Demonstrations per prompt (>= 1). Paper: N = 10.")
     activation_prompts: Integer = Field(

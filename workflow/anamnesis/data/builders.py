@@ -104,6 +104,16 @@ def pairs(
     return build
 
 
+def first_letters(query: str) -> Build:
+    """Rows of the pool: the column ``query`` asks, its first letter is the target."""
+
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+        rows = _pick(pool, min(count, len(pool)), rng)
+        return [{"input": row[query], "target": row[query][0]} for row in rows]
+
+    return build
+
+
 def _knowledge(
     row: Row, pool: Pool, answer: str, statement: str, wrong: Callable, rng: np.random.Generator
 ) -> Example:

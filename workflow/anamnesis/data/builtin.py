@@ -30,6 +30,7 @@ from anamnesis.data.builders import (
     Row,
     any_five,
     classification,
+    first_letters,
     multiple_choice,
     odd_one,
     pairs,
@@ -190,17 +191,17 @@ _GENERATION = {
         "words",
         odd_one("kind", "object", "concept"),
     ),
-    "capital_letters_last_of_5": (
-        "Write the last word of the list in capital letters.",
-        "The last of five English words, in capital letters.",
+    "choose_first_of_5": (
+        "Choose the first word of the list.",
+        "The first of five English words.",
         "words",
-        any_five(lambda words: words[-1]["word"].upper()),
+        any_five(lambda words: words[0]["word"]),
     ),
-    "choose_middle_of_5": (
-        "Choose the word in the middle of the list.",
-        "The third of five English words.",
+    "first_letter": (
+        "Write the first letter of the word.",
+        "The letter that an English word begins with.",
         "words",
-        any_five(lambda words: words[2]["word"]),
+        first_letters("word"),
     ),
     "antonym": (
         "Give the word with the opposite meaning.",

@@ -60,8 +60,18 @@ def add_osf(model, target_modules: Sequence[str], preserved: float):
     return tuned
 
 
+def linear_layers(blocks: Sequence, model) -> list[str]:
+    """Full names in ``model`` of the linear layers (Linear, or GPT-2's Conv1D) inside its decoder layers."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    inside = {module for block in blocks for module in block.modules() if isinstance(module, Linear | Conv1D)}
+    return [name for name, module in model.named_modules() if module in inside]
+
+
 def _check_targets(model, target_modules: Sequence[str]) -> None:
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
+    leaves = [name for name, module in model.named_modules() if not list(module.children())]
+    names = {*leaves, *(name.rsplit(".", 1)[-1] for name in leaves)}
     missing = [name for name in target_modules if name not in names]
     if missing:
         linear = sorted(

@@ -1,0 +1,139 @@
+"""The instruction-tuned start: a model that follows the instructions of some tasks, and so can lose that.
+
+The papers start from a chat model. A small base model cannot follow an instruction without examples. One
+epoch of plain training on the tasks' training examples, all tasks mixed, gives a start of the same kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from anamnesis.artifacts import atomic_directory, write_sums
+from anamnesis.data.prompts import Template, generator
+from anamnesis.errors import UserError
+from anamnesis.evaluation.records import EvaluationSet, Evaluator
+from anamnesis.models.heads import find_heads
+from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.training.adapters import add_lora, linear_layers, save_adapter
+from anamnesis.training.batches import Batch, shuffled_batches
+from anamnesis.training.examples import Example, build_examples
+from anamnesis.training.loop import train_stage
+from anamnesis.training.objectives import Objective
+
+FIXED = {
+    "optimizer": "adamw_torch",
+    "scheduler": "constant",
+    "weight_decay": 0.01,
+    "warmup_ratio": 0.0,
+    "gradient_accumulation": 1,
+}
+"""What the section ``tuning`` leaves open of the settings of ``loop.train_stage``."""
+
+
+@dataclass(frozen=True)
+class TuningTask:
+    """A task to tune on. ``frame``: its prepared examples, all splits; ``max_new_tokens``, ``metric``: how
+    its answers are written and scored (``evaluation.records.EvaluationSet``).
+    """
+
+    name: str
+    frame: pd.DataFrame
+    max_new_tokens: int
+    metric: str = "accuracy"
+
+
+def tuning_examples(
+    tasks: Sequence[TuningTask], tokenizer, template: Template, examples: int, max_input_tokens: int
+) -> dict[str, list[Example]]:
+    """The first ``examples`` training examples of each task. No validation or test row is used.
+
+    Raises UserError for a task without training examples.
+    """
+    found = {}
+    for task in tasks:
+        rows = task.frame[task.frame["split"] == "train"].head(examples)
+        if not len(rows):
+            raise UserError(
+                f"tuning.tasks names {task.name}, which has no training examples: name tasks that have some, "
+                "or give its file rows of the split train"
+            )
+        found[task.name], _ = build_examples(rows, tokenizer, template, max_input_tokens)
+    return found
+
+
+def tuning_batches(
+    examples: Mapping[str, Sequence[Example]], epochs: int, batch_size: int, seed: int
+) -> list[Batch]:
+    """All tasks mixed, every example once per epoch, in an order that depends on the seed only."""
+    mixed = [example for of_task in examples.values() for example in of_task]
+    return shuffled_batches(mixed, epochs, batch_size, generator(seed, "tuning", "order"))
+
+
+def tune(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    settings: Mapping,
+    checkpoint_steps: int,
+    seed: int,
+    checkpoints: Path,
+):
+    """(the model with its trained adapter, the log of ``loop.train_stage``). ``settings``: the section
+    ``tuning``.
+
+    ``checkpoints``: a folder of this tuning alone; a later call with the same arguments goes on from there.
+    """
+    lora = dict(settings["lora"])
+    lora["target_modules"] = lora["target_modules"] or linear_layers(find_heads(model).blocks, model)
+    tuned = add_lora(model, lora, int(generator(seed, "tuning", "adapter").integers(2**31)))
+    how = {**FIXED, "learning_rate": settings["learning_rate"], "checkpoint_steps": checkpoint_steps}
+    return tuned, train_stage(PrefixEngine(tuned), batches, Objective(), how, seed, checkpoints)
+
+
+def zero_shot_accuracy(
+    model: nn.Module,
+    tokenizer,
+    template: Template,
+    tasks: Sequence[TuningTask],
+    how: Mapping,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, float]:
+    """Mean score of each task's validation examples, asked with the instruction and no example. Tasks without
+    validation examples are left out.
+
+    ``how``: batch_tokens, seed, max_input_tokens and scorer of an ``Evaluator``.
+    """
+    asked = [t for t in tasks if (t.frame["split"] == "validation").any()]
+    sets = [
+        EvaluationSet(t.name, "train_task", _validation_as_test(t.frame), t.max_new_tokens, t.metric)
+        for t in asked
+    ]
+    evaluator = Evaluator(
+        PrefixEngine(model), tokenizer, template, 1, ["instruction"], few_shot="held_out", **how
+    )
+    scores = evaluator.evaluate(sets, progress).groupby("set", sort=False)["score"].mean()
+    return {name: float(score) for name, score in scores.items()}
+
+
+def _validation_as_test(frame: pd.DataFrame) -> pd.DataFrame:
+    """The validation examples in the place of the test examples, which tuning never looks at."""
+    return frame[frame["split"] != "test"].replace({"split": {"validation": "test"}})
+
+
+def save_tuned(tuned, tokenizer, base: str, adapter: Path, snapshot: Path):
+    """Write the ``adapter`` (plain PEFT) and the ``snapshot`` with it merged in; returns the merged model.
+
+    ``base``: what the adapter's note calls the model it belongs to.
+    """
+    with atomic_directory(adapter) as folder:
+        save_adapter(tuned, folder, base, [])
+        write_sums(folder)
+    merged = tuned.merge_and_unload().eval()
+    with atomic_directory(snapshot) as folder:
+        tokenizer.save_pretrained(folder)
+        merged.save_pretrained(folder, safe_serialization=True)
+    return merged

@@ -1,0 +1,84 @@
+"""Tune the prepared model on training examples of some tasks: the start of the experiment."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anamnesis.artifacts import read_parquet, write_parquet
+
+
+def main(
+    snapshot: str,
+    tasks: Sequence[str] | str,
+    names: Sequence[str],
+    tuning: Mapping[str, Any],
+    model: Mapping[str, Any],
+    prompts: Mapping[str, Any],
+    answer_lengths: Mapping[str, int],
+    metrics: Mapping[str, str | None],
+    scorer: str,
+    max_input_tokens: int,
+    seed: int,
+    batch_tokens: int,
+    checkpoint_steps: int,
+    tuned: str,
+    adapter: str,
+    steps: str,
+    code: str | None = None,
+) -> dict:
+    """Write the snapshot ``tuned``, the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss at
+    every step). ``tasks``: files of ``names``, in that order; ``snapshot``: the prepared model.
+    """
+    from anamnesis.data.chat import template_for
+    from anamnesis.models.loading import load_model
+    from anamnesis.progress import progress
+    from anamnesis.training.prepare import StageFiles
+    from anamnesis.training.tuning import (
+        TuningTask,
+        save_tuned,
+        tune,
+        tuning_batches,
+        tuning_examples,
+        zero_shot_accuracy,
+    )
+
+    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
+    sources = [
+        TuningTask(name, read_parquet(file), answer_lengths[name], metrics[name] or "accuracy")
+        for name, file in zip(names, tasks, strict=True)
+    ]
+    how = {"batch_tokens": batch_tokens, "seed": seed, "max_input_tokens": max_input_tokens, "scorer": scorer}
+    language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
+    template = template_for(prompts, tokenizer)
+    examples = tuning_examples(sources, tokenizer, template, tuning["examples"], max_input_tokens)
+    batches = tuning_batches(examples, tuning["epochs"], tuning["batch_size"], seed)
+    count = sum(int((source.frame["split"] == "validation").sum()) for source in sources)
+    asked = (tokenizer, template, sources, how)
+    with progress(2 * count, "tuning: accuracy before and after") as done:
+        before = zero_shot_accuracy(language_model, *asked, done)
+        identity = StageFiles(snapshot, tasks[0], past=tasks[1:]).identity(
+            [code, names, tuning, model, prompts, max_input_tokens, seed]
+        )
+        checkpoints = Path(adapter).parent / ".checkpoints" / identity
+        trained, log = tune(language_model, batches, tuning, checkpoint_steps, seed, checkpoints)
+        merged = save_tuned(trained, tokenizer, model["name"], Path(adapter), Path(tuned))
+        after = zero_shot_accuracy(merged, *asked, done)
+    write_parquet(steps, log)
+    shutil.rmtree(checkpoints.parent, ignore_errors=True)
+    return {
+        "tasks": list(names),
+        "examples": {name: len(found) for name, found in examples.items()},
+        "steps": len(batches),
+        "first_loss": float(log["loss"].iloc[0]),
+        "final_loss": float(log["loss"].tail(10).mean()),
+        "asked": "validation examples, zero-shot with the instruction",
+        "accuracy_before": before,
+        "accuracy_after": after,
+    }
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)
