@@ -95,6 +95,7 @@ rule tabulate_results:
         measures=SUITE / "measures.parquet",
         table=SUITE / "table1.csv",
         comparisons=SUITE / "comparisons.csv",
+        held_out=SUITE / "held_out.csv",
         markdown=SUITE / "table1.md",
         latex=SUITE / "table1.tex",
         record=SUITE / "table1.json",

@@ -4,6 +4,7 @@
 rule plot_accuracy_curves:
     input:
         frame=SUITE / "accuracy.parquet",
+        held_out=SUITE / "held_out.csv",
     output:
         pdf=report(
             FIGURES / "accuracy_curves.pdf",
@@ -83,6 +84,7 @@ rule plot_interventions:
 rule plot_summary:
     input:
         frame=SUITE / "measures.parquet",
+        held_out=SUITE / "held_out.csv",
     output:
         pdf=report(
             FIGURES / "summary.pdf",
@@ -192,6 +194,7 @@ rule write_report:
     input:
         table=SUITE / "table1.csv",
         paired=SUITE / "comparisons.csv",
+        held_out=SUITE / "held_out.csv",
         curves=SUITE / "accuracy.parquet",
         heads=HEADS,
         interventions=interventions_of(INTERVENED),

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from anamnesis.artifacts import read_parquet
+from anamnesis.evaluation.held_out import marks
 from anamnesis.figures.curves import accuracy_curves
 from anamnesis.figures.style import save_figure
 
 
-def main(frame: str, pdf: str, png: str, csv: str) -> None:
-    """Write the figure made from the table ``frame``."""
+def main(frame: str, held_out: str, pdf: str, png: str, csv: str) -> None:
+    """Write the figure made from the tables ``frame`` (accuracy) and ``held_out`` (CSV)."""
     data = read_parquet(frame)
-    save_figure(accuracy_curves(data), data, Path(pdf).with_suffix(""))
+    save_figure(accuracy_curves(data, marks=marks(pd.read_csv(held_out))), data, Path(pdf).with_suffix(""))
 
 
 if __name__ == "__main__":

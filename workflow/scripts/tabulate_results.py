@@ -9,6 +9,7 @@ import pandas as pd
 from anamnesis.artifacts import read_batches, read_parquet, write_parquet, write_text
 from anamnesis.evaluation.comparisons import by_order, comparison_markdown, comparison_table
 from anamnesis.evaluation.forgetting import SCORED, accuracy_frame, mean_scores
+from anamnesis.evaluation.held_out import chance_levels, held_out_markdown, held_out_table
 from anamnesis.evaluation.pooling import pooled
 from anamnesis.evaluation.published import published_markdown
 from anamnesis.evaluation.summary import (
@@ -20,6 +21,8 @@ from anamnesis.evaluation.summary import (
     to_latex,
     to_markdown,
 )
+
+OPTIONS = ("set", "form", "choice_scores")
 
 
 def main(
@@ -34,6 +37,7 @@ def main(
     measures: str,
     table: str,
     comparisons: str,
+    held_out: str,
     markdown: str,
     latex: str,
     pool: Sequence[str] = (),
@@ -61,8 +65,12 @@ def main(
     rows = [*compared, *by_order(per_chain, compared)]
     paired = comparison_table(per_chain, rows, statistics["bootstrap_resamples"], statistics["confidence"])
     write_text(comparisons, to_csv(paired))
+    chance = chance_levels(read_batches(evaluations[0], OPTIONS)) if evaluations else {}
+    lost = held_out_table(frames, chance, statistics["bootstrap_resamples"], statistics["confidence"])
+    write_text(held_out, to_csv(lost))
     others = f"\nChains of other runs: {len(frames) - len(chains)} ({', '.join(pool)}).\n" if pool else ""
-    further = others + comparison_markdown(paired) + published_markdown(summary, pd.read_csv(reference))
+    further = others + held_out_markdown(lost) + comparison_markdown(paired)
+    further += published_markdown(summary, pd.read_csv(reference))
     write_text(markdown, to_markdown(summary) + further)
     write_text(latex, to_latex(summary))
     return {"chains": len(frames), "pooled": len(frames) - len(chains)}

@@ -236,6 +236,19 @@ def in_context_performance(frame: pd.DataFrame, shots: int | None = None, stage:
     return _mean_at(frame, "held_out", few_shots(frame) if shots is None else shots, stage)
 
 
+def knowledge_performance(frame: pd.DataFrame, stage: int | None = None) -> float:
+    """Mean zero-shot score over the held-out sets in their knowledge form, which has no instruction; NaN
+    where no held-out set has one.
+
+    Source: knowledge probability of Jiang et al. 2024 (arXiv 2406.12227), section 2.
+    """
+    known = frame[(frame["role"] == "held_out") & (frame["form"] == "knowledge") & (frame["shots"] == 0)]
+    if known.empty:
+        return float("nan")
+    row = frame["stage"].max() if stage is None else stage
+    return float(accuracy_matrix(frame, "knowledge", 0).loc[row, list(known["set"].unique())].mean())
+
+
 def overall_performance(frame: pd.DataFrame, stage: int | None = None) -> float:
     """OP: mean zero-shot score over the training tasks, after the last stage unless ``stage`` says otherwise.
 

@@ -57,14 +57,14 @@ def curves_frame(chains: Sequence[Chain]) -> pd.DataFrame:
 
 
 def chain_measures(chains: Sequence[Chain], shots: int | None = None) -> pd.DataFrame:
-    """The five measures of every chain, one row each, and those of the untrained model.
+    """The measures of every chain, one row each, and those of the model before training.
 
     Returns
     -------
-    Frame ``method, order, seed, hp, ip, op, forgetting, bwt`` (fractions), ``scorer`` (what options were
-    ranked by; "generated" when none were). A row named "before training" comes
-    first: stage 0 of the first chain, which all chains share, with missing order and seed and without
-    forgetting and BWT.
+    Frame ``method, order, seed, hp, ip, op, knowledge, forgetting, bwt`` (fractions; ``knowledge`` is missing
+    where no held-out set has that form), ``scorer`` (what options were ranked by; "generated" when none
+    were). A row named "before training" comes first: stage 0 of the first chain, which all chains share, with
+    missing order and seed and without forgetting and BWT.
 
     Raises
     ------
@@ -89,6 +89,7 @@ def _levels(frame: pd.DataFrame, shots: int | None, stage: int | None) -> dict[s
         "hp": measures_of.held_out_performance(frame, stage),
         "ip": measures_of.in_context_performance(frame, shots, stage),
         "op": measures_of.overall_performance(frame, stage),
+        "knowledge": measures_of.knowledge_performance(frame, stage),
     }
 
 

@@ -1,4 +1,4 @@
-"""HP, IP and OP of each method, with every chain as a point."""
+"""HP, IP, knowledge and OP of each method, with every chain as a point."""
 
 from __future__ import annotations
 
@@ -12,45 +12,62 @@ from matplotlib.lines import Line2D
 
 from anamnesis.errors import UserError
 from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.evaluation.held_out import MEAN, marked_note
 from anamnesis.evaluation.summary import BASELINE
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
 
 _MOST_SIDE_BY_SIDE = 8
 _TITLES = {
-    "hp": "HP: held-out sets, zero-shot",
-    "ip": "IP: held-out sets, few-shot",
+    "hp": "HP: held-out, zero-shot",
+    "ip": "IP: held-out, few-shot",
+    "knowledge": "Knowledge: held-out, zero-shot",
     "op": "OP: training tasks, zero-shot",
 }
 
 
-def summary_bars(frame: pd.DataFrame) -> Figure:
-    """One panel each for HP, IP and OP (per cent): a bar per method (mean), a point per chain, a whisker of ±
-    one s.d.
+def summary_bars(frame: pd.DataFrame, held_out: pd.DataFrame | None = None) -> Figure:
+    """One panel each for HP, IP, knowledge and OP (per cent): a bar per method (mean), a point per chain, a
+    whisker of ± one s.d.
 
     Parameters
     ----------
-    frame : ``method, hp, ip, op`` with one row per chain (``evaluation.summary.chain_measures``); rows of the
-        untrained model are drawn as a horizontal line.
+    frame : ``method, hp, ip, knowledge, op`` with one row per chain (``evaluation.summary.chain_measures``);
+        the row of the model before training is drawn as a horizontal line. Without a knowledge form that
+        panel is left out.
+    held_out : table of ``evaluation.held_out``; from it each panel of held-out sets says how many of its
+        sets are at floor or chance.
 
     Raises UserError for a missing column or when no method is there.
     """
     require_columns(frame, ["method", *_TITLES], "table of measures")
+    titles = {name: text for name, text in _TITLES.items() if frame[name].notna().any()}
     methods = [m for m in frame["method"].unique() if m != BASELINE]
     if not methods:
         raise UserError("the table of measures has no trained method: there is nothing to draw")
     with styled():
         side_by_side = len(methods) <= _MOST_SIDE_BY_SIDE
         figure = new_figure(2.9 if side_by_side else 6.0)
-        shape = (1, len(_TITLES)) if side_by_side else (len(_TITLES), 1)
+        shape = (1, len(titles)) if side_by_side else (len(titles), 1)
         panels = figure.subplots(*shape, sharex=True, sharey=True)
-        for axes, (name, title) in zip(panels, _TITLES.items(), strict=True):
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
             _draw_panel(axes, frame, methods, name)
-            axes.set_title(title)
-            axes.set_ylim(0, _top(frame, methods))
+            axes.set_title(title + _marked(held_out, name), fontsize=7.5)
+            axes.set_ylim(0, _top(frame, methods, [*titles]))
         for axes in panels[:1] if side_by_side else panels:
             axes.set_ylabel("Accuracy at the end (%)")
         figure.legend(handles=_key(frame), loc="outside lower center", ncols=4)
     return figure
+
+
+def _marked(held_out: pd.DataFrame | None, measure: str) -> str:
+    """A line below a panel's title: how many of its sets have nothing to lose."""
+    if held_out is None:
+        return ""
+    rows = held_out[(held_out["measure"] == measure) & (held_out["set"] == MEAN)]
+    if rows.empty:
+        return "\n"
+    first = rows.iloc[0]
+    return f"\n{first['sets']} sets, {marked_note(first['marked'])}"
 
 
 def _draw_panel(axes: Axes, frame: pd.DataFrame, methods: Sequence[str], name: str) -> None:
@@ -103,11 +120,11 @@ def _name_methods(axes: Axes, frame: pd.DataFrame, methods: Sequence[str]) -> No
     axes.tick_params(axis="x", length=0)
 
 
-def _top(frame: pd.DataFrame, methods: Sequence[str]) -> float:
+def _top(frame: pd.DataFrame, methods: Sequence[str], names: Sequence[str]) -> float:
     """Upper end of the common axis: the highest point or whisker, with room for the number above it."""
-    groups = frame[frame["method"].isin(methods)].groupby("method")[list(_TITLES)]
+    groups = frame[frame["method"].isin(methods)].groupby("method")[names]
     whiskers = (groups.mean() + groups.std(ddof=1).fillna(0.0)).to_numpy().max()
-    highest = 100 * max(whiskers, frame[list(_TITLES)].to_numpy(dtype=float).max())
+    highest = 100 * max(whiskers, np.nanmax(frame[names].to_numpy(dtype=float)))
     return min(110.0, 10.0 * np.ceil((highest + 8.0) / 10.0))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -48,7 +48,10 @@ class _Section:
 
 
 def accuracy_curves(
-    frame: pd.DataFrame, order: int | None = None, methods: Sequence[str] | None = None
+    frame: pd.DataFrame,
+    order: int | None = None,
+    methods: Sequence[str] | None = None,
+    marks: Mapping[str, str] | None = None,
 ) -> Figure:
     """One small panel per set: accuracy (per cent) against stage, by method (colour) and form (line style).
 
@@ -59,12 +62,15 @@ def accuracy_curves(
     order : which task order to draw (default: all, below each other; tasks trained at different stages are
         not averaged).
     methods : which methods, in this order (default: all, in order of appearance).
+    marks : held-out set -> "floor" or "chance", where it is there before training
+        (``evaluation.held_out.marks``); it stands behind the set's name.
 
     Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). More methods than can be told
     apart are drawn some at a time, the others faintly behind them. Raises UserError for an empty frame, a
     missing column, or an unknown order or method.
     """
     chosen = _choose(frame, order, methods)
+    chosen = chosen.replace({"set": {name: f"{name} (at {mark})" for name, mark in (marks or {}).items()}})
     names = list(methods) if methods is not None else list(chosen["method"].unique())
     lines, sections, key = _lines(chosen), _sections(chosen, names), _key_text(chosen)
     with styled():

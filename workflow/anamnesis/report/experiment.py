@@ -8,17 +8,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 
 import pandas as pd
 
 from anamnesis.evaluation.comparisons import TITLES, comparison_cells, comparison_note
+from anamnesis.evaluation.held_out import NOTE as HELD_OUT_NOTE
+from anamnesis.evaluation.held_out import held_out_cells
 from anamnesis.evaluation.published import DIRECTION, NOTE, direction_cells, published_cells, sources
 from anamnesis.evaluation.summary import HEADINGS, MEASURES, table_cells, table_note
-from anamnesis.report import sentences
+from anamnesis.report import first_screen, sentences
 from anamnesis.report.builder import Picture, Section, Table
 
 _CAPTIONS = {
-    "summary": "Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.",
+    "summary": """\
+        Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.; the dotted
+        line is the model before training.""",
     "accuracy_curves": """\
         Accuracy after the stages, set by set. Stage 0 is the model before training; the grey mark shows the
         stage at which a set's own task was trained. Bands: one standard deviation over seeds.""",
@@ -51,7 +56,8 @@ class ExperimentResults:
     comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV beside each are
     linked. variants : what their figure shows (``figures.variants_frame``). paired : of methods chain by
     chain (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
-    ``task, kind, text, target``, a few to show. reference : published Table 1. links : label -> file, for the
+    ``task, kind, text, target``, a few to show. held_out : what held-out sets lost, one by one
+    (``evaluation.held_out``). reference : published Table 1. links : label -> file, for the
     tables. further : sections of analyses that were made on request.
     """
 
@@ -66,6 +72,7 @@ class ExperimentResults:
     paired: pd.DataFrame | None = None
     prompts: pd.DataFrame | None = None
     reference: pd.DataFrame | None = None
+    held_out: pd.DataFrame | None = None
     links: Mapping[str, str | Path] = field(default_factory=dict)
     further: Sequence[Section] = ()
 
@@ -75,7 +82,8 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
     published numbers, prompts, provenance.
     """
     parts = [
-        _headline(results),
+        _first_screen(results),
+        _table1(results),
         _what_was_run(results.config),
         _forgetting(results),
         _vectors(results),
@@ -87,7 +95,36 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
     return [part for part in parts if part is not None]
 
 
-def _headline(results: ExperimentResults) -> Section:
+def _first_screen(results: ExperimentResults) -> Section | None:
+    if results.held_out is None or results.held_out.empty:
+        return None
+    told = first_screen.first_paragraphs(results.held_out, results.table, results.paired)
+    alt = first_screen.picture_alt(list(results.held_out["method"].unique()))
+    tuned = start_sentence(results.config, results.records)
+    return Section(
+        "What was lost, what stayed, what guidance changed",
+        paragraphs=[*told, *([tuned] if tuned else [])],
+        pictures=_picture(results, "summary", alt, []),
+    )
+
+
+def start_sentence(config: Mapping, records: Mapping[str, Mapping]) -> str:
+    """What the model before training is, where it was tuned; else nothing. ``records``: those of the run, of
+    which the tuning's has the number of examples and the accuracy before and after.
+    """
+    record = next((found for name, found in records.items() if name.endswith("tuned/tuning")), None)
+    if record is None:
+        return ""
+    before, after = (mean(record[key].values()) for key in ("accuracy_before", "accuracy_after"))
+    return (
+        f"The model before training is {_at(config, 'model.name')}, tuned on "
+        f"{sum(record['examples'].values())} training examples of {', '.join(record['tasks'])}. That raised "
+        f"zero-shot accuracy on their validation examples from {sentences.percent(before)} to "
+        f"{sentences.percent(after)}."
+    )
+
+
+def _table1(results: ExperimentResults) -> Section:
     header, cells = table_cells(results.table)
     rows = [[cell.replace(", ", ",\u00a0").replace(" ±", "\u00a0±") for cell in row] for row in cells]
     said = [sentences.level_sentence(results.table, "ip")]
@@ -98,7 +135,7 @@ def _headline(results: ExperimentResults) -> Section:
         for measure in ("ip", "hp", "op", "forgetting"):
             said += sentences.difference_sentences(results.table, measure)
     return Section(
-        "Headline",
+        "Table 1",
         paragraphs=said,
         tables=[Table(header, rows, table_note(results.table))],
         links=results.links,
@@ -122,6 +159,7 @@ def _what_was_run(config: Mapping) -> Section:
 _FACTS = {
     "Model": "model.name",
     "Weights": "model.source",
+    "Tuned before training": "tuning.enabled",
     "Held-out sets": "suite.held_out",
     "Methods": "training.methods",
     "Training seeds": "training.seeds",
@@ -179,13 +217,12 @@ def _picture(results: ExperimentResults, name: str, alt: str, said: Sequence[str
 
 
 def _forgetting(results: ExperimentResults) -> Section:
-    said = [sentences.level_sentence(results.table, measure) for measure in ("hp", "op")]
+    lost = [] if results.held_out is None else [_held_out(results.held_out)]
     curves = [*sentences.curves_sentences(results.curves), *sentences.forms_sentences(results.curves)]
     return Section(
         "What is forgotten",
-        tables=_compared(results.paired),
+        tables=[*lost, *_compared(results.paired)],
         pictures=[
-            *_picture(results, "summary", "Bars of HP, IP and OP per method", said),
             *_picture(
                 results,
                 "twins",
@@ -207,6 +244,11 @@ def _forgetting(results: ExperimentResults) -> Section:
             *_picture(results, "accuracy_curves", "Accuracy against stage, one panel per set", curves),
         ],
     )
+
+
+def _held_out(table: pd.DataFrame) -> Table:
+    header, rows = held_out_cells(table)
+    return Table(header, rows, f"Held-out sets, one by one. {HELD_OUT_NOTE}", kind="text")
 
 
 def _compared(paired: pd.DataFrame | None) -> list[Table]:

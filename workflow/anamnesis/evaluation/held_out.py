@@ -1,0 +1,187 @@
+"""What each held-out set lost in each of its forms: the value before training, the change since, and whether
+there was anything to lose.
+
+A set that a model cannot do before training cannot be forgotten. Such sets are marked, and means say how many
+of theirs are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from anamnesis.evaluation import GENERATED
+from anamnesis.evaluation.forgetting import accuracy_matrix, few_shots
+from anamnesis.evaluation.summary import Chain, difference_cell, markdown_table, paired_interval
+
+FORMS = {
+    "hp": ("instruction", False),
+    "ip": ("instruction", True),
+    "knowledge": ("knowledge", False),
+    "knowledge_few": ("knowledge", True),
+}
+"""Measure -> (form, whether demonstrations are shown)."""
+
+NAMES = {
+    "hp": "instruction, zero-shot (HP)",
+    "ip": "instruction, few-shot (IP)",
+    "knowledge": "knowledge, zero-shot",
+    "knowledge_few": "knowledge, few-shot",
+}
+MEAN = "mean"
+FLOOR = 0.3  # least accuracy before training where answers are written
+TIMES_CHANCE = 1.5  # least accuracy before training where options are ranked, in units of guessing
+COLUMNS = (
+    "measure", "set", "method", "before", "after", "sd", "change", "low", "high", "confidence", "interval",
+    "n", "sets", "chance", "mark", "marked",
+)  # fmt: skip
+
+
+def chance_levels(parts: Iterable[pd.DataFrame]) -> dict[tuple[str, str], float]:
+    """(set, form) -> accuracy of guessing among the options, of an evaluation's rows ``set, form,
+    choice_scores``; 0 where answers are written. The rows may come in any number of frames.
+    """
+    sums: dict[tuple[str, str], np.ndarray] = {}
+    for rows in parts:
+        guess = rows["choice_scores"].map(lambda s: 1 / len(s) if hasattr(s, "__len__") else 0.0)
+        for key, values in guess.groupby([rows["set"], rows["form"]], sort=False, observed=True):
+            sums[key] = sums.get(key, np.zeros(2)) + np.array([values.sum(), len(values)])
+    return {key: float(total / count) for key, (total, count) in sums.items()}
+
+
+def mark_of(before: float, chance: float, written: bool) -> str:
+    """What a set's value before training says. "floor": written answers are right less often than ``FLOOR``;
+    "chance": options are chosen hardly better than by guessing; "": there is something to lose.
+    """
+    if written:
+        return "floor" if before < FLOOR else ""
+    return "chance" if before < TIMES_CHANCE * chance else ""
+
+
+def held_out_table(
+    chains: Sequence[Chain],
+    chance: Mapping[tuple[str, str], float],
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """One row per measure (:data:`FORMS`), held-out set and method, and one for the mean over the sets.
+
+    Returns
+    -------
+    Frame with :data:`COLUMNS`, fractions. ``before``: of the model before training; ``after``: mean over the
+    ``n`` chains of a method after the last stage, ``sd`` theirs; ``change``: after − before with the interval
+    ``low`` to ``high`` over chains (``summary.paired_interval``); ``chance``: accuracy of guessing, missing
+    where it is not known; ``mark``: see :func:`mark_of`; ``sets``, ``marked``: how many sets a row is over
+    and how many of them are marked. Measures that no set has are left out.
+    """
+    methods = list(dict.fromkeys(chain.method for chain in chains))
+    rows = []
+    for measure, (form, shown) in FORMS.items():
+        ends = {method: _ends(chains, method, form, shown) for method in methods}
+        sets = list(ends[methods[0]][0].index)
+        marks = {name: _mark(chains[0], name, form, ends[methods[0]][0][name], chance) for name in sets}
+        for method, (before, after) in ends.items():
+            for name in sets:
+                row = _row(before[name], after[name].to_numpy(), resamples, confidence)
+                guess = chance.get((name, form), np.nan)
+                own = {"sets": 1, "chance": guess, "mark": marks[name], "marked": int(bool(marks[name]))}
+                rows.append({"measure": measure, "set": name, "method": method, **row, **own})
+            if sets:
+                row = _row(before.mean(), after.mean(axis=1).to_numpy(), resamples, confidence)
+                own = {"sets": len(sets), "chance": np.nan, "mark": ""}
+                marked = sum(map(bool, marks.values()))
+                rows.append(
+                    {"measure": measure, "set": MEAN, "method": method, **row, **own, "marked": marked}
+                )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _ends(chains: Sequence[Chain], method: str, form: str, shown: bool) -> tuple[pd.Series, pd.DataFrame]:
+    """Values by held-out set: (before training, after the last stage with a row per chain)."""
+    before, after = pd.Series(dtype=float), []
+    for chain in (c for c in chains if c.method == method):
+        frame = chain.frame[chain.frame["role"] == "held_out"]
+        shots = few_shots(chain.frame) if shown else 0
+        if not ((frame["form"] == form) & (frame["shots"] == shots)).any():
+            return pd.Series(dtype=float), pd.DataFrame()
+        matrix = accuracy_matrix(frame, form, shots)
+        before, last = matrix.iloc[0], matrix.iloc[-1]
+        after.append(last)
+    return before, pd.DataFrame(after).reset_index(drop=True)
+
+
+def _mark(chain: Chain, name: str, form: str, before: float, chance: Mapping) -> str:
+    rows = chain.frame[(chain.frame["set"] == name) & (chain.frame["form"] == form)]
+    written = bool((rows["scorer"] == GENERATED).all())
+    guess = chance.get((name, form))
+    return mark_of(before, 0.0 if guess is None else guess, written)
+
+
+def _row(before: float, after: np.ndarray, resamples: int, confidence: float) -> dict[str, object]:
+    changes = after - before
+    low, high, how = paired_interval(changes, resamples, confidence)
+    return {
+        "before": float(before),
+        "after": float(after.mean()),
+        "sd": float(after.std(ddof=1)) if len(after) > 1 else np.nan,
+        "change": float(changes.mean()),
+        "low": low,
+        "high": high,
+        "confidence": confidence if how else np.nan,
+        "interval": how,
+        "n": len(after),
+    }
+
+
+def marks(table: pd.DataFrame) -> dict[str, str]:
+    """Set -> its mark in the instruction form without demonstrations, for the sets that have one."""
+    rows = table[(table["measure"] == "hp") & (table["set"] != MEAN)].drop_duplicates("set")
+    found = dict(zip(rows["set"], rows["mark"].fillna(""), strict=True))
+    return {name: mark for name, mark in found.items() if mark}
+
+
+def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The table as printed: (header, rows), a row per measure and set, with two columns per method."""
+    methods = list(dict.fromkeys(table["method"]))
+    header = ["Measure", "Set", "Before"]
+    for method in methods:
+        header += [method, f"Δ {method}"]
+    rows = []
+    for (measure, name), group in table.groupby(["measure", "set"], sort=False):
+        by_method = group.set_index("method")
+        first = by_method.iloc[0]
+        cells = [NAMES[measure], set_label({**first, "set": name}), f"{100 * first['before']:.1f}"]
+        for method in methods:
+            row = by_method.loc[method]
+            cells += [f"{100 * row['after']:.1f}", difference_cell(row.rename({"change": "mean"}))]
+        rows.append(cells)
+    return header, rows
+
+
+def set_label(row: Mapping) -> str:
+    """A set's name with its mark, or the mean with the number of its sets that are marked."""
+    if row["set"] != MEAN:
+        marked = isinstance(row["mark"], str) and row["mark"]  # a CSV has nothing in the place of ""
+        return f"{row['set']} (at {row['mark']})" if marked else str(row["set"])
+    sets = f"{row['sets']} set{'s' * int(row['sets'] != 1)}"
+    return f"mean of {sets}, {marked_note(row['marked'])}"
+
+
+def marked_note(marked: int) -> str:
+    """How many sets of a mean are at floor or chance."""
+    return f"{marked or 'none'} at floor or chance"
+
+
+NOTE = (
+    f"Per cent. At floor: written answers that were right less often than {100 * FLOOR:g} % before training. "
+    f"At chance: options chosen less than {TIMES_CHANCE:g} times as often right as by guessing. Such a set has "
+    "nothing to lose. Δ: change since before training in points, its interval over chains, n chains."
+)
+
+
+def held_out_markdown(table: pd.DataFrame) -> str:
+    """The table as a Markdown section."""
+    header, rows = held_out_cells(table)
+    return f"\n## Held-out sets, one by one\n\n{markdown_table(header, rows)}\n\n{NOTE}\n"
