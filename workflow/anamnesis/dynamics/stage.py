@@ -14,6 +14,7 @@ from anamnesis.dynamics.conditions import before_training, head_outputs, layer_s
 from anamnesis.dynamics.drift import Heads, head_vectors, random_head_sets, summed, vector_drift
 from anamnesis.dynamics.questions import SetQuestions, set_questions
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.modes import measuring
 from anamnesis.progress import progress
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
@@ -63,7 +64,7 @@ class SetTrace:
     activations: MeanActivations
 
 
-@torch.no_grad()
+@measuring
 def trace_set(
     engine: PrefixEngine,
     tokenizer,
