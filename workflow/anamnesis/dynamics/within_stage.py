@@ -30,7 +30,7 @@ from anamnesis.training.methods import Method
 from anamnesis.training.objectives import Objective
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
-from anamnesis.vectors.icl import CLEAN, SHUFFLED, encode_questions
+from anamnesis.vectors.icl import CLEAN, encode_questions, shuffled_prompts
 
 NEVER = 10**9  # steps until a checkpoint
 WEIGHTS = "adapter_model.safetensors"
@@ -58,8 +58,8 @@ def asked(
     Raises UserError where fewer than two prompts are shuffled: one half of them chooses heads for the other.
     """
     clean, shuffled = (
-        encode_questions(tokenizer, prompts[prompts.kind == kind].head(prompt_count))
-        for kind in (CLEAN, SHUFFLED)
+        encode_questions(tokenizer, part.head(prompt_count))
+        for part in (prompts[prompts.kind == CLEAN], shuffled_prompts(prompts, name))
     )
     if len(shuffled) < 2:
         raise UserError(

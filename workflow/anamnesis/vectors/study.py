@@ -17,7 +17,7 @@ from anamnesis.prefix.hooks import added_to_residual
 from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
-from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
+from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions, shuffled_prompts
 from anamnesis.vectors.instruction import instruction_vector, selected_heads
 from anamnesis.vectors.ranking import rank_heads
 
@@ -90,7 +90,7 @@ def study_pairs(
     template = template or Template()
     plan = PromptPlan(shots, activation_prompts, effect_prompts, instruction is not None)
     prompts = build_prompts(task, "pairs", plan, template, seed)
-    clean, shuffled = (prompts[prompts.kind == kind] for kind in (CLEAN, SHUFFLED))
+    clean, shuffled = prompts[prompts.kind == CLEAN], shuffled_prompts(prompts, "pairs")
     with evaluation_mode(model):
         engine = PrefixEngine(model)
         activations = mean_head_activations(engine, encode_questions(tokenizer, clean), token_budget)
