@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import runpy
 from collections import Counter
-from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
