@@ -16,6 +16,7 @@ from functools import cache
 
 from anamnesis.data.prompts import FINAL_MARK
 from anamnesis.errors import UserError, unknown
+from anamnesis.evaluation.words import WordTokenizer
 
 _NUMBER = re.compile(
     r"(?:(?<![\w)])[-−])?\$?"  # no sign directly behind a digit, where it means a difference
@@ -113,11 +114,13 @@ def final_number(text: str) -> float | None:
 def _rouge():
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=WordTokenizer())
 
 
 def rouge_l(answer: Answer) -> float:
-    """F1 of the longest common subsequence of words (library rouge-score, without stemming)."""
+    """F1 of the longest common subsequence of words (library rouge-score, without stemming), in any script:
+    the library's own words are those of the letters a to z.
+    """
     return _rouge().score(answer.target, answer.line)["rougeL"].fmeasure
 
 
