@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 
 from anamnesis.data.catalogue import CATALOGUE, natural_instructions
 from anamnesis.errors import UserError
 from anamnesis.evaluation.metrics import METRICS, Answer, final_number, score, sentence_sari
+from anamnesis.evaluation.words import words
 
 SPECIES = "About 95 species are currently accepted ."
 REFERENCES = (
@@ -115,3 +119,77 @@ def test_scores_are_within_0_and_1_and_unknown_names_refused():
 def test_every_metric_of_the_catalogue_exists():
     named = {m for e in [*CATALOGUE.values(), natural_instructions(1)] for m in (e.metric, e.own_metric)}
     assert named - {None, "accuracy"} <= set(METRICS)
+
+
+# ---------------------------------------------------------------- any script
+
+SCRIPTS = {
+    "Cyrillic": "Кошка сидела на тёплом ковре",
+    "Chinese": "猫坐在温暖的地毯上。",
+    "Japanese": "ねこはマットの上に座った",
+    "Arabic": "جلست القطة على السجادة الدافئة",
+    "Hebrew": "החתול ישב על השטיח",
+    "Devanagari": "बिल्ली गर्म कालीन पर बैठी",
+    "Thai": "แมวนั่งบนพรมอุ่น",
+    "Korean": "고양이가 따뜻한 깔개에 앉았다",
+    "Greek": "Η γάτα κάθισε στο χαλί",
+    "Khmer": "ឆ្មាអង្គុយលើកម្រាល",
+    "emoji": "👍🏽 🇩🇪 ❤️",
+    "digits": "١٢٣ ४५६",
+}
+OF_ALL = ("rouge_l", "rouge_l_trace", "exact_match", "bleu", "edit_similarity", "sari", "exact_string")
+
+
+@pytest.mark.parametrize("metric", OF_ALL)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_identical_texts_of_any_script_score_1(script, metric):
+    text = SCRIPTS[script]
+    assert score(metric, Answer(text, text, "source", "source")) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_other_texts_of_a_script_do_not(script):
+    other = {"emoji": "☕ 🎉"}.get(script, "Ω Ω")
+    assert score("rouge_l", Answer(other, SCRIPTS[script])) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "expected"),
+    [
+        ("кошка на ковре", "Кошка, на диване", 2 / 3),  # capitals and punctuation aside
+        ("猫在上", "猫坐在椅上", 2 * 3 / (3 + 5)),  # character by character
+        ("القطة نائمة", "القطة جائعة", 0.5),
+        ("good 👍", "good 👎", 0.5),
+        ("👍🏽", "👍🏿", 0.0),  # a hand and its colour are one
+        ("größer", "grösser", 0.0),  # a word, not "gr" and "er"
+        ("手机 iPhone", "iphone", 2 * 1 / (3 + 1)),
+    ],
+)
+def test_rouge_l_worked_out_by_hand(text, target, expected):
+    assert score("rouge_l", Answer(text, target)) == pytest.approx(expected)
+
+
+def test_words_of_several_scripts():
+    assert words("Don't: iPhone手机, 3 наши_дни! น้ำ 👨‍👩‍👧 x²") == [
+        "don", "t", "iphone", "手", "机", "3", "наши", "дни", "น้", "ำ", "👨‍👩‍👧", "x",
+    ]  # fmt: skip
+    assert words(" \n…?!") == []
+
+
+@given(st.text(st.characters(max_codepoint=127)), st.text(st.characters(max_codepoint=127)))
+def test_rouge_l_of_ascii_texts_is_that_of_the_library(text, target):
+    line = Answer(text, target).line
+    expected = RougeScorer(["rougeL"]).score(target, line)["rougeL"].fmeasure
+    assert score("rouge_l", Answer(text, target)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "expected"),
+    [
+        ("The cats were sitting on the mat.", "The cat sat on the mat", 8 / 13),
+        ("It's 3.50 dollars - or so", "it s 3 50 dollars", 10 / 12),
+        ("", "the cat", 0.0),
+    ],
+)
+def test_english_values_are_as_before(text, target, expected):
+    assert score("rouge_l", Answer(text, target)) == pytest.approx(expected)

@@ -67,6 +67,7 @@ def test_hyper_parameters_are_those_in_force(config):
     table = settings.hyper_parameters(config).set_index("setting")
     assert table.loc["training.epochs"].to_list() == ["3", "3", "3"]
     assert table.loc["training.lora.rank"].to_list() == ["8", "8", "48"]
+    assert [float(alpha) for alpha in table.loc["training.lora.alpha"]] == [16, 16, 96]
     assert table.loc["guidance.kl.weight"].to_list() == ["–", "0.05", "–"]
     assert table.loc["methods.ewc.merge"].to_list() == ["–", "–", "sum"]
 

@@ -21,7 +21,7 @@ TASK = [
 ]  # fmt: skip
 EVALUATION = [
     "set", "role", "form", "shots", "example_id", "prompt_sha256", "prediction", "target", "score", "metric",
-    "scorer", "cut", "choice_logprobs", "choice_scores",
+    "scorer", "cut", "empty", "choice_logprobs", "choice_scores",
 ]  # fmt: skip
 COLUMNS = {
     **{f"results/tasks/{name}.parquet": TASK for name in SETS},

@@ -49,7 +49,7 @@ def main(
     header = {"task": name, "over": found.over, "correct": str(found.correct), "prompts": str(found.prompts)}
     write_tensors(mean, {"mean": found.mean, "count": torch.tensor(found.count)}, header)
     facts = {"averaged_over": found.over, "correct": found.correct, "prompts": found.prompts}
-    return facts | {"inputs_cut": int(cut.sum())}
+    return facts | {"inputs_cut": int(cut.sum()), "unshuffled": int(table.unshuffled.sum())}
 
 
 if __name__ == "__main__":

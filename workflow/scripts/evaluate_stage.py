@@ -26,7 +26,7 @@ def main(
     that order.
     """
     from anamnesis.data.chat import template_for
-    from anamnesis.evaluation.records import EvaluationSet, Evaluator, shots_of
+    from anamnesis.evaluation.records import EvaluationSet, Evaluator, empty_shares, shots_of
     from anamnesis.models.latent_files import engine_of
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.progress import progress
@@ -68,6 +68,7 @@ def main(
         "scorer": evaluation["scorer"],
         "metrics": table.groupby("set", sort=False)["metric"].first().to_dict(),
         "inputs_cut": int(table.drop_duplicates(["set", "example_id"])["cut"].sum()),
+        "empty_answers": empty_shares(table),
     }
 
 

@@ -23,10 +23,10 @@ def main(
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.progress import progress
     from anamnesis.vectors.effects import causal_effects
-    from anamnesis.vectors.icl import SHUFFLED, encode_questions
+    from anamnesis.vectors.icl import SHUFFLED, encode_questions, shuffled_prompts
 
-    table = read_parquet(prompt_table, ["prompt_id", "kind", "text", "lead", "target"])
-    table = table[table.kind == SHUFFLED]
+    prompts = read_parquet(prompt_table, ["prompt_id", "kind", "text", "lead", "target", "unshuffled"])
+    table = shuffled_prompts(prompts, name)
     language_model, tokenizer = load_model(snapshot, **model)
     questions = encode_questions(tokenizer, table)
     with progress(-(-len(questions) // shards), f"sweep {name} {shard + 1}/{shards}") as done:
@@ -42,7 +42,8 @@ def main(
             done,
         )
     write_parquet(effects, frame)
-    return {"prompts": int(frame.prompt_id.nunique()) if len(frame) else 0}
+    unshuffled = int((prompts.kind == SHUFFLED).sum()) - len(table)
+    return {"prompts": int(frame.prompt_id.nunique()) if len(frame) else 0, "unshuffled": unshuffled}
 
 
 if __name__ == "__main__":

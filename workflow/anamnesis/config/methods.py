@@ -53,7 +53,10 @@ class Lora(Section):
 
     rank: Integer = Field(8, ge=1, description="Rank r (>= 1). Paper: 8.")
     alpha: Number = Field(
-        16.0, gt=0, description="Scale; updates count alpha/r times (> 0). Authors' code: 16."
+        16.0,
+        gt=0,
+        description="Scale; updates count alpha/r times (> 0). A method or variant with a rank of its own "
+        "keeps alpha/r, unless the variant gives an alpha too. Authors' code: 16.",
     )
     dropout: Number = Field(
         0.1, ge=0, lt=1, description="Dropout before the adapter, in [0, 1). Authors' code: 0.1."
@@ -71,7 +74,8 @@ class Ewc(Section):
     rank: Integer | None = Field(
         None,
         ge=1,
-        description="Rank of the one adapter (>= 1); null: training.lora.rank. Paper 2406.12227: 48 or 60.",
+        description="Rank of the one adapter (>= 1), with alpha raised alike; null: training.lora.rank. "
+        "Paper 2406.12227: 48 or 60.",
     )
     strength: Number = Field(
         4000.0, ge=0, description="lambda of lambda/2 sum F (theta - theta*)^2 (>= 0). Authors' code: 4000."

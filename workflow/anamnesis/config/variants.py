@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from anamnesis.config.describe import describe_errors
-from anamnesis.config.methods import METHOD_NAMES, METHODS, TWIN_SUFFIX, Needs
+from anamnesis.config.methods import METHOD_NAMES, METHODS, TWIN_SUFFIX, Lora, Needs, Variant
 from anamnesis.config.models import Config
 from anamnesis.errors import UserError, unknown
 
@@ -63,8 +64,8 @@ def resolve(config: Config, name: str) -> Resolved:
         if section is None
         else _override(section, variant.settings if variant else {}, f"variants.{name}.settings")
     )
-    if rank := settings.pop("rank", None):
-        training["lora"]["rank"] = rank
+    rank = settings.pop("rank", None)
+    training["lora"] = _with_scale(training["lora"], config.training.lora, variant, rank)
     return Resolved(
         base,
         METHODS[base],
@@ -72,6 +73,19 @@ def resolve(config: Config, name: str) -> Resolved:
         settings,
         guidance if method.endswith(TWIN_SUFFIX) else None,
     )
+
+
+def _with_scale(
+    lora: Mapping[str, Any], common: Lora, variant: Variant | None, rank: int | None
+) -> dict[str, Any]:
+    """The adapter of a method, with the method's own ``rank`` if it has one. An alpha that is not given with
+    a rank follows it, so that alpha / rank, the scale of an update, is that of ``training.lora``.
+    """
+    alpha, place = lora["alpha"], lora["rank"]
+    if variant is None or "alpha" not in variant.training.get("lora", {}):
+        alpha, place = common.alpha, common.rank
+    rank = rank or lora["rank"]
+    return {**lora, "rank": rank, "alpha": alpha if rank == place else alpha * rank / place}
 
 
 def chains(config: Config) -> list[dict[str, Any]]:
@@ -96,12 +110,15 @@ def variant_differences(config: Config) -> dict[str, dict[str, Any]]:
 
     Returns variant -> {dotted key of the configuration: the variant's value}, such as
     ``{"jfa-5": {"methods.jfa.flashbacks": 5}}``; empty for a variant that changes nothing its method uses.
-    The rank of an adapter is always ``training.lora.rank``.
+    The rank of an adapter is always ``training.lora.rank``; an alpha that only follows it is left out.
     """
     differences = {}
     for name in (name for name in config.training.methods if name in config.variants):
         own, base = _leaves(resolve(config, name)), _leaves(resolve(config, config.variants[name].of))
-        differences[name] = {key: value for key, value in own.items() if value != base.get(key)}
+        found = {key: value for key, value in own.items() if value != base.get(key)}
+        if math.isclose(_scale(own), _scale(base)):
+            found.pop("training.lora.alpha", None)
+        differences[name] = found
     return differences
 
 
@@ -159,6 +176,11 @@ def _series(config: Config, base: str, family: Mapping[str, Mapping]) -> dict[st
             if len(found) == 1 and _is_number(value) and _is_number(own.get(key)):
                 numbers.setdefault(key, dict.fromkeys(_listed(config, base), own[key]))[name] = value
     return {key: values for key, values in numbers.items() if len(set(values.values())) >= 3}
+
+
+def _scale(leaves: Mapping[str, Any]) -> float:
+    """What an update of the adapter counts: alpha / rank."""
+    return leaves["training.lora.alpha"] / leaves["training.lora.rank"]
 
 
 def _listed(config: Config, *names: str) -> list[str]:

@@ -11,6 +11,7 @@ from anamnesis.errors import UserError
 
 FINAL_MARK = "####"
 """What stands before the final answer in worked solutions of GSM8K."""
+REDRAWS = 100  # so many draws of five all have one answer with probability 10^-11 where 95 % have that one
 
 
 @dataclass(frozen=True)
@@ -81,21 +82,40 @@ def draw_demonstrations(
     return [pool[i] for i in order]
 
 
+def draw_varied_demonstrations(
+    rng: np.random.Generator, pool: Sequence[tuple[str, str]], shots: int, avoid: str, task: str
+) -> list:
+    """As :func:`draw_demonstrations`, but with two different answers or more where the pool has them: drawn
+    again until it is so, ``REDRAWS`` times at most.
+    """
+    shown = draw_demonstrations(rng, pool, shots, avoid, task)
+    possible = shots > 1 and len({y for x, y in pool if x != avoid}) > 1
+    for _ in range(REDRAWS if possible else 0):
+        if len({y for _, y in shown}) > 1:
+            break
+        shown = draw_demonstrations(rng, pool, shots, avoid, task)
+    return shown
+
+
 def shuffle_labels(
     rng: np.random.Generator, demonstrations: Sequence[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     """The same demonstrations with their answers permuted, so that the task can no longer be read off them.
 
-    With two or more different answers the result differs from the original order.
+    No demonstration keeps its answer, unless one answer is that of more than half of them: then as few keep
+    it as can be, drawn at random. With one answer only, nothing changes.
     """
     answers = [y for _, y in demonstrations]
-    if len(set(answers)) > 1:
-        while True:
-            permuted = [answers[i] for i in rng.permutation(len(answers))]
-            if permuted != answers:
-                break
-    else:
-        permuted = answers
+    order = [int(i) for i in rng.permutation(len(answers))]
+    groups: dict[str, list[int]] = {}
+    for i in order:
+        groups.setdefault(answers[i], []).append(i)
+    places = [i for group in groups.values() for i in group]
+    # equal answers stand together: moved on by the longest group, each comes to stand in another group
+    step = max(map(len, groups.values()), default=0)
+    permuted = list(answers)
+    for k, place in enumerate(places):
+        permuted[place] = answers[places[(k + step) % len(places)]]
     return [(x, y) for (x, _), y in zip(demonstrations, permuted, strict=True)]
 
 

@@ -11,9 +11,10 @@ from torch.nn.functional import cosine_similarity
 from anamnesis.dynamics.states import captured_residual, last_tokens, packed
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.modes import measuring
 
 
-@torch.no_grad()
+@measuring
 def alignment(
     engine: PrefixEngine,
     questions: Sequence[Question],

@@ -17,6 +17,7 @@ from anamnesis.dynamics.states import last_tokens, packed, replaced_heads
 from anamnesis.evaluation.scoring import Question, score_batch
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import captured_heads
+from anamnesis.prefix.modes import measuring
 from anamnesis.vectors.interventions import intervene, random_vectors
 
 COLUMNS = ["split", "condition", "vector", "layer", "accuracy", "n"]
@@ -34,6 +35,7 @@ def answered(
     return float(hits(engine, questions, token_budget, heads, outputs).double().mean())
 
 
+@measuring
 def hits(
     engine: PrefixEngine,
     questions: Sequence[Question],
@@ -55,7 +57,7 @@ def hits(
     return right
 
 
-@torch.no_grad()
+@measuring
 def head_outputs(
     engine: PrefixEngine, questions: Sequence[Question], heads: Heads, token_budget: int
 ) -> torch.Tensor:
@@ -103,7 +105,7 @@ def before_training(
     return pd.concat([removals, pd.DataFrame(rows, columns=COLUMNS)], ignore_index=True)
 
 
-@torch.no_grad()
+@measuring
 def stage_conditions(
     engine: PrefixEngine,
     questions: SetQuestions,

@@ -10,9 +10,10 @@ from anamnesis.dynamics.states import last_tokens, packed
 from anamnesis.evaluation.scoring import Question, Score, score_batch
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import captured_heads
+from anamnesis.prefix.modes import measuring
 
 
-@torch.no_grad()
+@measuring
 def scored_outputs(
     engine: PrefixEngine, questions: Sequence[Question], token_budget: int
 ) -> tuple[torch.Tensor, list[Score]]:

@@ -14,10 +14,11 @@ from anamnesis.dynamics.conditions import before_training, head_outputs, layer_s
 from anamnesis.dynamics.drift import Heads, head_vectors, random_head_sets, summed, vector_drift
 from anamnesis.dynamics.questions import SetQuestions, set_questions
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.modes import measuring
 from anamnesis.progress import progress
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
-from anamnesis.vectors.icl import CLEAN, SHUFFLED, encode_questions
+from anamnesis.vectors.icl import CLEAN, encode_questions, shuffled_prompts
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class SetTrace:
     activations: MeanActivations
 
 
-@torch.no_grad()
+@measuring
 def trace_set(
     engine: PrefixEngine,
     tokenizer,
@@ -78,8 +79,8 @@ def trace_set(
 
     Raises UserError for a head or layer that the model does not have.
     """
-    clean, shuffled = (prompts[prompts.kind == kind] for kind in (CLEAN, SHUFFLED))
-    shuffled = shuffled.iloc[: plan.effect_prompts]
+    clean = prompts[prompts.kind == CLEAN]
+    shuffled = shuffled_prompts(prompts, name).iloc[: plan.effect_prompts]
     budget, rng = plan.token_budget, generator(plan.seed, name, "trace")
     sets = random_head_sets(engine.geometry, plan.heads, plan.random_sets, rng)
     noise = torch.Generator().manual_seed(int(rng.integers(2**31)))

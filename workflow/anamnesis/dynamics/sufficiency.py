@@ -15,6 +15,7 @@ from anamnesis.dynamics.questions import SetQuestions, set_questions
 from anamnesis.dynamics.stage import Plan, SetTrace
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.modes import measuring
 from anamnesis.vectors.interventions import intervene
 
 NEXT = (10, 20, 50)
@@ -56,7 +57,7 @@ def sufficiency_of_sets(
     return pd.concat(parts, ignore_index=True)
 
 
-@torch.no_grad()
+@measuring
 def sufficiency(
     engine: PrefixEngine,
     questions: SetQuestions,

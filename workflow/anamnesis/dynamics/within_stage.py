@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -23,6 +22,7 @@ from anamnesis.dynamics.within_tables import Look
 from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.modes import measuring
 from anamnesis.progress import progress
 from anamnesis.training.adapters import save_adapter
 from anamnesis.training.loop import trainer_of
@@ -30,7 +30,7 @@ from anamnesis.training.methods import Method
 from anamnesis.training.objectives import Objective
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
-from anamnesis.vectors.icl import CLEAN, SHUFFLED, encode_questions
+from anamnesis.vectors.icl import CLEAN, encode_questions, shuffled_prompts
 
 NEVER = 10**9  # steps until a checkpoint
 WEIGHTS = "adapter_model.safetensors"
@@ -58,8 +58,8 @@ def asked(
     Raises UserError where fewer than two prompts are shuffled: one half of them chooses heads for the other.
     """
     clean, shuffled = (
-        encode_questions(tokenizer, prompts[prompts.kind == kind].head(prompt_count))
-        for kind in (CLEAN, SHUFFLED)
+        encode_questions(tokenizer, part.head(prompt_count))
+        for part in (prompts[prompts.kind == CLEAN], shuffled_prompts(prompts, name))
     )
     if len(shuffled) < 2:
         raise UserError(
@@ -71,7 +71,7 @@ def asked(
     return Asked(clean, shuffled, questions.zero_shot, questions.few_shot)
 
 
-@torch.no_grad()
+@measuring
 def look(
     engine: PrefixEngine, sets: Mapping[str, Asked], step: int, target: str, rank_by: str, token_budget: int
 ) -> Look:
@@ -79,23 +79,18 @@ def look(
     shape = (-1, engine.geometry.n_layers, engine.geometry.n_heads)
     column = {"probability": "effect", "log_probability": "log_effect"}[rank_by]
     effects, norms, right = {}, {}, {}
-    training = engine.model.training
-    engine.model.eval()
-    try:
-        for name, questions in sets.items():
-            mean = mean_head_activations(engine, questions.clean, token_budget).mean
-            ids = [f"{i:06d}" for i in range(len(questions.shuffled))]
-            frame = causal_effects(engine, questions.shuffled, ids, mean, token_budget, target)
-            effects[name] = frame[column].to_numpy().reshape(shape)
-            outputs, few = scored_outputs(engine, questions.few_shot, token_budget)
-            _, zero = scored_outputs(engine, questions.zero_shot, token_budget)
-            norms[name] = outputs.norm(dim=-1).double().numpy()
-            right[name] = {
-                "zero-shot": [score.greedy[0] for score in zero],
-                "few-shot": [score.greedy[0] for score in few],
-            }
-    finally:
-        engine.model.train(training)
+    for name, questions in sets.items():
+        mean = mean_head_activations(engine, questions.clean, token_budget).mean
+        ids = [f"{i:06d}" for i in range(len(questions.shuffled))]
+        frame = causal_effects(engine, questions.shuffled, ids, mean, token_budget, target)
+        effects[name] = frame[column].to_numpy().reshape(shape)
+        outputs, few = scored_outputs(engine, questions.few_shot, token_budget)
+        _, zero = scored_outputs(engine, questions.zero_shot, token_budget)
+        norms[name] = outputs.norm(dim=-1).double().numpy()
+        right[name] = {
+            "zero-shot": [score.greedy[0] for score in zero],
+            "few-shot": [score.greedy[0] for score in few],
+        }
     return Look(step, effects, norms, right)
 
 

@@ -16,6 +16,7 @@ import torch
 from anamnesis.prefix.attention import Block, Call, ForestLayout, attend_blocks
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import on_each_device
+from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 
 Stop = Callable[[list[int]], bool]
@@ -136,7 +137,7 @@ class DecodeLayout:
         return torch.cat(outputs)[:, 0, 0]
 
 
-@torch.no_grad()
+@measuring
 def generate(
     engine: PrefixEngine,
     requests: Sequence[Request],

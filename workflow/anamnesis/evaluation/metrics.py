@@ -1,9 +1,9 @@
 """Metrics of generated answers, by name: from what was generated, the reference and the question's input to a
 score between 0 and 1.
 
-The plain names look at the first line of the answer, without blanks around it, and use the field's reference
-libraries. The others are the definitions of single benchmarks, crude as they are, for comparison with
-published numbers; they get the text as it was generated. docs/data.md says how they differ.
+The plain names look at the first line of the answer that is not blank, without blanks around it, and use the
+field's reference libraries. The others are the definitions of single benchmarks, crude as they are, for
+comparison with published numbers; they get the text as it was generated. docs/data.md says how they differ.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import cache
 
 from anamnesis.data.prompts import FINAL_MARK
 from anamnesis.errors import UserError, unknown
+from anamnesis.evaluation.words import WordTokenizer
 
 _NUMBER = re.compile(
     r"(?:(?<![\w)])[-−])?\$?"  # no sign directly behind a digit, where it means a difference
@@ -40,8 +41,13 @@ class Answer:
 
     @property
     def line(self) -> str:
-        """The first line without blanks around it."""
-        return self.text.split("\n")[0].strip()
+        """The first line that is not blank, without blanks around it."""
+        return answer_line(self.text)
+
+
+def answer_line(text: str) -> str:
+    """The first line of a generated text that is not blank, without blanks around it; empty where none is."""
+    return text.strip().split("\n")[0].strip()
 
 
 Metric = Callable[[Answer], float]
@@ -113,11 +119,13 @@ def final_number(text: str) -> float | None:
 def _rouge():
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=WordTokenizer())
 
 
 def rouge_l(answer: Answer) -> float:
-    """F1 of the longest common subsequence of words (library rouge-score, without stemming)."""
+    """F1 of the longest common subsequence of words (library rouge-score, without stemming), in any script:
+    the library's own words are those of the letters a to z.
+    """
     return _rouge().score(answer.target, answer.line)["rougeL"].fmeasure
 
 

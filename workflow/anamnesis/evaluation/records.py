@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from anamnesis.data.prompts import (
 from anamnesis.errors import UserError
 from anamnesis.evaluation import GENERATED
 from anamnesis.evaluation.generation import Request, generate
-from anamnesis.evaluation.metrics import WRITTEN, Answer, score
+from anamnesis.evaluation.metrics import WRITTEN, Answer, answer_line, score
 from anamnesis.evaluation.scorers import option_scores
 from anamnesis.evaluation.scoring import Question, score_questions
 from anamnesis.prefix.engine import PrefixEngine
@@ -38,9 +39,13 @@ COLUMNS = [
     "metric",
     "scorer",
     "cut",
+    "empty",
     "choice_logprobs",
     "choice_scores",
 ]
+MANY_EMPTY = 0.1  # share of empty answers beyond which there is a warning
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,9 @@ class Evaluator:
         order of the sets, forms, shots and examples.
 
         Examples with choices are answered by rank classification (log-likelihood of the choice, by the
-        scorer); the others by greedy generation up to a line break, of all sets together, scored by the set's
-        metric. ``progress`` gets the number of answers just found.
+        scorer); the others by greedy generation up to a line break behind some text, of all sets together,
+        scored by the set's metric. ``empty``: nothing but blanks and line breaks was generated; where many
+        answers of a set are, a warning is logged. ``progress`` gets the number of answers just found.
         """
         asked = self._asked(sets)
         places = {s.name: {name: k for k, name in enumerate(s.frame["example_id"])} for s in sets}
@@ -141,7 +147,9 @@ class Evaluator:
             )
             for (name, *_), parts in frames.items()
         ]
-        return pd.concat(whole or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)[COLUMNS]
+        table = pd.concat(whole or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)[COLUMNS]
+        _warn_of_empty(table)
+        return table
 
     def _asked(self, sets: Sequence[EvaluationSet]) -> list[Asked]:
         found = [
@@ -228,11 +236,35 @@ def _row(item: Item, prediction: str, score: float, metric: str, scorer: str) ->
         "metric": metric,
         "scorer": scorer,
         "cut": item.cut,
+        "empty": not prediction,
     }
 
 
+def empty_shares(table: pd.DataFrame) -> dict[str, float]:
+    """Of evaluation records: set -> share of its generated answers that are empty."""
+    generated = table[table["scorer"] == GENERATED]
+    return generated.groupby("set", sort=False)["empty"].mean().astype(float).to_dict()
+
+
+def _warn_of_empty(table: pd.DataFrame) -> None:
+    generated = table[table["scorer"] == GENERATED]
+    for (name, form, shots), rows in generated.groupby(["set", "form", "shots"], sort=False):
+        if (share := rows["empty"].mean()) > MANY_EMPTY:
+            log.warning(
+                "set '%s' (%s form, %d-shot): %.0f %% of %d generated answers are empty: look at what the "
+                "model writes, or raise evaluation.max_new_tokens",
+                name,
+                form,
+                shots,
+                100 * share,
+                len(rows),
+            )
+
+
 class LineEnd:
-    """Stops generation at a line break or a special token (end of text, end of turn); cuts the text there."""
+    """Stops generation at a special token (end of text, end of turn) or at a line break behind some text;
+    cuts the text there. Blanks and line breaks before the text are skipped.
+    """
 
     def __init__(self, tokenizer):
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -242,13 +274,15 @@ class LineEnd:
 
     def __call__(self, ids: Sequence[int]) -> bool:
         last = ids[-1]
+        if last in self.ends:
+            return True
         if last not in self._breaks:
-            self._breaks[last] = last in self.ends or "\n" in self.tokenizer.decode([last])
-        return self._breaks[last]
+            self._breaks[last] = "\n" in self.tokenizer.decode([last])
+        return self._breaks[last] and "\n" in self.whole(ids).lstrip()
 
     def text(self, ids: Sequence[int]) -> str:
-        """The generated line, stripped."""
-        return self.whole(ids).split("\n")[0].strip()
+        """The first generated line that is not blank, stripped."""
+        return answer_line(self.whole(ids))
 
     def whole(self, ids: Sequence[int]) -> str:
         """All that was generated, without the space that every answer begins with."""

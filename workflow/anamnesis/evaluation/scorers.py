@@ -19,6 +19,7 @@ from anamnesis.errors import unknown
 from anamnesis.evaluation.scoring import Question, Score
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.likelihood import token_log_probabilities
+from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Tree, halved_to_fit, pack_by_size
 
 SCORERS = ("sum", "per_token", "per_character", "full_sequence")
@@ -65,7 +66,7 @@ def option_scores(
     return sums
 
 
-@torch.no_grad()
+@measuring
 def context_log_probabilities(
     engine: PrefixEngine, contexts: Sequence[Sequence[int]], token_budget: int
 ) -> list[float]:

@@ -9,6 +9,7 @@ import torch
 
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.likelihood import token_log_probabilities
+from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Tree, halved_to_fit, pack_by_size
 
 
@@ -28,7 +29,7 @@ class Score:
     greedy: tuple[bool, ...]
 
 
-@torch.no_grad()
+@measuring
 def score_questions(
     engine: PrefixEngine,
     questions: Sequence[Question],

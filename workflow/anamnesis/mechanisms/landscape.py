@@ -14,10 +14,11 @@ from torch import nn
 from anamnesis.data.prompts import generator
 from anamnesis.errors import UserError
 from anamnesis.mechanisms.curvature import Hessian, Loss, filter_direction, loss_slice, probe_loss
-from anamnesis.mechanisms.probes import Probe, evaluation_mode
+from anamnesis.mechanisms.probes import Probe
 from anamnesis.mechanisms.tables import BASE, LANDSCAPE, SLICED, TRAINED
 from anamnesis.mechanisms.watching import projection_layers
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.modes import evaluation_mode
 
 
 def followed_probe(probes: Sequence[Probe], name: str, examples: int) -> Probe:

@@ -7,12 +7,11 @@ examples, so that the instruction runs once for each probe and no probe sees ano
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from anamnesis.data.prompts import Template, end_token, generator
@@ -21,6 +20,7 @@ from anamnesis.mechanisms.routing import routed, routers
 from anamnesis.mechanisms.watching import LastRows, WatchedLayout, last_states, projection_layers
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import captured_heads
+from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 from anamnesis.training.examples import Example
 from anamnesis.vectors.optimised import zero_shot_examples
@@ -184,15 +184,3 @@ def _joined(parts: Sequence[_Part]) -> Observation:
         loads,
         {key: [part.projections[key] for part in parts] for key in parts[0].projections},
     )
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Without dropout inside; afterwards each module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -11,6 +11,7 @@ from torch import nn
 
 from anamnesis.errors import UserError
 from anamnesis.prefix.attention import ForestLayout, layout
+from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.prefix.pack import Pack, Tree
 
 
@@ -168,17 +169,12 @@ def _fixed_length(model: nn.Module, last: nn.Module) -> bool:
 def _run(model: nn.Module, *trees: Tree):
     """One forward pass of a few tokens, without dropout whatever mode the model is in."""
     pack, device = Pack(trees), next(model.parameters()).device
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with evaluation_mode(model):
         return model(
             input_ids=pack.tokens[None].to(device),
             position_ids=pack.positions[None].to(device),
             use_cache=False,
         )
-    finally:
-        for module in training:
-            module.training = True
 
 
 @dataclass

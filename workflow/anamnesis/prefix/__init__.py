@@ -5,5 +5,6 @@ once.
 ``attention``  the attention function that lets every token see its own path through its tree, and nothing
 else
 ``rows``       rows born in the middle of a forward pass: copies of a branch, changed at one layer
+``modes``      evaluation mode for all that measures
 ``engine``     runs packs through a Hugging Face decoder and returns only the logits that are asked for
 """

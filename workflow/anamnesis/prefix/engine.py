@@ -13,6 +13,7 @@ from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry, find_heads
 from anamnesis.prefix.attention import ForestLayout, layout
 from anamnesis.prefix.hooks import without_scaling
+from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Prefix, Tree, common_prefix_length
 from anamnesis.prefix.rows import Births, BranchingLayout, births_hooked, keep_rows
 
@@ -70,7 +71,7 @@ class PrefixEngine:
         worth = shared * (len(prompts) - 1) >= WORTH_A_PASS
         return self.prefill(prompts[0][:shared]) if worth else None
 
-    @torch.no_grad()
+    @measuring
     def prefill(self, tokens: Sequence[int]) -> Prefix | None:
         """Keys and values of a shared prefix (None for an empty one)."""
         if not len(tokens):

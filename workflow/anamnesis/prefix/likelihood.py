@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.prefix.modes import evaluation_mode, measuring
 from anamnesis.prefix.pack import Pack, Tree
 from anamnesis.prefix.rows import Births
 
@@ -28,7 +29,7 @@ GPU_CHUNK_SCORES = 2**27  # 512 MB: products large enough to fill a GPU
 _PLAIN: WeakKeyDictionary[PrefixEngine, bool] = WeakKeyDictionary()
 
 
-@torch.no_grad()
+@measuring
 def token_log_probabilities(
     engine: PrefixEngine,
     pack: Pack,
@@ -64,12 +65,11 @@ def token_log_probabilities(
 def has_plain_head(engine: PrefixEngine) -> bool:
     """Whether the model's logits are its output head's answer and nothing else.
 
-    One token is run the first time; random numbers drawn for it (dropout) are drawn again by whoever is next.
+    One token is run the first time.
     """
-    if engine not in _PLAIN:
+    if engine not in _PLAIN:  # training asks in every step: nothing else is done then
         head = engine.model.get_output_embeddings()
-        devices = [engine.device] if engine.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), head_input(head, first_row_only=False) as seen:
+        with evaluation_mode(engine.model), head_input(head, first_row_only=False) as seen:
             logits = engine.run(Pack((Tree([0]),)), [0])
         plain = type(head) is nn.Linear and len(seen) == 1
         _PLAIN[engine] = plain and _is_plain(head, seen[0][:1], logits[:1])

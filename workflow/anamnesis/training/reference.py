@@ -12,6 +12,7 @@ from torch import nn
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import captured_heads
 from anamnesis.prefix.likelihood import has_plain_head, head_input
+from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.prefix.pack import Pack, Tree, pack_by_size
 from anamnesis.training.examples import Example
 from anamnesis.training.scores import Scores, frozen_head, run_scores
@@ -35,17 +36,14 @@ class Start:
         """The model as it was, in evaluation mode and without gradient."""
         parameters = dict(self.model.named_parameters())
         now = {name: parameters[name].data for name in self.values}
-        training = self.model.training
-        self.model.eval()
         try:
             for name, value in self.values.items():
                 parameters[name].data = value
-            with torch.no_grad():
+            with evaluation_mode(self.model), torch.no_grad():
                 yield
         finally:
             for name, value in now.items():
                 parameters[name].data = value
-            self.model.train(training)
 
 
 class Reference:

@@ -10,6 +10,7 @@ import torch
 from anamnesis.evaluation.scoring import Question, score_batch
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import captured_heads
+from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Tree, halved_to_fit, pack_by_size
 
 ENOUGH = 5  # with fewer correct answers than this, the mean is taken over all prompts
@@ -28,7 +29,7 @@ class MeanActivations:
     over: str
 
 
-@torch.no_grad()
+@measuring
 def mean_head_activations(
     engine: PrefixEngine,
     questions: Sequence[Question],

@@ -10,6 +10,7 @@ import torch
 
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine, born_index
+from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
 from anamnesis.prefix.rows import Births
 from anamnesis.vectors.ranking import EFFECT_COLUMNS
@@ -17,7 +18,7 @@ from anamnesis.vectors.ranking import EFFECT_COLUMNS
 ROWS = 4096  # of the logits, in float32 at a time
 
 
-@torch.no_grad()
+@measuring
 def causal_effects(
     engine: PrefixEngine,
     questions: Sequence[Question],

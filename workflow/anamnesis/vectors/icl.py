@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from anamnesis.data.prompts import (
     Template,
     draw_demonstrations,
+    draw_varied_demonstrations,
     encode_pairs,
     generator,
     shuffle_labels,
@@ -18,6 +21,8 @@ from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question
 
 CLEAN, SHUFFLED = "clean", "shuffled"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,44 +41,82 @@ def build_prompts(
     task: pd.DataFrame, name: str, plan: PromptPlan, template: Template, seed: int
 ) -> pd.DataFrame:
     """Prompts of a task, one row each: prompt_id, kind, text, lead (what stands between text and answer),
-    target, choices, label, query_id, demonstration_ids.
+    target, choices, label, query_id, demonstration_ids, unshuffled.
 
     Queries come from the validation split and demonstrations from the training split, drawn anew for every
     prompt. When there are fewer validation examples than prompts, queries are used again with other
-    demonstrations.
+    demonstrations. ``unshuffled``: of kind "shuffled", but all demonstrations have one answer, so that the
+    text equals the clean one; their share is logged.
     """
     train, queries = task[task.split == "train"], task[task.split == "validation"]
     if not len(queries):
         raise UserError(
             f"task '{name}' has no validation examples to query: add some, or raise data.validation_examples"
         )
-    pool = list(zip(train.input, train.target, strict=True))
-    id_of = dict(zip(pool, train.example_id, strict=True))
     rows = []
     for kind, count in ((CLEAN, plan.clean), (SHUFFLED, plan.shuffled)):
         rng = generator(seed, name, "prompts", kind)
         order = [i for _ in range(-(-count // len(queries))) for i in rng.permutation(len(queries))][:count]
-        for number, i in enumerate(order):
-            query = queries.iloc[i]
-            shown = draw_demonstrations(rng, pool, plan.shots, query.input, name)
-            demonstrations = shuffle_labels(rng, shown) if kind == SHUFFLED else shown
-            text = template.render(
-                query.instruction if plan.include_instruction else None, demonstrations, query.input
-            )
-            rows.append(
-                {
-                    "prompt_id": f"{kind}-{number:04d}",
-                    "kind": kind,
-                    "text": text,
-                    "lead": template.lead,
-                    "target": query.target,
-                    "choices": query.choices,
-                    "label": query.label,
-                    "query_id": query.example_id,
-                    "demonstration_ids": [id_of[pair] for pair in shown],
-                }
-            )
-    return pd.DataFrame(rows)
+        rows += _prompts(train, queries.iloc[order], name, kind, plan, template, rng)
+    prompts = pd.DataFrame(rows)
+    if unchanged := sum(row["unshuffled"] for row in rows):
+        log.warning(
+            "task '%s': %d of %d label-shuffled prompts (%.0f %%) equal the clean ones, as their "
+            "demonstrations have one answer; causal effects are averaged without them",
+            name,
+            unchanged,
+            plan.shuffled,
+            100 * unchanged / plan.shuffled,
+        )
+    return prompts
+
+
+def _prompts(
+    train: pd.DataFrame,
+    queries: pd.DataFrame,
+    name: str,
+    kind: str,
+    plan: PromptPlan,
+    template: Template,
+    rng: np.random.Generator,
+) -> Iterator[dict]:
+    """A row of one kind for each query."""
+    pool = list(zip(train.input, train.target, strict=True))
+    id_of = dict(zip(pool, train.example_id, strict=True))
+    draw = draw_varied_demonstrations if kind == SHUFFLED else draw_demonstrations
+    for number, query in enumerate(queries.itertuples()):
+        shown = draw(rng, pool, plan.shots, query.input, name)
+        demonstrations = shuffle_labels(rng, shown) if kind == SHUFFLED else shown
+        instruction = query.instruction if plan.include_instruction else None
+        yield {
+            "prompt_id": f"{kind}-{number:04d}",
+            "kind": kind,
+            "text": template.render(instruction, demonstrations, query.input),
+            "lead": template.lead,
+            "target": query.target,
+            "choices": query.choices,
+            "label": query.label,
+            "query_id": query.example_id,
+            "demonstration_ids": [id_of[pair] for pair in shown],
+            "unshuffled": kind == SHUFFLED and demonstrations == shown,
+        }
+
+
+def shuffled_prompts(prompts: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The label-shuffled ``prompts`` of a task (:func:`build_prompts`) that differ from the clean ones: those
+    that causal effects are averaged over.
+
+    Raises UserError where all of them are unshuffled.
+    """
+    shuffled = prompts[prompts.kind == SHUFFLED]
+    found = shuffled[~shuffled.unshuffled.astype(bool)]
+    if len(shuffled) and not len(found):
+        raise UserError(
+            f"task '{name}': all {len(shuffled)} label-shuffled prompts equal the clean ones, as the "
+            "demonstrations of each have one answer: give it training examples with two answers or more, set "
+            "vectors.shots to 2 or more, or leave it out of vectors.tasks"
+        )
+    return found
 
 
 def encode_questions(tokenizer, prompts: pd.DataFrame) -> list[Question]:

@@ -10,11 +10,12 @@ import torch
 from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine, born_index
+from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
 from anamnesis.prefix.rows import Births
 
 
-@torch.no_grad()
+@measuring
 def intervene(
     engine: PrefixEngine,
     questions: Sequence[Question],

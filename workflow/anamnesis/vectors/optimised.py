@@ -20,6 +20,7 @@ from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import added_to_residual
+from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.prefix.pack import Pack, pack_by_size
 from anamnesis.training.batches import shuffled_batches
 from anamnesis.training.examples import Example, with_stem
@@ -89,8 +90,8 @@ def optimised_vector(
 ) -> OptimisedVector:
     """The vector of norm <= ``largest`` under which the answers are likeliest: projected gradient descent.
 
-    The mean cross-entropy per answer token is minimised; the model is used in the mode it is in and left as
-    it was. ``progress`` is told of every step.
+    The mean cross-entropy per answer token is minimised; the model runs in evaluation mode and is left as it
+    was. ``progress`` is told of every step.
     """
     width = engine.geometry.hidden_size
     unit = largest / width**0.5
@@ -99,7 +100,7 @@ def optimised_vector(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / plan.steps)
     a_pass = -(-len(examples) // plan.batch_size)
     batches = shuffled_batches(examples, -(-plan.steps // a_pass), plan.batch_size, rng)[: plan.steps]
-    with _frozen(engine.model):
+    with _frozen(engine.model), evaluation_mode(engine.model):
         before = _loss(engine, examples, plan.layer, torch.zeros(width), token_budget)
         for batch in batches:
             optimiser.zero_grad()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,9 +14,10 @@ from anamnesis.evaluation.generation import Request, generate
 from anamnesis.evaluation.records import LineEnd
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import added_to_residual
+from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
-from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
+from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions, shuffled_prompts
 from anamnesis.vectors.instruction import instruction_vector, selected_heads
 from anamnesis.vectors.ranking import rank_heads
 
@@ -90,8 +90,8 @@ def study_pairs(
     template = template or Template()
     plan = PromptPlan(shots, activation_prompts, effect_prompts, instruction is not None)
     prompts = build_prompts(task, "pairs", plan, template, seed)
-    clean, shuffled = (prompts[prompts.kind == kind] for kind in (CLEAN, SHUFFLED))
-    with _in_evaluation_mode(model):
+    clean, shuffled = prompts[prompts.kind == CLEAN], shuffled_prompts(prompts, "pairs")
+    with evaluation_mode(model):
         engine = PrefixEngine(model)
         activations = mean_head_activations(engine, encode_questions(tokenizer, clean), token_budget)
         effects = causal_effects(
@@ -104,15 +104,3 @@ def study_pairs(
         ranking = rank_heads({"pairs": effects}, rank_by, heads)
         vector = instruction_vector(engine.geometry, activations.mean, selected_heads(ranking))
     return VectorStudy(engine, tokenizer, template, instruction, ranking, vector, activations)
-
-
-@contextmanager
-def _in_evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Without dropout inside; afterwards, errors included, each module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

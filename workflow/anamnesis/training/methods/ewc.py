@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from anamnesis.artifacts import read_tensors
+from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.training.examples import Example
 from anamnesis.training.methods.method import Method
 from anamnesis.training.objectives import answer_tokens
@@ -91,14 +92,11 @@ def fisher(stage: Stage, examples: Sequence[Example]) -> Tensors:
     """
     engine, weights = stage.engine, stage.trainable
     found = {name: torch.zeros_like(p) for name, p in weights.items()}
-    training = engine.model.training
-    engine.model.eval()
-    for example in examples:
-        answers = run_student(engine, [example], 1.0, Needs()).answers
-        surprise = cross_entropy(answers, answer_tokens([example], engine.device), reduction="sum")
-        for total, slope in zip(
-            found.values(), torch.autograd.grad(surprise, list(weights.values())), strict=True
-        ):
-            total += slope**2 / len(examples)
-    engine.model.train(training)
+    with evaluation_mode(engine.model):
+        for example in examples:
+            answers = run_student(engine, [example], 1.0, Needs()).answers
+            surprise = cross_entropy(answers, answer_tokens([example], engine.device), reduction="sum")
+            slopes = torch.autograd.grad(surprise, list(weights.values()))
+            for total, slope in zip(found.values(), slopes, strict=True):
+                total += slope**2 / len(examples)
     return found
