@@ -15,12 +15,15 @@ from anamnesis.artifacts import write_tensors
 from anamnesis.errors import UserError
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_lora, add_osf, save_adapter
+from anamnesis.training.controls import random_vectors
 from anamnesis.training.examples import Example, with_stem
+from anamnesis.training.guidance import norm
 from anamnesis.training.loop import train_stage
 from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.training.world import join_world, share_out
+from anamnesis.vectors.instruction import head_additions
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 TRAINING = {
@@ -200,3 +203,14 @@ def layers_kept_whole() -> int:
     engine.model(input_ids=torch.tensor([[1, 2, 3]]))
     layers = engine.geometry.blocks
     return sum(not any(isinstance(p, DTensor) for p in layer.parameters()) for layer in layers)
+
+
+def written_by_heads(divided: bool) -> float:
+    """The length of what random vectors write, in one process or in each of several that divide a model."""
+    world = replace(join_world("cpu"), shared_out=divided)
+    engine = PrefixEngine(add_lora(tiny_models.build("llama"), {**LORA, "target_modules": ["o_proj"]}, 7))
+    share_out(engine, world)
+    mean = torch.linspace(-1, 1, 3 * 48).view(3, 4, 12)
+    heads = [(0, 1), (2, 3)]
+    drawn = random_vectors(engine.geometry, mean, heads, torch.Generator().manual_seed(1))
+    return norm(engine.geometry, head_additions(engine.geometry, drawn, heads))
