@@ -65,8 +65,10 @@ CASES = {
     "jfa, one flashback": ("jfa", {**JFA, "flashbacks_per_step": 1, "projection": "released"}, None, False),
     "guided, shared out": ("inclora", {}, "previous", True),
     "ewc, shared out": ("ewc", EWC, None, True),
+    "guided, half of a batch": ("inclora", {}, "previous", False),
     "jfa, shared out": ("jfa", {**JFA, "flashbacks_per_step": 1, "latent_tasks": False}, None, True),
 }
+SHARES = {"guided, half of a batch": 0.5}  # of the examples that are guided, where it is not all
 
 
 def task(seed: int, new: bool = True) -> list[Example]:
@@ -110,10 +112,10 @@ def stage_of(world, snapshot: Path, earlier: Path, method: str, settings, shared
     )  # fmt: skip
 
 
-def prepared(stage: Stage, method: str, teacher: str | None):
+def prepared(stage: Stage, method: str, teacher: str | None, share: float = 1.0):
     guidance = additions = None
     if teacher:
-        guidance = {**GUIDANCE, "kl": {**KL, "teacher": teacher, "reduction": "sum"}}
+        guidance = {**GUIDANCE, "share": share, "kl": {**KL, "teacher": teacher, "reduction": "sum"}}
         vector = torch.linspace(-0.5, 0.5, 48).view(4, 12)
         additions = {0: vector, 2: -vector}
     return build(method, stage, guidance, additions)
@@ -127,7 +129,7 @@ def weights(model) -> dict:
 def train_case(world, name: str, snapshot: Path, earlier: Path, folder: Path) -> dict:
     method, settings, teacher, shared_out = CASES[name]
     stage = stage_of(world, snapshot, earlier, method, settings, shared_out)
-    chosen, objective = prepared(stage, method, teacher)
+    chosen, objective = prepared(stage, method, teacher, SHARES.get(name, 1.0))
     # Adam makes steps of one size of the smallest gradients, rounding included; elsewhere steps are gradients
     plain = {"gradient_accumulation": 3} if name == "plain" else {"optimizer": "torch.optim.SGD"}
     training = {**TRAINING, "learning_rate": 0.05, **plain}

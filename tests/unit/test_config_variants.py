@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from anamnesis.config import Config, load_config
-from anamnesis.config.variants import chains, resolve, variant_differences
+from anamnesis.config.variants import chains, flashback_tasks, resolve, variant_differences
 
-KNOWN = ("antonym", "news_topic", "word_length")
+KNOWN = ("antonym", "news_topic", "plural", "word_length")
 SUITE = {"name": "tiny", "orders": [["news_topic", "word_length"]], "held_out": ["antonym"]}
 
 
@@ -46,3 +46,22 @@ def test_some_methods_go_through_every_order_and_the_others_through_the_first():
     ]
     some = chains(configured(suite=suite, training=training | {"every_order": ["inclora"]}))
     assert some == [c for c in whole if c["method"] == "inclora" or c["order"] == 1]
+
+
+def test_a_stage_sees_earlier_tasks_and_the_sets_of_flashbacks_each_once():
+    asked = ["antonym", "word_length", "plural"]
+    config = configured(
+        training={"methods": ["jfa", "replay", "inclora", "jfa-bare"]},
+        methods={"jfa": {"flashback_tasks": asked}},
+        variants={"jfa-bare": {"of": "jfa", "settings": {"flashback_tasks": None}}},
+    )
+    jfa, replay, inclora, bare = (resolve(config, name) for name in config.training.methods)
+    assert jfa.past_tasks([], "news_topic") == asked
+    assert jfa.past_tasks(["news_topic"], "word_length") == ["news_topic", "antonym", "plural"]
+    assert jfa.past_tasks(["word_length"], "news_topic") == ["word_length", "antonym", "plural"]
+    assert bare.past_tasks([], "news_topic") == []
+    assert bare.past_tasks(["news_topic"], "word_length") == ["news_topic"]
+    assert replay.past_tasks(["news_topic"], "word_length") == ["news_topic"]
+    assert inclora.past_tasks(["news_topic"], "word_length") == []
+    assert flashback_tasks(config) == asked
+    assert flashback_tasks(configured(methods={"jfa": {"flashback_tasks": asked}})) == []  # jfa is not listed

@@ -131,7 +131,7 @@ def test_a_head_that_writes_nothing_gets_nothing_to_write(files):
     assert all(torch.isfinite(x).all() for x in added(files, model=model, control="random_vectors").values())
 
 
-def test_processes_that_divide_a_model_draw_the_same_vectors_as_one(files):
+def test_processes_that_divide_a_model_draw_the_same_vectors_as_one():
     alone = written_by_heads(divided=False)
     assert run_together(2, written_by_heads, {"divided": True}) == pytest.approx(alone, rel=1e-5)
 
