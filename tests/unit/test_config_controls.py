@@ -1,4 +1,4 @@
-"""Controls of guidance, flashbacks of further sets, sizes of single tasks: what is refused, in which words."""
+"""Controls of guidance, flashbacks of further sets, sizes of single tasks: what is refused, and how."""
 
 from __future__ import annotations
 
