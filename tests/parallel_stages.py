@@ -15,12 +15,15 @@ from anamnesis.artifacts import write_tensors
 from anamnesis.errors import UserError
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_lora, add_osf, save_adapter
+from anamnesis.training.controls import random_vectors
 from anamnesis.training.examples import Example, with_stem
+from anamnesis.training.guidance import norm
 from anamnesis.training.loop import train_stage
 from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.training.world import join_world, share_out
+from anamnesis.vectors.instruction import head_additions
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 TRAINING = {
@@ -62,8 +65,10 @@ CASES = {
     "jfa, one flashback": ("jfa", {**JFA, "flashbacks_per_step": 1, "projection": "released"}, None, False),
     "guided, shared out": ("inclora", {}, "previous", True),
     "ewc, shared out": ("ewc", EWC, None, True),
+    "guided, half of a batch": ("inclora", {}, "previous", False),
     "jfa, shared out": ("jfa", {**JFA, "flashbacks_per_step": 1, "latent_tasks": False}, None, True),
 }
+SHARES = {"guided, half of a batch": 0.5}  # of the examples that are guided, where it is not all
 
 
 def task(seed: int, new: bool = True) -> list[Example]:
@@ -107,10 +112,10 @@ def stage_of(world, snapshot: Path, earlier: Path, method: str, settings, shared
     )  # fmt: skip
 
 
-def prepared(stage: Stage, method: str, teacher: str | None):
+def prepared(stage: Stage, method: str, teacher: str | None, share: float = 1.0):
     guidance = additions = None
     if teacher:
-        guidance = {**GUIDANCE, "kl": {**KL, "teacher": teacher, "reduction": "sum"}}
+        guidance = {**GUIDANCE, "share": share, "kl": {**KL, "teacher": teacher, "reduction": "sum"}}
         vector = torch.linspace(-0.5, 0.5, 48).view(4, 12)
         additions = {0: vector, 2: -vector}
     return build(method, stage, guidance, additions)
@@ -124,7 +129,7 @@ def weights(model) -> dict:
 def train_case(world, name: str, snapshot: Path, earlier: Path, folder: Path) -> dict:
     method, settings, teacher, shared_out = CASES[name]
     stage = stage_of(world, snapshot, earlier, method, settings, shared_out)
-    chosen, objective = prepared(stage, method, teacher)
+    chosen, objective = prepared(stage, method, teacher, SHARES.get(name, 1.0))
     # Adam makes steps of one size of the smallest gradients, rounding included; elsewhere steps are gradients
     plain = {"gradient_accumulation": 3} if name == "plain" else {"optimizer": "torch.optim.SGD"}
     training = {**TRAINING, "learning_rate": 0.05, **plain}
@@ -200,3 +205,14 @@ def layers_kept_whole() -> int:
     engine.model(input_ids=torch.tensor([[1, 2, 3]]))
     layers = engine.geometry.blocks
     return sum(not any(isinstance(p, DTensor) for p in layer.parameters()) for layer in layers)
+
+
+def written_by_heads(divided: bool) -> float:
+    """The length of what random vectors write, in one process or in each of several that divide a model."""
+    world = replace(join_world("cpu"), shared_out=divided)
+    engine = PrefixEngine(add_lora(tiny_models.build("llama"), {**LORA, "target_modules": ["o_proj"]}, 7))
+    share_out(engine, world)
+    mean = torch.linspace(-1, 1, 3 * 48).view(3, 4, 12)
+    heads = [(0, 1), (2, 3)]
+    drawn = random_vectors(engine.geometry, mean, heads, torch.Generator().manual_seed(1))
+    return norm(engine.geometry, head_additions(engine.geometry, drawn, heads))

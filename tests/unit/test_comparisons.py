@@ -65,6 +65,14 @@ def test_differences_are_paired_by_order_and_seed():
     assert (found["n"], found["interval"]) == (3, "t")
 
 
+def test_what_was_not_run_yet_has_no_rows():
+    frame = measures(inclora=[0.1, 0.3, 0.2], lwf=[0.2, 0.5, 0.1])
+    asked = [row("method", "lwf", "inclora"), row("variant", "later", "inclora")]
+    assert set(comparison_table(frame, asked)["method"]) == {"lwf"}
+    assert comparison_table(frame, asked[1:]).empty
+    assert comparison_markdown(comparison_table(frame, asked[1:])) == ""
+
+
 def row(kind: str, method: str, against: str) -> dict[str, str]:
     return {"kind": kind, "method": method, "against": against}
 

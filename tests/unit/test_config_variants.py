@@ -8,6 +8,7 @@ import yaml
 from anamnesis.config import Config, load_config
 from anamnesis.config.variants import (
     chains,
+    flashback_tasks,
     paired_comparisons,
     resolve,
     variant_comparisons,
@@ -15,7 +16,7 @@ from anamnesis.config.variants import (
 )
 from runs import ROOT
 
-KNOWN = ("antonym", "news_topic", "word_length")
+KNOWN = ("antonym", "news_topic", "plural", "word_length")
 SUITE = {"name": "tiny", "orders": [["news_topic", "word_length"]], "held_out": ["antonym"]}
 
 
@@ -127,4 +128,26 @@ def test_the_experiment_has_ewc_without_its_penalty():
     assert {("ewc-0", "ewc"), ("ewc-0", "inclora")} <= pairs
     curve = [r for r in variant_comparisons(config) if r["setting"] == "methods.ewc.strength"]
     assert [(r["method"], r["value"]) for r in curve] == [("ewc-0", 0), ("ewc-400", 400), ("ewc", 4000)]
-    assert len(chains(config)) == 132
+    assert len(chains(config)) == 162
+
+
+# ---------------------------------------------------------------- what a stage sees
+
+
+def test_a_stage_sees_earlier_tasks_and_the_sets_of_flashbacks_each_once():
+    asked = ["antonym", "word_length", "plural"]
+    config = configured(
+        training={"methods": ["jfa", "replay", "inclora", "jfa-bare"]},
+        methods={"jfa": {"flashback_tasks": asked}},
+        variants={"jfa-bare": {"of": "jfa", "settings": {"flashback_tasks": None}}},
+    )
+    jfa, replay, inclora, bare = (resolve(config, name) for name in config.training.methods)
+    assert jfa.past_tasks([], "news_topic") == asked
+    assert jfa.past_tasks(["news_topic"], "word_length") == ["news_topic", "antonym", "plural"]
+    assert jfa.past_tasks(["word_length"], "news_topic") == ["word_length", "antonym", "plural"]
+    assert bare.past_tasks([], "news_topic") == []
+    assert bare.past_tasks(["news_topic"], "word_length") == ["news_topic"]
+    assert replay.past_tasks(["news_topic"], "word_length") == ["news_topic"]
+    assert inclora.past_tasks(["news_topic"], "word_length") == []
+    assert flashback_tasks(config) == asked
+    assert flashback_tasks(configured(methods={"jfa": {"flashback_tasks": asked}})) == []  # jfa is not listed

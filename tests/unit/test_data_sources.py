@@ -109,6 +109,20 @@ def test_samples_depend_on_seed_only_and_smaller_ones_begin_larger_ones(tmp_path
     assert large["example_id"].is_unique
 
 
+def test_a_task_of_its_own_size_begins_the_larger_one_and_others_stay(tmp_path):
+    for name in ("numbers", "letters"):
+        write_folder_task(tmp_path, name, free_rows())
+    all_alike = settings(tmp_path, train=12)
+    own = all_alike | {"task_examples": {"numbers": 7}}
+    fewer, larger = (load_task("numbers", section, 3) for section in (own, all_alike))
+    assert (fewer.split == "train").sum() == 7
+    assert list(fewer.input[fewer.split == "train"]) == list(larger.input[larger.split == "train"])[:7]
+    assert list(fewer.input[fewer.split != "train"]) == list(larger.input[larger.split != "train"])
+    pd.testing.assert_frame_equal(*(load_task("letters", section, 3) for section in (own, all_alike)))
+    more = load_task("numbers", all_alike | {"task_examples": {"numbers": 15}}, 3)
+    assert (more.split == "train").sum() == 15
+
+
 def test_example_id_gives_the_row_of_the_file(tmp_path):
     frame = load_user(write_jsonl(tmp_path, animal_rows()))
     for row in frame.itertuples():

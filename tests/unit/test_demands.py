@@ -57,14 +57,24 @@ def test_a_retry_asks_for_more_and_an_unknown_model_for_patience(tmp_path, prepa
 def test_a_stage_asks_for_the_memory_of_its_batches(tmp_path, prepared):
     tiny_models.save_snapshot(tmp_path / "model")
 
-    def asked(method="inclora", task=prepared, **training) -> int:
-        config = load_config([ROOT / "config.yaml", {"training": training}])
+    def asked(method="inclora", task=prepared, flashbacks=2, **training) -> int:
+        changes = {"training": training, "methods": {"jfa": {"flashbacks_per_step": flashbacks}}}
+        config = load_config([ROOT / "config.yaml", changes])
         job = SimpleNamespace(method=method)
         return Demands(config, tmp_path / "model").memory_of_stage(job, task, attempt=1)
 
     assert asked(batch_size=4096) > 3 * asked(batch_size=512) > 3 * asked()
     assert asked(batch_size=4096, max_input_tokens=20) < asked(batch_size=4096)
     assert asked("replay", batch_size=4096) > asked(batch_size=4096)  # earlier tasks' examples come on top
+    known = str(tmp_path / "known.parquet")
+    write_parquet(known, builtin_task("news_topic", 0, SIZES).assign(input="far more of it " * 60))
+    long = {**prepared, "past": [known]}
+    assert asked("replay", long, batch_size=4096) > asked("replay", batch_size=4096)  # and may be longer
+    assert asked("jfa", long, batch_size=4) < asked("jfa", long, 4096, batch_size=4)
+    assert asked("jfa", batch_size=4) == asked("jfa", {**prepared, "past": []}, 4096, batch_size=4)
+    assert asked("inclora", long, batch_size=4096) == asked(batch_size=4096)
+    with pytest.raises(FileNotFoundError):
+        asked("jfa", {**prepared, "past": str(tmp_path / "none.parquet")})
     before = asked(batch_size=4096)
     longer = builtin_task("news_topic", 0, SIZES)
     longer["input"] += " and more of it" * 5

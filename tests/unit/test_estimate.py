@@ -158,3 +158,25 @@ def test_a_set_that_nothing_is_known_of_is_one_line(capsys, tmp_path):
     changes.write_text("suite: {held_out: [antonymm]}\n")
     assert main([str(ROOT / "config.yaml"), str(changes)]) == 1
     assert "unknown task 'antonymm': did you mean 'antonym'?" in capsys.readouterr().err
+
+
+def test_flashbacks_of_further_sets_are_prepared_and_trained_on_from_the_first_stage_on():
+    def frame(**jfa):
+        changes = {"training": {"methods": ["jfa"], "seeds": [0]}, "methods": {"jfa": jfa}}
+        return estimate(config_with(changes), SMALL, DEVICE, 1).set_index("rule")
+
+    plain, more = frame(), frame(flashback_tasks=["past_tense", "plural", "news_topic"])
+    assert more.loc["prepare_task", "jobs"] == plain.loc["prepare_task", "jobs"] + 2
+    assert more.loc["average_activations", "jobs"] == plain.loc["average_activations", "jobs"]
+    assert more.loc["train_stage jfa", "flops"] > plain.loc["train_stage jfa", "flops"]
+
+
+def test_a_task_with_fewer_examples_is_trained_on_for_less():
+    config = config_with()
+    task = config.suite.orders[0][0]
+    few = config_with({"data": {"task_examples": {task: config.data.train_examples // 2}}})
+    whole, less = (estimate(c, SMALL, DEVICE, 1).set_index("rule") for c in (config, few))
+    trained = less.loc["train_stage inclora", "flops"] / whole.loc["train_stage inclora", "flops"]
+    assert 0.5 < trained < 1
+    scored = less.loc["evaluate_stage", "flops"] / whole.loc["evaluate_stage", "flops"]
+    assert scored == pytest.approx(1, abs=0.01)  # mean lengths are those of other examples

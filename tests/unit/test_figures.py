@@ -148,8 +148,8 @@ def test_of_many_methods_some_are_in_colour_at_a_time():
         assert len(set(key.values())) == len(key)
         assert all(colours.setdefault(name, colour) == colour for name, colour in key.items())
         named.append(list(key))
-    groups = [MANY[:8], MANY[8:16], MANY[16:24], MANY[24:]]
-    groups += [[name for name in group if name in BOTH] for group in groups]
+    groups = [MANY[k : k + 8] for k in range(0, len(MANY), 8)]
+    groups += filter(None, [[name for name in group if name in BOTH] for group in groups])
     assert named == [group for group in groups for _ in ("training tasks", "held-out sets")]
 
 

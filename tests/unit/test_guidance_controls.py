@@ -1,4 +1,4 @@
-"""What is added in guided training, and the controls: other heads, other vectors, drawn once for a chain."""
+"""What is added in guided training, and the controls, each against a few lines of plain arithmetic."""
 
 from __future__ import annotations
 
@@ -6,52 +6,86 @@ import pandas as pd
 import pytest
 import torch
 
+import reference
 import tiny_models
 from anamnesis.artifacts import write_parquet, write_tensors
+from anamnesis.compute.processes import run_together
+from anamnesis.config.guidance import control_tasks
 from anamnesis.errors import UserError
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.training.adapters import add_lora
 from anamnesis.training.guidance import guided_additions, norm
 from anamnesis.training.stage import Stage
+from parallel_stages import written_by_heads
 
 SELECTED = [(0, 1), (2, 0), (2, 3)]
 SETTINGS = {"heads": 3, "vectors_from": "initial", "control": "none"}
+# heads wider than their share of the hidden size, one key head, a transposed and a biased projection
+SHAPES = ("llama", "qwen3", "gemma3", "gpt2", "neox", "deepseek")
+
+
+class Files:
+    """(ranking, mean activations) of a tiny model, three of its heads selected; the means of three tasks, of
+    which its own is the second.
+    """
+
+    def __init__(self, folder, name: str):
+        self.model = tiny_models.shared(name)
+        geometry = find_heads(self.model)
+        heads = [(layer, head) for layer in range(geometry.n_layers) for head in range(geometry.n_heads)]
+        order = [*SELECTED, *(h for h in heads if h not in SELECTED)]
+        self.heads, chosen = str(folder / "heads.parquet"), [h in SELECTED for h in order]
+        table = pd.DataFrame(order, columns=["layer", "head"])
+        write_parquet(self.heads, table.assign(rank=range(1, len(order) + 1), selected=chosen))
+        noise = torch.Generator().manual_seed(5)
+        shape = (3, geometry.n_layers, geometry.n_heads, geometry.head_dim)
+        # heads of different lengths
+        self.means = torch.randn(shape, generator=noise) * torch.arange(1, 1 + shape[2])[:, None]
+        self.mean, self.paths = self.means[1], [str(folder / f"{k}.safetensors") for k in range(3)]
+        for path, mean in zip(self.paths, self.means, strict=True):
+            write_tensors(path, {"mean": mean})
 
 
 @pytest.fixture
-def files(tmp_path):
-    """(ranking, mean activations) of a tiny model, three of its heads selected; and that model's geometry."""
-    geometry = find_heads(tiny_models.shared("llama"))
-    heads = [(layer, head) for layer in range(geometry.n_layers) for head in range(geometry.n_heads)]
-    order = [*SELECTED, *(h for h in heads if h not in SELECTED)]
-    table = pd.DataFrame(order, columns=["layer", "head"])
-    write_parquet(tmp_path / "heads.parquet", table.assign(rank=range(1, len(order) + 1), selected=[
-        h in SELECTED for h in order
-    ]))  # fmt: skip
-    shape = (geometry.n_layers, geometry.n_heads, geometry.head_dim)
-    mean = torch.randn(shape, generator=torch.Generator().manual_seed(5))
-    mean *= torch.arange(1, 1 + geometry.n_heads)[None, :, None]  # heads of different lengths
-    write_tensors(tmp_path / "mean.safetensors", {"mean": mean})
-    return str(tmp_path / "heads.parquet"), str(tmp_path / "mean.safetensors"), mean
+def files(tmp_path) -> Files:
+    return Files(tmp_path, "llama")
 
 
-def added(files, number: int = 1, seed: int = 1, chain_seed: int = 7, **changes):
-    engine = PrefixEngine(tiny_models.shared("llama"))
-    stage = Stage(engine, None, number, [], {}, {}, seed=seed, token_budget=64, chain_seed=chain_seed)
-    return guided_additions(stage, SETTINGS | changes, *files[:2])
+def added(files: Files, number=1, seed=1, chain_seed=7, task="verbs", model=None, means=(), **changes):
+    engine = PrefixEngine(model or files.model)
+    stage = Stage(
+        engine, None, number, [], {}, {}, seed=seed, token_budget=64, chain_seed=chain_seed, task=task
+    )
+    return guided_additions(stage, SETTINGS | changes, files.heads, files.paths[1], None, means)
 
 
 def heads_in(found) -> set[tuple[int, int]]:
     return {(layer, int(h)) for layer, x in found.items() for h in x.abs().sum(-1).nonzero()[:, 0]}
 
 
+def residual(model, layer: int, head: int, vector: torch.Tensor) -> torch.Tensor:
+    """What the projection makes of a row that is zero but for one head, without its bias."""
+    projection = reference.projections(model)[layer]
+    row = torch.zeros(find_heads(model).n_heads, len(vector))
+    with torch.no_grad():
+        nothing = projection(row.flatten()[None])
+        row[head] = vector
+        return (projection(row.flatten()[None]) - nothing)[0]
+
+
 def test_the_mean_outputs_of_the_selected_heads_are_added(files):
     found = added(files)
     assert heads_in(found) == set(SELECTED)
     for layer, head in SELECTED:
-        torch.testing.assert_close(found[layer][head], files[2][layer, head])
-    lengths = torch.stack([files[2][layer, head].norm() for layer, head in SELECTED])
-    assert norm(found) == pytest.approx(lengths.square().sum().sqrt().item())
+        torch.testing.assert_close(found[layer][head], files.mean[layer, head])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_norm_is_that_of_what_the_residual_stream_gets_from_each_head(tmp_path, name):
+    files = Files(tmp_path, name)
+    squares = sum(residual(files.model, *h, files.mean[h]).square().sum() for h in SELECTED)
+    assert norm(find_heads(files.model), added(files)) == pytest.approx(squares.sqrt().item(), rel=1e-5)
 
 
 def test_random_heads_are_others_each_with_its_own_mean(files):
@@ -59,33 +93,96 @@ def test_random_heads_are_others_each_with_its_own_mean(files):
     assert len(heads_in(found)) == len(SELECTED)
     assert not heads_in(found) & set(SELECTED)
     for layer, head in heads_in(found):
-        torch.testing.assert_close(found[layer][head], files[2][layer, head])
+        torch.testing.assert_close(found[layer][head], files.mean[layer, head])
 
 
-def test_random_vectors_are_as_long_head_by_head_and_point_elsewhere(files):
+@pytest.mark.parametrize("name", SHAPES)
+def test_random_vectors_change_the_residual_stream_by_as_much_and_point_elsewhere(tmp_path, name):
+    files = Files(tmp_path, name)
     found = added(files, control="random_vectors")
     assert heads_in(found) == set(SELECTED)
     for layer, head in SELECTED:
-        real = files[2][layer, head]
-        assert found[layer][head].norm().item() == pytest.approx(real.norm().item(), rel=1e-5)
-        assert torch.cosine_similarity(found[layer][head], real, dim=0).abs() < 0.99
-    assert norm(found) == pytest.approx(norm(added(files)), rel=1e-5)
+        real, drawn = files.mean[layer, head], found[layer][head]
+        own, random = (residual(files.model, layer, head, vector) for vector in (real, drawn))
+        assert random.norm().item() == pytest.approx(own.norm().item(), rel=1e-5)
+        assert abs(drawn.norm().item() / real.norm().item() - 1) > 1e-3  # equal before W_O would not do
+        assert torch.cosine_similarity(drawn, real, dim=0).abs() < 0.99
+    geometry = find_heads(files.model)
+    assert norm(geometry, found) == pytest.approx(norm(geometry, added(files)), rel=1e-5)
 
 
-@pytest.mark.parametrize("control", ["random_heads", "random_vectors"])
-def test_controls_are_drawn_once_for_a_chain(files, control):
-    first, later = added(files, 1, seed=1, control=control), added(files, 2, seed=99, control=control)
+def test_the_norm_is_that_of_the_model_at_hand(files):
+    """An adapter of the output projection belongs to it."""
+    lora = {"rank": 2, "alpha": 8, "dropout": 0.0, "target_modules": ["o_proj"]}
+    model = add_lora(tiny_models.build("llama"), lora, 1)
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    found = added(files, model=model, control="random_vectors")
+    for layer, head in SELECTED:
+        own, random = (residual(model, layer, head, x) for x in (files.mean[layer, head], found[layer][head]))
+        assert random.norm().item() == pytest.approx(own.norm().item(), rel=1e-5)
+
+
+def test_a_head_that_writes_nothing_gets_nothing_to_write(files):
+    model = tiny_models.build("llama")
+    with torch.no_grad():
+        model.model.layers[0].self_attn.o_proj.weight.zero_()
+    assert all(torch.isfinite(x).all() for x in added(files, model=model, control="random_vectors").values())
+
+
+def test_processes_that_divide_a_model_draw_the_same_vectors_as_one():
+    alone = written_by_heads(divided=False)
+    assert run_together(2, written_by_heads, {"divided": True}) == pytest.approx(alone, rel=1e-5)
+
+
+def test_random_heads_are_drawn_once_for_a_chain(files):
+    first = added(files, 1, seed=1, control="random_heads")
+    later = added(files, 2, seed=99, task="nouns", control="random_heads")
     assert all(torch.equal(first[layer], later[layer]) for layer in first)
-    others = [added(files, 1, chain_seed=s, control=control) for s in range(8, 12)]
-    assert any(
-        heads_in(o) != heads_in(first) or not torch.equal(o[min(o)], first[min(first)]) for o in others
-    )
+    others = [added(files, chain_seed=s, control="random_heads") for s in range(8, 12)]
+    assert any(heads_in(other) != heads_in(first) for other in others)
+
+
+def test_random_vectors_are_drawn_once_for_each_task_of_a_chain(files):
+    first = added(files, control="random_vectors")
+    again = added(files, 2, seed=99, control="random_vectors")  # the task at another place of the chain
+    assert all(torch.equal(first[layer], again[layer]) for layer in first)
+    for changed in ({"task": "nouns"}, {"chain_seed": 8}):
+        other = added(files, control="random_vectors", **changed)
+        for layer, head in SELECTED:
+            assert torch.cosine_similarity(first[layer][head], other[layer][head], dim=0).abs() < 0.99
+
+
+@pytest.mark.parametrize(
+    ("control", "tasks", "expected"),
+    [
+        ("other_task", [2], lambda means: means[2]),
+        ("shared", [0, 1, 2], lambda means: (means[0] + means[1] + means[2]) / 3),
+        ("centred", [0, 1, 2], lambda means: means[1] - (means[0] + means[1] + means[2]) / 3),
+    ],
+)
+def test_controls_made_from_several_tasks(files, control, tasks, expected):
+    found = added(files, control=control, means=[files.paths[k] for k in tasks])
+    assert heads_in(found) == set(SELECTED)
+    for layer, head in SELECTED:
+        wanted = expected(files.means)[layer, head]
+        torch.testing.assert_close(found[layer][head], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_which_tasks_a_control_is_made_from():
+    order = ["verbs", "nouns", "news"]
+    assert [control_tasks("other_task", task, order) for task in order] == [["nouns"], ["news"], ["verbs"]]
+    for control in ("shared", "centred"):
+        assert [control_tasks(control, task, order) for task in order] == [order] * 3
+    for control in ("none", "random_heads", "random_vectors"):
+        assert control_tasks(control, "nouns", order) == []
 
 
 def test_too_few_other_heads_are_refused(files):
     with pytest.raises(UserError, match=r"guidance.heads is 4 but only 3 heads are selected"):
         added(files, heads=4)
-    table = pd.read_parquet(files[0])
-    write_parquet(files[0], table.assign(selected=[True] * (len(table) - 1) + [False]))
+    table = pd.read_parquet(files.heads)
+    write_parquet(files.heads, table.assign(selected=[True] * (len(table) - 1) + [False]))
     with pytest.raises(UserError, match=r"random_heads, but only 1 heads .* and 3 are needed"):
         added(files, control="random_heads")

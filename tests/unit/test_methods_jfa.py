@@ -90,6 +90,24 @@ def test_flashbacks_are_prompts_of_every_task_in_turn_and_come_round_again(snaps
     assert shown[:6] != shown[6:12]
 
 
+@pytest.mark.parametrize("latent", [True, False])
+def test_the_first_stage_has_flashbacks_of_what_the_model_knows_already(snapshot, latent):
+    """As many of each set as of an earlier task; the loss is that of one prompt at a time."""
+    known = {"arithmetic": task(3, new=False), "facts": task(4, new=False)}
+    stage = stage_of(snapshot, past=known, latent_tasks=latent, flashbacks=3, flashbacks_per_step=6)
+    assert stage.number == 1
+    method, objective = build("jfa", stage)
+    (batch, *_) = method.batches()
+    assert sorted(e.prompt[0] for e in batch.flashbacks) == [43] * 3 + [44] * 3
+    model, pool = method.stage.engine.model, getattr(method.stage.engine, "pool", None)
+    with torch.no_grad():
+        before = [plain_logits(model, pool, e, snapshot) for e in batch.flashbacks]
+    moved(method)
+    loss = objective(method.stage.engine, batch, 0.0)
+    assert_same(method, loss.total, plain_answer_loss(method, batch.examples, snapshot))
+    assert_same(method, loss.protected(), plain_divergence(method, batch.flashbacks, snapshot, before))
+
+
 def test_a_task_without_flashbacks_is_refused(snapshot):
     stage = stage_of(snapshot, past={"first": task(1), "bare": []})
     with pytest.raises(UserError, match="flashbacks are asked from a task with none, bare"):

@@ -24,6 +24,8 @@ def test_sizes_are_those_asked_for_or_all_there_are():
     assert (small.train, small.validation, small.test) == (816, 106, 245)
     assert published("ag_news", DATA | {"train_examples": 100_000}).train == 100_000
     assert published("sentiment", DATA | {"train_examples": 10}).train == 10
+    assert published("sentiment", DATA | {"task_examples": {"sentiment": 30}}).train == 30
+    assert published("ag_news", DATA | {"task_examples": {"sentiment": 30}}).train == 1500
 
 
 @pytest.mark.parametrize("name", sorted(published_sets()))

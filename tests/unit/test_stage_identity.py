@@ -14,7 +14,7 @@ SETTINGS = ["code", "inclora-ivg", 0, {"dtype": "float32"}, {"epochs": 1}, {"hea
 @pytest.fixture
 def stage(tmp_path):
     """``stage(**changes)``: the identity of a guided second stage, some of its files written anew."""
-    files = {name: tmp_path / name for name in ("task", "heads", "mean")}
+    files = {name: tmp_path / name for name in ("task", "heads", "mean", "other_mean")}
     snapshot, adapter = tmp_path / "snapshot", tmp_path / "stage1" / "adapter"
     for folder in (snapshot, adapter):
         folder.mkdir(parents=True)
@@ -27,12 +27,14 @@ def stage(tmp_path):
             (weights if name == "adapter" else files[name]).write_text(content)
         os.utime(snapshot, ns=(made, made))
         guide = {name: str(files[name]) for name in ("heads", "mean")} if guided else {}
-        return StageFiles(str(snapshot), str(files["task"]), earlier, **guide).identity(settings)
+        means = [str(files["other_mean"])] if guided else []
+        made_from = StageFiles(str(snapshot), str(files["task"]), earlier, task_means=means, **guide)
+        return made_from.identity(settings)
 
     return ask
 
 
-@pytest.mark.parametrize("file", ["task", "heads", "mean", "adapter"])
+@pytest.mark.parametrize("file", ["task", "heads", "mean", "other_mean", "adapter"])
 def test_stage_is_another_when_a_file_it_reads_has_changed(stage, file):
     before = stage()
     assert stage() == before

@@ -14,10 +14,12 @@ from anamnesis.compute.computer import limits
 from anamnesis.compute.demands import Demands
 from anamnesis.compute.devices import present
 from anamnesis.config.analysed import analysed
+from anamnesis.config.guidance import control_tasks
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.config.variants import (
     chains,
+    flashback_tasks,
     is_sum_of_adapters,
     paired_comparisons,
     resolve,
@@ -81,6 +83,7 @@ TRAIN_TASKS = list(CONFIG.suite.orders[0])
 ROLES = dict.fromkeys(TRAIN_TASKS, "train_task") | dict.fromkeys(CONFIG.suite.held_out, "held_out")
 RANK_TASKS = list(CONFIG.vectors.tasks or TRAIN_TASKS)
 VECTOR_TASKS = list(dict.fromkeys([*ROLES, *RANK_TASKS, *CONFIG.interventions.sets]))
+FLASHBACK_TASKS = flashback_tasks(CONFIG)
 
 ANALYSED = analysed(CONFIG)
 # Those that only analyses ask for join the others once they are there.
@@ -108,11 +111,8 @@ def prepare_run(folder):
         if lock and remove_locks(folder):
             logger.info("An earlier run here was killed: what it had not finished is made again.")
         if not planned:
-            check_dates(
-                file
-                for task in {*VECTOR_TASKS, *TUNING_TASKS, *CONFIG.data.tasks}
-                for file in data_files(task)
-            )
+            used = {*VECTOR_TASKS, *FLASHBACK_TASKS, *TUNING_TASKS, *CONFIG.data.tasks}
+            check_dates(file for task in used for file in data_files(task))
             check_dates(CONFIG.statistics.pool)
         if lock and not planned:
             for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
@@ -201,6 +201,8 @@ def script_digest(name):
 def data_settings(wildcards):
     """The part of the data section that one task depends on."""
     section = dict(SETTINGS["data"])
+    own = section.pop("task_examples").get(wildcards.task)
+    section["train_examples"] = own or section["train_examples"]
     section["tasks"] = {
         name: {key: value for key, value in task.items() if key != "max_new_tokens"}
         for name, task in section["tasks"].items()
@@ -256,10 +258,9 @@ def stage_inputs(wildcards):
     inputs = {"task": TASKS / f"{task}.parquet"}
     if earlier := adapters_upto(wildcards, int(wildcards.stage) - 1):
         inputs["earlier"] = earlier
-    if method.needs.past and int(wildcards.stage) > 1:
-        inputs["past"] = [
-            TASKS / f"{trained_task(wildcards, s)}.parquet" for s in range(1, int(wildcards.stage))
-        ]
+    learnt = [trained_task(wildcards, s) for s in range(1, int(wildcards.stage))]
+    if past := method.past_tasks(learnt, task):
+        inputs["past"] = [TASKS / f"{name}.parquet" for name in past]
     if method.guidance or method.needs.vector:
         inputs["heads"] = HEADS
     if method.needs.vector:
@@ -268,6 +269,9 @@ def stage_inputs(wildcards):
         inputs["mean"] = VECTORS / task / "mean_activations.safetensors"
         if method.guidance["vectors_from"] == "current":
             inputs["prompt_table"] = VECTORS / task / "prompts.parquet"
+        # in the configuration's order, whatever the chain's: their average is to be the same in all
+        if means := control_tasks(method.guidance["control"], task, TRAIN_TASKS):
+            inputs["task_means"] = [VECTORS / name / "mean_activations.safetensors" for name in means]
     return inputs
 
 

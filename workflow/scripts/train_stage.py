@@ -24,28 +24,30 @@ def main(
     steps: str,
     earlier: Sequence[str] = (),
     past: Sequence[str] = (),
+    task_means: Sequence[str] = (),
     guidance: Mapping | None = None,
-    heads: str | None = None,
-    vector: str | None = None,
-    mean: str | None = None,
-    prompt_table: str | None = None,
     code: str | None = None,
+    **guiding: str,
 ) -> dict:
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
-    forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued. In several
-    processes (``training.processes``) all compute and the first one writes.
+    forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued.
+    ``guiding``: the files of ``training.prepare.StageFiles`` that some methods need. In several processes
+    (``training.processes``) all compute and the first one writes.
     """
     from anamnesis.training.guidance import guided_additions, norm
     from anamnesis.training.loop import train_stage
     from anamnesis.training.methods import build
     from anamnesis.training.prepare import StageFiles, prepare_stage
 
-    earlier, past = ([value] if isinstance(value, str) else list(value) for value in (earlier, past))
-    files = StageFiles(snapshot, task, earlier, past, heads, vector, mean, prompt_table)
+    earlier, past, means = ([x] if isinstance(x, str) else list(x) for x in (earlier, past, task_means))
+    files = StageFiles(snapshot, task, earlier, past, task_means=means, **guiding)
     prepared, cut = prepare_stage(
         files, method, stage, seed, model, training, settings, prompts, batch_tokens
     )
-    additions = guided_additions(prepared, guidance, heads, mean, prompt_table) if guidance else None
+    additions = added = None
+    if guidance:
+        additions = guided_additions(prepared, guidance, files.heads, files.mean, files.prompt_table, means)
+        added = norm(prepared.engine.geometry, additions)
     chosen, objective = build(method, prepared, guidance, additions)
     prepared = chosen.stage
     identity = files.identity([code, method, stage, seed, model, training, settings, guidance, prompts])
@@ -65,7 +67,7 @@ def main(
         "load_order": order,
         "examples": len(prepared.examples),
         "prompts_cut": cut,
-        "added_norm": norm(additions) if additions else None,
+        "added_norm": added,
         "steps": int(log.step.nunique()),
         "final_loss": float(log.loss.iloc[-1]),
     }

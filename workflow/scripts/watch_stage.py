@@ -28,6 +28,7 @@ def main(
     table: str,
     earlier: Sequence[str] = (),
     past: Sequence[str] = (),
+    task_means: Sequence[str] = (),
     guidance: Mapping | None = None,
     **guiding: str,
 ) -> dict:
@@ -44,14 +45,14 @@ def main(
     from anamnesis.training.prepare import StageFiles, prepare_stage
     from anamnesis.vectors.instruction import selected_heads
 
-    earlier, past, set_tables, set_prompts = (
-        [x] if isinstance(x, str) else list(x) for x in (earlier, past, set_tables, set_prompts)
+    earlier, past, means, set_tables, set_prompts = (
+        [x] if isinstance(x, str) else list(x) for x in (earlier, past, task_means, set_tables, set_prompts)
     )
-    files = StageFiles(snapshot, task, earlier, past, **guiding)
+    files = StageFiles(snapshot, task, earlier, past, task_means=means, **guiding)
     prepared, _ = prepare_stage(files, method, stage, seed, model, training, settings, prompts, batch_tokens)
     additions = None
     if guidance:
-        additions = guided_additions(prepared, guidance, files.heads, files.mean, files.prompt_table)
+        additions = guided_additions(prepared, guidance, files.heads, files.mean, files.prompt_table, means)
     chosen, objective = build(method, prepared, guidance, additions)
     numbers = asking["shots"], analyses["effect_prompts"], analyses["examples"], asking["seed"]
     tokenizer = prepared.tokenizer

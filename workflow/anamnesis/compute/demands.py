@@ -7,6 +7,7 @@ be, on a slow device.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
@@ -69,6 +70,7 @@ def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
     """Time limit of a job of ``rule``."""
     epochs = max([config.training.epochs, *config.training.task_epochs.values()])
     tuned_on = len(config.tuning.tasks or config.suite.held_out)
+    examples = max([config.data.train_examples, *config.data.task_examples.values()])
     prompts = {
         "tune_model": tuned_on
         * (6 * config.tuning.examples * config.tuning.epochs + 2 * config.data.validation_examples),
@@ -76,8 +78,8 @@ def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
         "sweep_heads": 4 * config.vectors.effect_prompts,
         "build_vectors": config.vectors.optimised.steps * config.vectors.optimised.batch_size,
         "intervene": 4 * config.interventions.examples,
-        "train_stage": 6 * config.data.train_examples * epochs,
-        "watch_stage": 6 * config.data.train_examples * epochs
+        "train_stage": 6 * examples * epochs,
+        "watch_stage": 6 * examples * epochs
         + 60 * (config.analyses.within_stage.points + 1) * config.analyses.effect_prompts,
         "measure_robustness": sum(config.analyses.robustness.prompts)
         * config.analyses.robustness.draws
@@ -116,11 +118,13 @@ class Demands:
         """Of a training stage with all its processes."""
         method = resolve(self.config, wildcards.method)
         settings, task = method.training, Path(input["task"])
-        if not task.exists():
-            raise FileNotFoundError(2, "not prepared yet", str(task))
-        length = min(settings["max_input_tokens"], longest_example(task, task.stat().st_mtime_ns))
-        # with earlier tasks come their prompts, in the same pass or in one of its own
-        tokens = settings["batch_size"] * length * (2 if method.needs.past else 1)
+        tokens = settings["batch_size"] * self._length(task, settings)
+        if method.needs.past:
+            # prompts of other tasks, in the same pass or, flashbacks, in one of their own
+            past = input.get("past") or []
+            others = [self._length(Path(p), settings) for p in ([past] if isinstance(past, str) else past)]
+            count = method.settings.get("flashbacks_per_step", settings["batch_size"])
+            tokens += max([tokens, *(count * length for length in others)])
         one = max(self._one(tokens, training=True), self._one(self.config.evaluation.batch_tokens))
         together = memory_of_processes(one, settings["processes"], self.config.model.gpus > 1)
         return ceil(together * (1 + attempt) / 2)
@@ -138,6 +142,12 @@ class Demands:
     def threads_alone(self, wildcards) -> int:
         """Cores of a job that all others wait for: more than one's share, as the others are idle."""
         return 1 if self.gpus else max(CORES_ALONE, self.threads(wildcards))
+
+    def _length(self, task: Path, training: Mapping) -> int:
+        """Tokens of the longest example of a prepared task, cut as in training."""
+        if not task.exists():
+            raise FileNotFoundError(2, "not prepared yet", str(task))
+        return min(training["max_input_tokens"], longest_example(task, task.stat().st_mtime_ns))
 
     def threads(self, wildcards) -> int:
         """Cores of a job: on a CPU one for every 4 GiB of its memory, so that as many jobs as there are cores

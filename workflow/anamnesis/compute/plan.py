@@ -14,7 +14,7 @@ from anamnesis.compute.lengths import Lengths, by_characters, by_tokenizer, leng
 from anamnesis.compute.published import published
 from anamnesis.compute.shape import Shape
 from anamnesis.config.models import Config
-from anamnesis.config.variants import Resolved, chains, resolve
+from anamnesis.config.variants import Resolved, chains, flashback_tasks, resolve
 from anamnesis.data.chat import template_for
 from anamnesis.data.places import PINS, find_task
 from anamnesis.data.sources import prepare
@@ -62,8 +62,8 @@ def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool =
     if not config.training.seeds:
         raise UserError("training.seeds = []: only tables and figures are made, in a minute, without a model")
     ranked = list(config.vectors.tasks or config.suite.orders[0])
-    tuned = tuning_tasks(config)
-    names = list(dict.fromkeys([*suite_sets(config), *ranked, *config.interventions.sets, *tuned]))
+    vectors = list(dict.fromkeys([*suite_sets(config), *ranked, *config.interventions.sets]))
+    names = list(dict.fromkeys([*vectors, *flashback_tasks(config), *tuning_tasks(config)]))
     lengths, assumed = measure_tasks(config, names, tokenizer)
     small = memory_mib(shape, config.evaluation.batch_tokens, on_gpu=on_gpu)
     trained = max(_example(lengths[task]) for order in config.suite.orders for task in order)
@@ -74,7 +74,7 @@ def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool =
         Demand("prepare_model", 1, work.Work(), small, shape.bytes),
         Demand("prepare_task", len(names), work.Work()),
         *_tuning(config, shape, lengths, large),
-        *_vectors(config, shape, lengths, ranked, small),
+        *_vectors(config, shape, {name: lengths[name] for name in vectors}, ranked, small),
         *training,
         *_evaluation(config, lengths, [demand.rule for demand in training], small),
     ]
@@ -223,7 +223,7 @@ def _disk(evaluated: Sequence[Lengths]) -> float:
 
 
 def _stage(method: Resolved, lengths: Mapping[str, Lengths], before, task: str) -> work.Work:
-    past = [lengths[name] for name in before] if method.needs.past else []
+    past = [lengths[name] for name in method.past_tasks(before, task)]
     training = method.training_on(task)
     return work.train(lengths[task], training, method.base, method.settings, method.guidance, past)
 

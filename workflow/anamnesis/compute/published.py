@@ -18,7 +18,7 @@ from anamnesis.data.catalogue import CATALOGUE
 from anamnesis.data.folder import files_of, find_task_files
 from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
 from anamnesis.data.prompts import Template
-from anamnesis.data.sources import prepare
+from anamnesis.data.sources import prepare, split_sizes
 from anamnesis.models.loading import load_tokenizer
 
 TABLE = Path(__file__).parent / "tables" / "published.csv"
@@ -46,7 +46,7 @@ def published(name: str, data: Mapping) -> Lengths | None:
     if name not in _table().index:
         return None
     row = _table().loc[name]
-    sizes = {split: int(data[f"{split}_examples"]) for split in SIZES}
+    sizes = split_sizes(name, data)
     sizes |= {
         split: min(asked, int(row[split])) for split, asked in sizes.items() if row[split] < SIZES[split]
     }

@@ -111,7 +111,7 @@ def train(
     guidance: Mapping | None,
     past: Sequence[Lengths] = (),
 ) -> Work:
-    """One stage of a method called ``base``; ``past``: the tasks learnt before, if it sees them."""
+    """One stage of a method called ``base``; ``past``: the other tasks that it sees examples of."""
     n, epochs = task.train, training["epochs"]
     steps = -(-n // training["batch_size"]) * epochs
     example = task.own(0) + max(0.0, task.answer - 1)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from anamnesis.config.analysed import analyses_problems
+from anamnesis.config.guidance import OF_SEVERAL_TASKS
 from anamnesis.config.models import Config, Model
 from anamnesis.config.variants import Resolved, is_sum_of_adapters, known_names, resolve
 from anamnesis.data.folder import find_task_files
@@ -43,6 +44,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_warmup(config),
         _check_seeds(config),
         _check_epochs(config),
+        _check_task_examples(config),
         _check_every_order(config),
         _check_forms(config),
         _check_duplicates(config),
@@ -96,7 +98,20 @@ def _listed_tasks(config: Config) -> list[tuple[str, Sequence[str]]]:
         ("tuning.tasks", config.tuning.tasks or ()),
         ("vectors.tasks", config.vectors.tasks or ()),
         ("interventions.sets", config.interventions.sets),
+        *_flashback_tasks(config),
     ]
+
+
+def _flashback_tasks(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
+    yield "methods.jfa.flashback_tasks", config.methods.jfa.flashback_tasks or ()
+    for name, variant in config.variants.items():
+        if "flashback_tasks" not in variant.settings:
+            continue
+        try:
+            found = resolve(config, name)
+        except UserError:  # said elsewhere
+            continue
+        yield f"variants.{name}.settings.flashback_tasks", found.settings["flashback_tasks"] or ()
 
 
 def named_tasks(config: Config) -> set[str]:
@@ -154,6 +169,18 @@ def _check_settings(name: str, found: Resolved, stages: int) -> Iterator[str]:
         yield (
             f"methods.jfa.nearest = {own['nearest']} (for {name}): the pool has only methods.jfa.pool = "
             f"{own['pool']} latent tasks; lower the one or raise the other"
+        )
+    guidance = found.guidance or {"control": "none"}
+    control = guidance["control"]
+    if control in ("other_task", "centred") and stages == 1:
+        yield (
+            f"guidance.control = {control} (for {name}): the suite has one training task and this takes "
+            "another; list more in suite.orders, or choose none, random_heads or random_vectors"
+        )
+    if control in OF_SEVERAL_TASKS and guidance["vectors_from"] == "current":
+        yield (
+            f"guidance.control = {control} (for {name}): other tasks' activations are those of the initial "
+            "model; set guidance.vectors_from = current to initial"
         )
 
 
@@ -238,6 +265,7 @@ def _check_duplicates(config: Config) -> Iterator[str]:
         ("training.seeds", config.training.seeds),
         ("training.every_order", config.training.every_order or ()),
         ("evaluation.forms", config.evaluation.forms),
+        *_flashback_tasks(config),
         ("mechanisms.methods", config.mechanisms.methods or ()),
         ("mechanisms.seeds", config.mechanisms.seeds or ()),
         ("mechanisms.matrices", config.mechanisms.matrices),
@@ -257,17 +285,19 @@ def _check_duplicates(config: Config) -> Iterator[str]:
 
 
 def _check_shots(config: Config) -> Iterator[str]:
-    available = config.data.train_examples
+    numbers = {"data.train_examples": config.data.train_examples}
+    numbers |= {f"data.task_examples.{task}": n for task, n in config.data.task_examples.items()}
     for key, shots in (
         ("vectors.shots", config.vectors.shots),
         ("interventions.shots", config.interventions.shots),
         ("evaluation.shots", config.evaluation.shots),
     ):
-        if shots > available:
-            yield (
-                f"{key} = {shots}: demonstrations are training examples, of which there are at most "
-                f"data.train_examples = {available}; lower the one or raise the other"
-            )
+        for place, available in numbers.items():
+            if shots > available:
+                yield (
+                    f"{key} = {shots}: demonstrations are training examples, of which there are at most "
+                    f"{place} = {available}; lower the one or raise the other"
+                )
 
 
 def _check_every_order(config: Config) -> Iterator[str]:
@@ -288,6 +318,13 @@ def _check_epochs(config: Config) -> Iterator[str]:
     for name in config.training.task_epochs:
         if name not in config.suite.orders[0]:
             yield f"training.task_epochs: {unknown('training task', name, config.suite.orders[0])}"
+
+
+def _check_task_examples(config: Config) -> Iterator[str]:
+    used = sorted(named_tasks(config))
+    for name in config.data.task_examples:
+        if name not in used:
+            yield f"data.task_examples: {unknown('task', name, used)}"
 
 
 def _check_mechanisms(config: Config) -> Iterator[str]:

@@ -174,7 +174,17 @@ class Jfa(Section):
     """Joint flashback adaptation (arXiv 2505.15467)."""
 
     flashbacks: Integer = Field(
-        32, ge=0, description="Prompts of every earlier task, without answers (>= 0). Paper: 0 to 32."
+        32,
+        ge=0,
+        description="Prompts of every earlier task and of each of flashback_tasks, without answers (>= 0). "
+        "Paper: 0 to 32.",
+    )
+    flashback_tasks: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Sets whose training prompts are flashbacks from the first stage on, as many of each as "
+        "of an earlier task: abilities that the model has before training; null: none. Authors' code: "
+        "GSM8K, SVAMP, ARC-Challenge, MMLU-Pro, BIG-Bench Hard.",
     )
     flashbacks_per_step: Integer = Field(2, ge=1, description="Flashbacks in each step (>= 1).")
     alpha: Number = Field(1.0, ge=0, description="Weight of the flashback divergence. Authors' code: 1.")

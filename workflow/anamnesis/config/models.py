@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from anamnesis.config.analyses import Analyses
+from anamnesis.config.guidance import Guidance
 from anamnesis.config.mechanisms import Mechanisms
 from anamnesis.config.methods import Lora, Methods, Variant
 from anamnesis.config.sequences import Order
@@ -104,6 +105,11 @@ class Data(Section):
         description="At most so many validation examples a task (>= 1). Paper: 200 for the vectors.",
     )
     test_examples: Integer = Field(32, ge=1, description="At most so many test examples a task (>= 1).")
+    task_examples: dict[Name, Annotated[Integer, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="The same as train_examples for single tasks, in its place: task -> at most so many "
+        "training examples (>= 1). Paper: 250 to 14,000 on LONG.",
+    )
     tasks: dict[Name, UserTask] = Field(
         default_factory=dict,
         description="Your own tasks: name -> {path, sha256, instruction, knowledge, max_new_tokens}.",
@@ -229,72 +235,6 @@ class Training(Section):
         25, ge=1, description="A killed job loses at most so many optimiser steps (>= 1)."
     )
     lora: Lora = Field(default_factory=Lora, description="The adapter.")
-
-
-class Kl(Section):
-    """The divergence term of guided training (paper eq. 4)."""
-
-    weight: Number = Field(
-        0.05, ge=0, description="Weight in the loss (>= 0). Paper: 0.05, out of 1, 0.5, 0.25, 0.05, 0.01."
-    )
-    teacher: Literal["previous", "current"] = Field(
-        "previous",
-        description="Who is guided: the model before this stage (authors' code) or the model being trained "
-        "(eq. 4 as printed). previous costs one more forward pass.",
-    )
-    positions: Literal["all", "output", "last_prompt"] = Field(
-        "all",
-        description="Token positions compared: all (authors' code), those of the answer (eq. 4), or the last "
-        "one of the prompt.",
-    )
-    direction: Literal["student_teacher", "teacher_student"] = Field(
-        "student_teacher",
-        description="KL(student || teacher), as in the authors' code, or KL(teacher || student).",
-    )
-    temperature: Number = Field(
-        2.0, gt=0, description="Softmax temperature of both sides (> 0). Authors' code: 2."
-    )
-    temperature_squared: Flag = Field(
-        False, description="Whether the term is multiplied by the temperature squared. Authors' code: no."
-    )
-    reduction: Literal["sum", "mean"] = Field(
-        "sum",
-        description="Over the positions of an example: sum (authors' code) or mean. Over examples: mean.",
-    )
-
-
-class Guidance(Section):
-    """Instruction-vector guided training, used by every method ending in -ivg (paper eq. 3 and 4)."""
-
-    schedule: Literal["linear", "plateau"] = Field(
-        "linear",
-        description="How the strength s falls from 1 to 0: linear (paper), or 1, then steps of 0.1, then 0 "
-        "(plateau, authors' code).",
-    )
-    plateau: Number = Field(
-        0.25,
-        ge=0,
-        lt=0.5,
-        description="Share of the steps at 1 and again at 0, in [0, 0.5); plateau schedule only.",
-    )
-    intervention: Flag = Field(
-        True,
-        description="Whether the answers are learnt under the progressive intervention (eq. 3); false leaves "
-        "the divergence term alone.",
-    )
-    heads: Integer = Field(
-        10, ge=1, description="So many heads, from the top of the ranking (>= 1). Paper: 10."
-    )
-    kl: Kl = Field(default_factory=Kl, description="The divergence term.")
-    control: Literal["none", "random_heads", "random_vectors"] = Field(
-        "none",
-        description="A control instead of the real thing: as many heads drawn from those not selected, or "
-        "random vectors of each head's norm.",
-    )
-    vectors_from: Literal["initial", "current"] = Field(
-        "initial",
-        description="Mean activations of the model before any training, or at the start of each stage.",
-    )
 
 
 class Evaluation(Section):

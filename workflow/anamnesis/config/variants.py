@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,15 @@ class Resolved:
         training = dict(self.training)
         own = training.pop("task_epochs")
         return training | {"epochs": own.get(task, training["epochs"])}
+
+    def past_tasks(self, learnt: Sequence[str], task: str) -> list[str]:
+        """The tasks besides ``task`` whose examples the stage that learns it may see: those ``learnt``
+        before, and ``flashback_tasks``, each once.
+        """
+        if not self.needs.past:
+            return []
+        asked = self.settings.get("flashback_tasks") or ()
+        return [name for name in dict.fromkeys([*learnt, *asked]) if name != task]
 
 
 def known_names(config: Config) -> tuple[str, ...]:
@@ -98,6 +107,12 @@ def chains(config: Config) -> list[dict[str, Any]]:
         if order == 1 or every is None or method in every
         for seed in config.training.seeds
     ]
+
+
+def flashback_tasks(config: Config) -> list[str]:
+    """The tasks whose prompts some method listed asks for as flashbacks, besides those of earlier tasks."""
+    asked = [resolve(config, name).settings.get("flashback_tasks") or () for name in config.training.methods]
+    return list(dict.fromkeys(name for names in asked for name in names))
 
 
 def is_sum_of_adapters(method: Resolved) -> bool:

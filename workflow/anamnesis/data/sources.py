@@ -64,20 +64,26 @@ def load_task(name: str, data_config: Mapping[str, Any], seed: int) -> pd.DataFr
     return prepare(name, data_config, seed).frame
 
 
+def split_sizes(name: str, data_config: Mapping[str, Any]) -> dict[str, int]:
+    """At most so many examples of each split of a task: of the section ``data``, or of the task itself."""
+    sizes = {split: int(data_config[f"{split}_examples"]) for split in SPLITS}
+    return sizes | {"train": int(data_config.get("task_examples", {}).get(name, sizes["train"]))}
+
+
 def prepare(name: str, data_config: Mapping[str, Any], seed: int, pins: str | Path | None = None) -> Prepared:
     """The uniform frame of a task, one row per example, with what is to be known of its making.
 
     ``data_config`` is the section ``data`` of the configuration. A split with more rows than
-    ``<split>_examples`` is sampled with a generator of its own for (seed, task, split); a smaller sample is
-    the beginning of a larger one. For files, ``example_id`` is the split and the row number in the file. Text
-    columns have dtype object with None where they do not apply; ``label`` is a nullable integer. ``pins``:
-    see :func:`anamnesis.data.hub.hub_rows`.
+    :func:`split_sizes` allows is sampled with a generator of its own for (seed, task, split); a smaller
+    sample is the beginning of a larger one. For files, ``example_id`` is the split and the row number in the
+    file. Text columns have dtype object with None where they do not apply; ``label`` is a nullable integer.
+    ``pins``: see :func:`anamnesis.data.hub.hub_rows`.
 
     Raises UserError naming file, row, column and remedy for anything wrong in a file, and as ``find_task``
     and ``hub_rows``.
     """
     source, tally, commit = find_task(name, data_config), Tally(), None
-    sizes = {split: int(data_config[f"{split}_examples"]) for split in SPLITS}
+    sizes = split_sizes(name, data_config)
     if source.kind == "built-in":
         return Prepared(source, builtin_task(source.name, seed, sizes), None, {})
     if source.kind == "user":

@@ -47,14 +47,15 @@ def comparison_table(
 
     Returns
     -------
-    Frame with :data:`COLUMNS`; all values are fractions. ``order`` is empty where all orders count.
+    Frame with :data:`COLUMNS`; all values are fractions. ``order`` is empty where all orders count. What has
+    no pair yet, as a variant that was listed after the chains were run, has no rows.
     """
     rows: list[dict] = []
     for row in compared:
         pairs = paired_differences(measures, row["against"], row["method"])
         if "order" in row:
             pairs = pairs[pairs.index.get_level_values("order") == row["order"]]
-        for name in MEASURES:
+        for name in MEASURES if len(pairs) else ():
             found = difference_row(pairs, row["against"], row["method"], name, resamples, confidence)
             rows.append({**found, **row})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"order": "Int64"})

@@ -176,8 +176,8 @@ def marked_note(marked: int) -> str:
 
 NOTE = (
     f"Per cent. At floor: written answers that were right less often than {100 * FLOOR:g} % before training. "
-    f"At chance: options chosen less than {TIMES_CHANCE:g} times as often right as by guessing. Such a set has "
-    "nothing to lose. Δ: change since before training in points, its interval over chains, n chains."
+    f"At chance: options chosen less than {TIMES_CHANCE:g} times as often right as by guessing. Such a set "
+    "has nothing to lose. Δ: change since before training in points, its interval over chains, n chains."
 )
 
 

@@ -57,10 +57,11 @@ class HeadGeometry:
 
 def projection_weight(projection: nn.Module) -> torch.Tensor:
     """(inputs, outputs) weight of a Linear, a transformers Conv1D, or a PEFT layer around either (with its
-    increment).
+    increment). Where processes divide a weight among them (FSDP), all have to ask for it.
     """
     base = getattr(projection, "base_layer", projection)
-    weight = base.weight.T if isinstance(base, nn.Linear) else base.weight
+    whole = base.weight.full_tensor() if hasattr(base.weight, "full_tensor") else base.weight
+    weight = whole.T if isinstance(base, nn.Linear) else whole
     if base is not projection and not projection.disable_adapters and not projection.merged:
         for adapter in projection.active_adapters:
             delta = projection.get_delta_weight(adapter)

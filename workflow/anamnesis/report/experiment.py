@@ -165,6 +165,7 @@ _FACTS = {
     "Training seeds": "training.seeds",
     "Chains of other runs": "statistics.pool",
     "Training examples per task (at most)": "data.train_examples",
+    "Training examples of single tasks (at most)": "data.task_examples",
     "Test examples per set (at most)": "data.test_examples",
     "Epochs per task": "training.epochs",
     "Epochs of single tasks": "training.task_epochs",

@@ -6,17 +6,20 @@ term.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
 from anamnesis.artifacts import read_parquet, read_tensors
+from anamnesis.data.prompts import generator
 from anamnesis.errors import UserError
 from anamnesis.models.heads import HeadGeometry
 from anamnesis.prefix.hooks import added_to_heads
 from anamnesis.prefix.pack import Pack
+from anamnesis.training.controls import from_several_tasks, random_heads, random_vectors
+from anamnesis.training.examples import Example
 from anamnesis.training.stage import Stage
 from anamnesis.training.student import Additions
 from anamnesis.vectors.activations import mean_head_activations
@@ -42,15 +45,31 @@ def strength(progress: float, schedule: str, plateau: float) -> float:
 @dataclass(frozen=True)
 class Intervention:
     """s·h̄ added to the selected heads at the last prompt token (eq. 3). ``additions``: see
-    ``vectors.instruction.head_additions``.
+    ``vectors.instruction.head_additions``; ``share``: of a batch's new examples, those it is applied to;
+    ``seed``: of the choice among them.
     """
 
     additions: Additions
     schedule: str = "linear"
     plateau: float = 0.25
+    share: float = 1.0
+    seed: int = 0
 
     def strength(self, progress: float) -> float:
         return strength(progress, self.schedule, self.plateau)
+
+    def guided(self, examples: Sequence[Example], progress: float) -> frozenset[int]:
+        """The places in a batch of the new examples that are learnt under intervention: ``share`` of them, to
+        the nearest number, at least one.
+
+        They follow from the seed and the batch alone, whatever was drawn before and by which process.
+        """
+        new = [i for i, e in enumerate(examples) if e.new]
+        if self.share == 1 or not new:
+            return frozenset(new)
+        count = max(1, math.floor(self.share * len(new) + 0.5))
+        drawn = generator(self.seed, "guided", progress, [examples[i].prompt for i in new])
+        return frozenset(drawn.permutation(new)[:count].tolist())
 
 
 def at_last_prompt_token(geometry: HeadGeometry, additions: Additions, pack: Pack) -> AbstractContextManager:
@@ -59,24 +78,34 @@ def at_last_prompt_token(geometry: HeadGeometry, additions: Additions, pack: Pac
     return added_to_heads(geometry, additions, rows, torch.ones(len(rows)))
 
 
-def norm(additions: Additions) -> float:
-    """The length of h̄ over all heads: what differs between the selected heads and random ones."""
-    return math.sqrt(sum(float(added.float().square().sum()) for added in additions.values()))
+def norm(geometry: HeadGeometry, additions: Additions) -> float:
+    """The length, over all heads, of what each adds to the residual stream (h̄ after its slice of W_O)."""
+    squares = 0.0
+    for layer, added in additions.items():
+        written = torch.einsum("hd,hdo->ho", added.float().cpu(), geometry.output_weight(layer).cpu())
+        squares += float(written.square().sum())
+    return math.sqrt(squares)
 
 
 def guided_additions(
-    stage: Stage, settings: Mapping, heads: str, mean: str, prompt_table: str | None = None
+    stage: Stage,
+    settings: Mapping,
+    heads: str,
+    mean: str,
+    prompt_table: str | None = None,
+    task_means: Sequence[str] = (),
 ) -> Additions:
     """h̄ of the heads that guide a stage, as the section ``guidance`` of the configuration asks for.
 
     ``heads``: the ranking (parquet); ``mean``: the task's mean head activations of the initial model
     (safetensors); ``prompt_table``: its in-context prompts, from which ``vectors_from: current`` takes the
-    activations of the model at hand instead. Controls, drawn once for a chain: ``random_heads`` takes
-    other heads than the selected ones; ``random_vectors`` takes random vectors of each head's norm. Raises
-    UserError when more heads are asked for than there are.
+    activations of the model at hand instead; ``task_means``: as ``mean``, of the tasks that
+    ``config.guidance.control_tasks`` names. Controls (``training.controls``): random heads are drawn once for
+    a chain, random vectors once for each of its tasks. Raises UserError when more heads are asked for than
+    there are.
     """
     geometry, table = stage.engine.geometry, read_parquet(heads, ["layer", "head", "selected"])
-    chosen = selected_heads(table, settings["heads"])
+    chosen, control = selected_heads(table, settings["heads"]), settings["control"]
     if len(chosen) < settings["heads"]:
         raise UserError(
             f"guidance.heads is {settings['heads']} but only {len(chosen)} heads are selected: lower it or "
@@ -88,17 +117,13 @@ def guided_additions(
         activation = mean_head_activations(stage.engine, questions, stage.token_budget).mean
     else:
         activation = read_tensors(mean)["mean"]
-    generator = torch.Generator().manual_seed(stage.chain_seed)
-    if settings["control"] == "random_heads":
-        rest = table[~table.selected].sort_values(["layer", "head"])
-        if len(rest) < len(chosen):
-            raise UserError(
-                f"guidance.control is random_heads, but only {len(rest)} heads of the model are not selected "
-                f"and {len(chosen)} are needed: lower vectors.heads and guidance.heads"
-            )
-        drawn = torch.randperm(len(rest), generator=generator)[: len(chosen)].tolist()
-        chosen = [(int(rest.layer.iloc[i]), int(rest["head"].iloc[i])) for i in drawn]
-    elif settings["control"] == "random_vectors":
-        noise = torch.randn(activation.shape, generator=generator)
-        activation = noise / noise.norm(dim=-1, keepdim=True) * activation.norm(dim=-1, keepdim=True)
+    if control == "random_heads":
+        chosen = random_heads(table, len(chosen), torch.Generator().manual_seed(stage.chain_seed))
+    elif control == "random_vectors":
+        seed = int(generator(stage.chain_seed, stage.task, control).integers(2**31))
+        drawn = torch.Generator().manual_seed(seed)
+        activation = random_vectors(geometry, activation, chosen, drawn)
+    elif control != "none":
+        means = [read_tensors(file)["mean"] for file in task_means]
+        activation = from_several_tasks(control, activation, means)
     return head_additions(geometry, activation, chosen)

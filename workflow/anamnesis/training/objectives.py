@@ -58,17 +58,23 @@ class Objective:
         needs = Needs()
         for term in self.terms:
             needs |= term.needs
-        additions, strength = None, 0.0
+        additions, strength, guided = None, 0.0, frozenset()
         if self.intervention is not None:
             additions, strength = self.intervention.additions, self.intervention.strength(progress)
-        own = self.world.own(batch.examples)
-        student = run_student(engine, self.world.run(batch.examples), progress, needs, additions, strength)
+            guided = self.intervention.guided(batch.examples, progress)
+        own, places = self.world.own(batch.examples), range(len(batch.examples))
+        here = {k for k, place in enumerate(self.world.run(places)) if place in guided}
+        run = self.world.run(batch.examples)
+        student = run_student(engine, run, progress, needs, additions, strength, here)
         total = cross_entropy(student.answers, answer_tokens(student.order, engine.device))
         total = total * (_count(own) / _count(batch.examples))
         parts = {"answer": total.item()}
+        count = max(1, sum(e.new for e in batch.examples))
         if self.intervention is not None:
             parts["strength"] = strength * self.world.even
-        new = sum(e.new for e in own) / max(1, sum(e.new for e in batch.examples))
+            if self.intervention.share < 1:
+                parts["guided"] = len(guided.intersection(self.world.own(places))) / count
+        new = sum(e.new for e in own) / count
         for term in self.terms:
             value = term(student) * (self.world.even if term.needs == Needs() else new)
             total, parts[term.name] = total + value, value.item()

@@ -21,12 +21,14 @@ class Stage:
     """One stage of a chain, before training begins.
 
     ``number``: 1 for the first; ``examples``: of the new task; ``past``: training examples (``new`` False) of
-    the tasks learnt before, in their order, for methods that may see them; ``earlier``: the adapter folders
+    the tasks learnt before, in their order, for methods that may see them, and then of the sets whose prompts
+    the method asks for besides; ``earlier``: the adapter folders
     of the stages before; ``settings``: the method's own section of the configuration, ``training`` the common
     one; ``selected``: the head set S; ``theta`` (hidden_size): the new task's instruction vector;
     ``own_adapter``: whether the stage's adapter is its own or the one that goes through all stages;
     ``snapshot``: the folder of the base model; ``world``: the processes that train the stage together;
-    ``seen``: the examples that this process trains on (None: all); ``chain_seed``: the same in all stages.
+    ``seen``: the examples that this process trains on (None: all); ``chain_seed``: the same in all stages;
+    ``task``: the name of the new task.
     """
 
     engine: PrefixEngine
@@ -46,6 +48,7 @@ class Stage:
     world: World = ALONE
     seen: Sequence[Example] | None = None
     chain_seed: int = 0
+    task: str = ""
 
     @cached_property
     def start(self) -> Start:

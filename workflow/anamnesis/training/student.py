@@ -9,7 +9,7 @@ tokens that are shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -113,15 +113,17 @@ def run_student(
     needs: Needs,
     additions: Additions | None = None,
     strength: float = 0.0,
+    chosen: Collection[int] | None = None,
 ) -> Student:
     """One forward pass over ``examples`` (new ones and replayed ones).
 
     ``additions``, ``strength``: s·h̄ is added at the last prompt token of the new task's answers (paper
-    2406.12227, eq. 3).
+    2406.12227, eq. 3), or of those whose places in ``examples`` are ``chosen``.
     """
-    examples = sorted(examples, key=lambda e: not e.new)
-    new = [e for e in examples if e.new]
-    guided = additions is not None and strength != 0 and bool(new)
+    order = sorted(enumerate(examples), key=lambda pair: not pair[1].new)
+    examples, new = [e for _, e in order], [e for _, e in order if e.new]
+    under = [t for t, (i, _) in enumerate(order[: len(new)]) if chosen is None or i in chosen]
+    guided = additions is not None and strength != 0 and bool(under)
     plain = int(guided and (needs.plain is not None or needs.heads))
     taught = plain + 1 if needs.taught is not None and new else None
     branches = 1 + plain + (taught is not None)
@@ -134,9 +136,9 @@ def run_student(
     apart = [row for row in answers if row not in known]
     with ExitStack() as stack:
         if guided:
-            stack.enter_context(_added(engine, pack, len(new), {0: strength}, additions))
+            stack.enter_context(_added(engine, pack, under, 0, strength, additions))
         if taught is not None:
-            stack.enter_context(_added(engine, pack, len(new), {taught: 1.0}, needs.taught))
+            stack.enter_context(_added(engine, pack, range(len(new)), taught, 1.0, needs.taught))
         last = [pack.branch_start(t, plain) for t in range(len(new))]
         heads = stack.enter_context(captured_heads(engine.geometry, last)) if needs.heads else None
         found = run_scores(engine, pack, apart + compared + teaching, head)
@@ -157,11 +159,12 @@ def run_student(
     )
 
 
-def _added(engine: PrefixEngine, pack: Pack, count: int, degrees: Mapping[int, float], additions: Additions):
-    """degree · h̄ at the first token of a branch of each of the first ``count`` trees."""
-    rows = [pack.branch_start(t, branch) for branch in degrees for t in range(count)]
-    degree = torch.tensor([d for d in degrees.values() for _ in range(count)])
-    return added_to_heads(engine.geometry, additions, torch.tensor(rows), degree)
+def _added(
+    engine: PrefixEngine, pack: Pack, trees: Sequence[int], branch: int, degree: float, additions: Additions
+):
+    """degree · h̄ at the first token of a branch of each of ``trees``."""
+    rows = torch.tensor([pack.branch_start(t, branch) for t in trees])
+    return added_to_heads(engine.geometry, additions, rows, torch.full((len(rows),), degree))
 
 
 def branch_rows(pack: Pack, tree: int, branch: int) -> range:

@@ -45,7 +45,8 @@ def build(
     if guidance is not None:
         terms += _divergence(stage, guidance, additions)
         if guidance["intervention"]:
-            intervention = Intervention(additions, guidance["schedule"], guidance["plateau"])
+            how = guidance["schedule"], guidance["plateau"], guidance.get("share", 1.0)
+            intervention = Intervention(additions, *how, seed=stage.seed)
     objective = method.objective(terms, intervention)
     objective.world = stage.world
     return method, objective
