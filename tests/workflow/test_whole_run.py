@@ -32,7 +32,7 @@ COLUMNS = {
         "rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected",
     ],
     str(MODEL / f"vectors/{SWEPT}/interventions.parquet"): [
-        "set", "layer", "condition", "base", "accuracy", "n",
+        "set", "split", "layer", "condition", "base", "accuracy", "n",
     ],
     str(SUITE / "base/stage0/evaluation.parquet"): EVALUATION,
     **{str(stage(method, number) / "evaluation.parquet"): EVALUATION for method, number in STAGES},

@@ -27,8 +27,9 @@ _CAPTIONS = {
         probability when the head's output on a prompt with shuffled labels is replaced by its mean over
         intact prompts. Outlined: the heads the instruction vector is made of.""",
     "interventions": """\
-        Accuracy when the instruction vector is added to zero-shot prompts or removed from few-shot prompts
-        after one layer, beside a random vector of equal norm.""",
+        Accuracy on test examples when the instruction vector is added to zero-shot prompts or removed from
+        few-shot prompts after one layer, compared with a random vector of equal norm. Triangles: the layers
+        chosen on validation examples.""",
     "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
     "comparisons": """\
         Differences between methods, pair by pair of order and seed, with their means and intervals.
@@ -260,8 +261,8 @@ def _interventions_table(frame: pd.DataFrame) -> Table:
         for row in sentences.intervention_rows(frame).itertuples()
     ]
     caption = (
-        "Accuracy with the vector added after the layer where that helps most, and removed after the layer "
-        "where that harms most; layers chosen on the same examples."
+        "Accuracy on test examples. The vector is added after the layer where that helped most on validation "
+        "examples, and removed after the layer where that harmed most on them."
     )
     return Table(header, rows, caption)
 
