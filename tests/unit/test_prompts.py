@@ -170,8 +170,7 @@ def test_table_of_interventions():
         PrefixEngine(model), tokenizer(), frame, "things", theta, TEMPLATE, SETTINGS, 0, 10**6
     )
     assert table.columns.tolist() == ["set", "split", "layer", "condition", "base", "accuracy", "n"]
-    assert set(table["set"]) == {"things"}
-    assert set(table.n) == {3}
+    assert (set(table["set"]), set(table.n)) == ({"things"}, {3})
     test = table[table.split == "test"]
     accuracy = {(row.layer, row.condition, row.base): row.accuracy for row in test.itertuples()}
     assert set(accuracy) == {(-1, "none", "zero-shot"), (-1, "few-shot", "few-shot")} | {

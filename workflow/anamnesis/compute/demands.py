@@ -72,6 +72,10 @@ def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
         "sweep_heads": 4 * config.vectors.effect_prompts,
         "build_vectors": config.vectors.optimised.steps * config.vectors.optimised.batch_size,
         "intervene": 8 * config.interventions.examples,  # validation and test, zero-shot and few-shot
+        "recover": 8
+        * config.interventions.examples
+        * len(config.interventions.sets)
+        * len(config.training.seeds),
         "train_stage": 6 * config.data.train_examples * epochs,
         "watch_stage": 6 * config.data.train_examples * epochs
         + 60 * (config.analyses.within_stage.points + 1) * config.analyses.effect_prompts,

@@ -70,6 +70,16 @@ def intervene(task: Lengths, settings: Mapping, shape: Shape) -> Work:
     return total
 
 
+def recover(task: Lengths, settings: Mapping) -> Work:
+    """One checkpoint on the test examples of a set: zero-shot with vectors after one layer, and few-shot."""
+    n, m = min(settings["examples"], task.test), max(1.0, task.answer)
+    zero, few = task.own(0), task.own(settings["shots"])
+    added = Work(
+        task.shared + n * (zero + m - 1 + CONDITIONS * m / 2), n * m * (CONDITIONS + 1), task.shared + zero
+    )
+    return added + Work(task.shared + n * (few + m - 1), n * m, task.shared + few)
+
+
 def evaluate(tasks: Sequence[Lengths], held_out: Sequence[Lengths], settings: Mapping) -> Work:
     """One checkpoint on all sets, zero-shot and few-shot, every draw of demonstrations once for a set."""
     total, both = Work(), (0, settings["shots"])

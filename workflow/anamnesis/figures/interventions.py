@@ -86,10 +86,10 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, styles: Mapping[tuple[str, str],
 
 def _mark_layers(axes: Axes, chosen: Mapping[str, int | None]) -> None:
     """A triangle below the axis for the layer of each condition; one layer for both has one in the other."""
-    for size, (condition, layer) in zip((5.2, 2.8), chosen.items(), strict=True):
+    for size, (condition, layer) in zip((4.4, 2.4), chosen.items(), strict=True):
         if layer is not None:
             axes.plot(
-                [layer], [-0.03], marker="^", markersize=size, color=CONDITION_COLOURS[condition],
+                [layer], [-0.02], marker="^", markersize=size, color=CONDITION_COLOURS[condition],
                 clip_on=False, transform=axes.get_xaxis_transform(),
             )  # fmt: skip
 

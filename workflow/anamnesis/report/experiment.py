@@ -16,6 +16,7 @@ from anamnesis.evaluation.published import DIRECTION, NOTE, direction_cells, pub
 from anamnesis.evaluation.summary import HEADINGS, MEASURES, table_cells, table_note
 from anamnesis.report import sentences
 from anamnesis.report.builder import Picture, Section, Table
+from anamnesis.report.vector_recovery import recovery_section
 
 _CAPTIONS = {
     "summary": "Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.",
@@ -53,7 +54,8 @@ class ExperimentResults:
     linked. variants : what their figure shows (``figures.variants_frame``). paired : of methods chain by
     chain (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
     ``task, kind, text, target``, a few to show. reference : published Table 1. links : label -> file, for the
-    tables. further : sections of analyses that were made on request.
+    tables. further : sections of analyses that were made on request. recovered : what vectors give back after
+    training (``evaluation.vector_recovery.recovery_gain``; the figure is vector_recovery).
     """
 
     config: Mapping
@@ -69,17 +71,19 @@ class ExperimentResults:
     reference: pd.DataFrame | None = None
     links: Mapping[str, str | Path] = field(default_factory=dict)
     further: Sequence[Section] = ()
+    recovered: pd.DataFrame | None = None
 
 
 def experiment_sections(results: ExperimentResults) -> list[Section]:
-    """The report's sections in order: headline, what was run, forgetting, vectors, further analyses,
-    published numbers, prompts, provenance.
+    """The report's sections in order: headline, what was run, forgetting, vectors, what they give back,
+    further analyses, published numbers, prompts, provenance.
     """
     parts = [
         _headline(results),
         _what_was_run(results.config),
         _forgetting(results),
         _vectors(results),
+        _recovery(results),
         *results.further,
         _published(results),
         _prompts(results.prompts),
@@ -236,6 +240,12 @@ def _vectors(results: ExperimentResults) -> Section:
         )
         tables.append(_interventions_table(results.interventions))
     return Section("Instruction vectors", tables=tables, pictures=pictures)
+
+
+def _recovery(results: ExperimentResults) -> Section | None:
+    if results.recovered is None:
+        return None
+    return recovery_section(results.recovered, results.figures["vector_recovery"])
 
 
 def _interventions_table(frame: pd.DataFrame) -> Table:
