@@ -137,11 +137,12 @@ def test_heads_and_vectors_have_the_shapes_of_the_model(whole):
 
 
 def test_vectors_are_added_after_training_to_every_chain_at_the_layer_of_the_interventions(whole):
-    chosen = json.loads((whole.folder / MODEL / f"vectors/{SWEPT}/interventions.json").read_text())
+    record = json.loads((whole.folder / MODEL / f"vectors/{SWEPT}/interventions.json").read_text())
+    layer = record["chosen_layer"]
     for method in METHODS:
         table = pd.read_parquet(whole.folder / SUITE / method / "order1/recovery.parquet")
         assert table.groupby("condition").layer.unique().map(list).to_dict() == {
-            "none": [-1], "few-shot": [-1], "add": [chosen["chosen_layer"]], "random": [chosen["chosen_layer"]],
+            "none": [-1], "few-shot": [-1], "add": [layer], "random": [layer],
         }  # fmt: skip
         assert set(zip(table["set"], table.seed, table.n, strict=True)) == {(SWEPT, 0, 3)}
         record = json.loads((whole.folder / SUITE / method / "order1/recovery.json").read_text())

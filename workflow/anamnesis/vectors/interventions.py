@@ -16,8 +16,10 @@ from anamnesis.prefix.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_siz
 from anamnesis.prefix.rows import Births
 
 COLUMNS = ["set", "split", "layer", "condition", "base", "accuracy", "n"]
-SPLITS = ("validation", "test")
-"""The layer is chosen on the first, accuracy at that layer is reported on the second."""
+SPLITS = ("test", "validation")
+"""Accuracy is reported on the first, after the layer chosen on the second. Older tables have the first only:
+``report.compare`` matches repeated rows by their order.
+"""
 
 
 @dataclass(frozen=True)
