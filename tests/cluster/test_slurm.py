@@ -92,8 +92,8 @@ def test_whole_run_equals_a_local_one(whole, fresh, slurm):
     assert "Nothing to be done" in fresh.run().stdout
     jobs = [line for line in said.splitlines() if "submitted with SLURM jobid" in line]
     rules = list(fresh.folder.glob("results/logs/**/*.log"))
-    # 3 tasks share a Slurm job, so do 2 rules about vectors, and the table with 4 figures and the report
-    assert len(jobs) == len(rules) - 2 - 1 - 5
+    # 3 tasks share a Slurm job, so do 2 rules about vectors, and the table with 5 figures and the report
+    assert len(jobs) == len(rules) - 2 - 1 - 6
 
 
 def test_cancelled_job_and_crashed_node(whole, tmp_path, slurm):

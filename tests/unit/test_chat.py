@@ -190,7 +190,8 @@ def test_vectors_are_read_and_added_at_the_last_token_of_the_template():
     cold = frame.assign(target=words.decode([token]))
     settings = {"layers": [2], "examples": 3, "shots": 2}
     table = intervention_table(engine, words, cold, "opposites", theta, template, settings, 0, 10**6)
-    assert table[table.condition == "add"].accuracy.tolist() == [1.0]
+    added = table[table.condition == "add"].set_index("split").accuracy
+    assert added.to_dict() == {"validation": 1.0, "test": 1.0}
 
 
 def test_training_learns_the_answer_behind_the_template():

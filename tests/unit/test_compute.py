@@ -23,8 +23,10 @@ from anamnesis.training.batches import Batch
 from anamnesis.training.examples import build_examples
 from anamnesis.training.objectives import Objective
 from anamnesis.vectors.activations import mean_head_activations
+from anamnesis.vectors.after_training import accuracy_with_vector
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
+from anamnesis.vectors.interventions import intervention_table, split_questions
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -146,6 +148,30 @@ def test_operations_of_activations_and_of_the_sweep(engine, task, lengths):
     ids = [str(i) for i in range(len(shuffled))]
     real = operations(lambda: causal_effects(engine, shuffled, ids, mean, 4096))
     assert work.sweep_heads(lengths, VECTORS, shape).flops(shape) == pytest.approx(real, rel=0.25)
+
+
+def test_operations_of_interventions(engine, task, lengths):
+    shape, settings = shape_in(engine), {"layers": None, "examples": 6, "shots": 3}
+    words, theta = tiny_models.tokenizer(), torch.zeros(shape.hidden)
+
+    def intervened():
+        return intervention_table(
+            engine, words, task[1], task[0], theta, Template(), settings, 0, token_budget=4096
+        )
+
+    real = operations(intervened)
+    assert work.intervene(lengths, settings, shape).flops(shape) == pytest.approx(real, rel=0.25)
+
+
+def test_operations_of_vectors_after_training(engine, task, lengths):
+    shape, settings = shape_in(engine), {"examples": 6, "shots": 3}
+    asked = split_questions(
+        tiny_models.tokenizer(), task[1], task[0], Template(), settings, seed=0, split="test"
+    )
+    real = operations(
+        lambda: accuracy_with_vector(engine, asked, torch.zeros(shape.hidden), shape.layers // 2, 4096)
+    )
+    assert work.recover(lengths, settings).flops(shape) == pytest.approx(real, rel=0.25)
 
 
 def test_operations_of_an_evaluation(engine, task, lengths):

@@ -199,6 +199,7 @@ def test_claims_stand_beside_what_was_measured(heads):
 def test_nothing_here_needs_torch():
     code = "import sys, plot_dynamics, tabulate_dynamics, tabulate_settings, write_report, join_tables; "
     code += "import plot_open_questions, tabulate_open_questions, plot_within_stage, plot_robustness; "
+    code += "import plot_interventions, plot_vector_recovery; "
     code += "print('torch' in sys.modules, 'transformers' in sys.modules)"
     root = Path(__file__).parents[2] / "workflow"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['{root}', '{root}/scripts']; {code}"]

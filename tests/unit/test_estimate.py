@@ -68,8 +68,9 @@ def test_many_jobs_at_a_time_are_as_fast_as_the_longest_chain():
     assert hours[-2] == hours[-1] == frames[1].attrs["chain"]
     row = frames[1].set_index("rule")["row"]
     chain = ["prepare_model", "average_activations", "sweep_heads", "rank_heads", "train_stage inclora-ivg",
-             "evaluate_stage", "tabulate_results", FIGURES]  # fmt: skip
-    assert hours[-1] * 3600 == pytest.approx(row[chain].sum())
+             FIGURES]  # fmt: skip
+    after_training = max(row["recover"], row[["evaluate_stage", "tabulate_results"]].sum())
+    assert hours[-1] * 3600 == pytest.approx(row[chain].sum() + after_training)
 
 
 def test_stages_wait_for_each_other_and_seeds_do_not():
@@ -110,6 +111,19 @@ def test_plain_training_does_not_wait_for_vectors():
     frame = estimate(config_with(), SMALL, DEVICE, 1).set_index("rule")
     assert "rank_heads" not in frame.loc["train_stage inclora", "after"]
     assert "rank_heads" in frame.loc["train_stage inclora-ivg", "after"]
+
+
+def test_vectors_after_training_are_counted_where_sets_of_the_suite_are_intervened_on():
+    shown = {"interventions": {"sets": ["antonym"]}, "suite": {"held_out": ["antonym"]}}
+    one, two = (
+        estimate(config_with(shown, {"training": {"seeds": seeds}}), SMALL, DEVICE, 1).set_index("rule")
+        for seeds in ([0], [0, 1])
+    )
+    assert one.loc["recover", "jobs"] == two.loc["recover", "jobs"] == 2  # one for each method
+    assert {"intervene", "train_stage inclora-ivg"} <= set(one.loc["recover", "after"])
+    assert two.loc["recover", "flops"] == pytest.approx(2 * one.loc["recover", "flops"])
+    elsewhere = config_with(shown, {"interventions": {"sets": ["plural"]}})
+    assert "recover" not in set(estimate(elsewhere, SMALL, DEVICE, 1)["rule"])
 
 
 def test_the_longest_way_counts():

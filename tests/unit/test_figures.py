@@ -16,7 +16,7 @@ from anamnesis.errors import UserError
 from anamnesis.evaluation.forgetting import COLUMNS
 from anamnesis.evaluation.summary import BASELINE
 from anamnesis.figures import accuracy_curves, head_effects, interventions, save_figure, summary_bars
-from anamnesis.figures.style import FAINT, METHOD_COLOURS, MUTED, WIDTH, method_colour
+from anamnesis.figures.style import CONDITION_COLOURS, FAINT, METHOD_COLOURS, MUTED, WIDTH, method_colour
 from runs import ROOT
 
 TASKS = ["alphabetically_last_of_5", "verb_v_adjective_5_spanish", "choose_last_of_5_spanish", "news_topic"]
@@ -72,14 +72,21 @@ def heads(layers=6, count=4, selected=3):
 
 
 def intervened(sets=("antonym", "news_topic", "plural"), layers=5):
+    """Adding helps most after the last layer, and on validation examples after the third; removing harms most
+    after the last layer on both.
+    """
     rows = []
     for name in sets:
-        rows += [(name, -1, "none", "zero-shot", 0.1, 50), (name, -1, "few-shot", "few-shot", 0.7, 50)]
-        for layer in range(layers):
-            rows.append((name, layer, "add", "zero-shot", 0.1 + 0.1 * layer, 50))
-            rows.append((name, layer, "random", "zero-shot", 0.1, 50))
-            rows.append((name, layer, "remove", "few-shot", 0.7 - 0.1 * layer, 50))
-    return pd.DataFrame(rows, columns=["set", "layer", "condition", "base", "accuracy", "n"])
+        for split, n in (("validation", 30), ("test", 50)):
+            bases = (("none", "zero-shot", 0.1), ("few-shot", "few-shot", 0.7))
+            rows += [(name, split, -1, kind, base, accuracy, n) for kind, base, accuracy in bases]
+            for layer in range(layers):
+                added = 0.1 + 0.1 * layer if split == "test" else 0.8 * (layer == 2)
+                rows.append((name, split, layer, "add", "zero-shot", added, n))
+                rows.append((name, split, layer, "remove", "few-shot", 0.7 - 0.1 * layer, n))
+                if split == "test":
+                    rows.append((name, split, layer, "random", "zero-shot", 0.1, n))
+    return pd.DataFrame(rows, columns=["set", "split", "layer", "condition", "base", "accuracy", "n"])
 
 
 def chains(methods=("inclora", "inclora-ivg")):
@@ -225,6 +232,9 @@ def test_interventions_draw_curves_and_reference_lines():
     assert (10.0, 20.0, 30.0, 40.0, 50.0) in curve
     assert (70.0, 60.0, 50.0, 40.0, 30.0) in curve
     assert (70.0, 70.0) in curve  # few-shot, across the panel
+    assert max(map(len, curve)) == 5  # validation examples are not drawn
+    marks = {line.get_color(): line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "^"}
+    assert marks == {CONDITION_COLOURS["add"]: 2, CONDITION_COLOURS["remove"]: 4}
     assert "vector removed from the few-shot prompt" in texts(figure)
 
 

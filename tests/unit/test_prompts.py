@@ -19,6 +19,7 @@ from anamnesis.errors import UserError
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
 from anamnesis.vectors.interventions import intervention_table
+from anamnesis.vectors.layers import best_layer, chosen_layers
 from tiny_models import shared, tokenizer
 
 TEMPLATE = Template()
@@ -168,16 +169,19 @@ def test_table_of_interventions():
     table = intervention_table(
         PrefixEngine(model), tokenizer(), frame, "things", theta, TEMPLATE, SETTINGS, 0, 10**6
     )
-    assert table.columns.tolist() == ["set", "layer", "condition", "base", "accuracy", "n"]
-    assert set(table["set"]) == {"things"}
-    assert set(table.n) == {3}
-    accuracy = {(row.layer, row.condition, row.base): row.accuracy for row in table.itertuples()}
+    assert table.columns.tolist() == ["set", "split", "layer", "condition", "base", "accuracy", "n"]
+    assert (set(table["set"]), set(table.n)) == ({"things"}, {3})
+    test = table[table.split == "test"]
+    accuracy = {(row.layer, row.condition, row.base): row.accuracy for row in test.itertuples()}
     assert set(accuracy) == {(-1, "none", "zero-shot"), (-1, "few-shot", "few-shot")} | {
         (layer, kind, base)
         for layer in (0, 2)
         for base, own in (("zero-shot", "add"), ("few-shot", "remove"))
         for kind in (own, "random")
     }
+    validation = table[table.split == "validation"].set_index(["layer", "condition", "base"]).accuracy
+    assert set(validation.index) == {key for key in accuracy if key[1] != "random"}
+    assert validation[2, "add", "zero-shot"] == 1.0
     assert accuracy[2, "add", "zero-shot"] == 1.0
     assert accuracy[-1, "none", "zero-shot"] == 0.0
     assert accuracy[2, "remove", "few-shot"] == 0.0
@@ -195,7 +199,58 @@ def test_table_of_interventions():
         0,
         10**6,
     )
-    assert one[(one.layer == 0) & (one.condition == "add")].accuracy.item() == float(hit)
+    first = one[(one.split == "test") & (one.layer == 0)].set_index("condition").accuracy
+    assert first["add"] == float(hit)
+
+
+@pytest.mark.parametrize(("cold", "length"), [("validation", 20), ("test", 15)])
+def test_validation_rows_equal_one_forward_pass_per_example_and_choose_the_layer(cold, length):
+    """A vector along the weights of "cold" brings it about after some layers. Where only test examples have
+    that answer, all layers are equal on validation examples, and the first is chosen.
+    """
+    model, engine = shared("llama"), PrefixEngine(shared("llama"))
+    frame, settings = task(queries=6), {"layers": [0, 2, 1], "examples": 5, "shots": 2}
+    tokens = {name: encode_pairs(tokenizer(), ["Output:"], [f" {name}"])[0][1] for name in ("cold", "hot")}
+    theta = length * model.lm_head.weight[tokens["cold"][0]].detach()
+    frame["target"] = ["cold" if split == cold else "hot" for split in frame.split]
+    table = intervention_table(engine, tokenizer(), frame, "things", theta, TEMPLATE, settings, 0, 10**6)
+    expected = {}
+    for layer in settings["layers"]:
+        right = []
+        for row in frame[frame.split == "validation"].iloc[:5].itertuples():
+            prompt = tokenizer()(TEMPLATE.render(row.instruction, [], row.input)).input_ids
+            with reference.shifted_residual(model, layer, len(prompt) - 1, theta):
+                right.append(reference.continuation(model, prompt, tokens[row.target])[1])
+        expected[layer] = np.mean(right)
+    added = table[table.condition == "add"].set_index(["split", "layer"]).accuracy
+    assert added["validation"].to_dict() == expected
+    assert added[cold].nunique() == 2
+    assert best_layer(table) == max(expected, key=expected.get)  # of equal ones the first
+    assert best_layer(table) != added["test"].idxmax()
+
+
+def test_a_set_without_validation_examples_is_refused():
+    frame = task()
+    with pytest.raises(UserError, match=r"^task 'things' has no validation examples to intervene on: add"):
+        intervention_table(
+            PrefixEngine(shared("llama")), tokenizer(), frame[frame.split != "validation"], "things",
+            torch.ones(48), TEMPLATE, SETTINGS, 0, 10**6,
+        )  # fmt: skip
+
+
+def test_the_layer_is_the_first_of_the_best_on_validation_examples():
+    rows = [
+        ("a", "validation", "add", 3, 0.5), ("a", "validation", "add", 1, 0.7), ("a", "test", "add", 3, 1.0),
+        ("a", "validation", "add", 0, 0.7), ("a", "validation", "remove", 3, 0.1),
+        ("a", "validation", "remove", 1, 0.1), ("b", "validation", "add", 2, 0.0),
+        ("b", "validation", "none", -1, 0.9),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["set", "split", "condition", "layer", "accuracy"])
+    assert chosen_layers(table).to_dict() == {"a": 1, "b": 2}
+    assert chosen_layers(table, "remove").to_dict() == {"a": 3}
+    assert chosen_layers(table[table.condition == "none"]).empty
+    with pytest.raises(UserError, match="condition 'add' has no accuracy on validation examples"):
+        chosen_layers(table[table.split == "test"])
 
 
 def test_table_covers_all_layers_unless_told_and_refuses_others():

@@ -52,3 +52,14 @@ def test_editing_a_task_in_the_configuration_makes_that_task_again_only(whole):
     assert [job for job in whole.with_config({"seed": 1}).plan() if job.startswith("prepare_task")] == sorted(
         f"prepare_task task={path.stem}" for path in (whole.folder / "results/tasks").glob("*.parquet")
     )
+
+
+def test_vectors_are_added_after_training_where_sets_of_the_suite_and_models_allow(fresh):
+    """Not on a set outside of the suite alone, and not where every prompt has weights of its own."""
+    outside = fresh.with_config({"interventions": {"sets": ["antonym"]}}).plan()
+    assert "plot_interventions" in outside
+    assert not [job for job in outside if "recover" in job]
+    latent = fresh.with_config({"training": {"methods": ["jfa", "osf", "seqlora"]}}).plan()
+    assert [job for job in latent if "recover" in job] == [
+        "plot_vector_recovery", "recover method=osf, order=1", "recover method=seqlora, order=1",
+    ]  # fmt: skip

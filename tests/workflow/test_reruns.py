@@ -16,8 +16,11 @@ CURVES, SUMMARY = "plot_accuracy_curves", "plot_summary"
 REPORT = "write_report"
 SUMMARISED = ["tabulate_results", CURVES, SUMMARY, REPORT]
 EVALUATED = ["evaluate_base", *(f"evaluate_stage {chain}" for chain in CHAINS), *SUMMARISED]
+RECOVERED = [f"recover method={method}, order=1" for method in ("inclora", "inclora-ivg")]
+GIVEN_BACK = "plot_vector_recovery"
 AFTER_RANKING = [
     "build_vectors", "plot_head_effects", f"intervene task={SWEPT}", "plot_interventions",
+    *RECOVERED, GIVEN_BACK,
     *(f"{rule} {chain}" for rule in ("train_stage", "evaluate_stage") for chain in GUIDED),
     *SUMMARISED,
 ]  # fmt: skip
@@ -80,7 +83,7 @@ def test_editing_data_makes_the_tasks_again(edited):
     ("changes", "jobs"),
     [
         ({"training": {"checkpoint_steps": 9}, "evaluation": {"batch_tokens": 512}}, [REPORT]),
-        ({"statistics": {"confidence": 0.9}}, [*SUMMARISED]),
+        ({"statistics": {"confidence": 0.9}}, [*SUMMARISED, GIVEN_BACK]),
         ({"evaluation": {"max_new_tokens": 4}}, EVALUATED),
         # two tasks: all stages but the last
         (
@@ -88,11 +91,14 @@ def test_editing_data_makes_the_tasks_again(edited):
             [*(f"evaluate_stage {chain}" for chain in CHAINS if chain.endswith("stage=1")), *SUMMARISED],
         ),
         ({"vectors": {"rank_by": "log_probability"}}, ["rank_heads", *AFTER_RANKING]),
-        ({"interventions": {"examples": 2}}, [f"intervene task={SWEPT}", "plot_interventions", REPORT]),
-        ({"training": {"methods": ["inclora"]}}, [*SUMMARISED]),
+        (
+            {"interventions": {"examples": 2}},
+            [f"intervene task={SWEPT}", "plot_interventions", *RECOVERED, GIVEN_BACK, REPORT],
+        ),
+        ({"training": {"methods": ["inclora"]}}, [*SUMMARISED, GIVEN_BACK]),
         (
             {"guidance": {"kl": {"weight": 0.1}}},
-            [*(job for job in AFTER_RANKING if "inclora-ivg" in job), *SUMMARISED],
+            [*(job for job in AFTER_RANKING if "inclora-ivg" in job), GIVEN_BACK, *SUMMARISED],
         ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -107,7 +113,8 @@ def test_adding_a_seed_leaves_the_finished_chains_alone(whole):
     new = [job for job in jobs if "seed=" in job]
     assert len(new) == 8
     assert all("seed=1" in job for job in new)
-    assert sorted(set(jobs) - set(new)) == sorted([*SUMMARISED])
+    # one job adds the vectors to all seeds of a method
+    assert sorted(set(jobs) - set(new)) == sorted([*SUMMARISED, *RECOVERED, GIVEN_BACK])
 
 
 def test_seeds_of_another_run_join_the_table_and_nothing_else_is_made_again(whole, tmp_path):

@@ -32,8 +32,14 @@ COLUMNS = {
         "rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected",
     ],
     str(MODEL / f"vectors/{SWEPT}/interventions.parquet"): [
-        "set", "layer", "condition", "base", "accuracy", "n",
+        "set", "split", "layer", "condition", "base", "accuracy", "n",
     ],
+    **{
+        str(SUITE / method / "order1/recovery.parquet"): [
+            "method", "order", "seed", "set", "condition", "layer", "accuracy", "n",
+        ]
+        for method in METHODS
+    },
     str(SUITE / "base/stage0/evaluation.parquet"): EVALUATION,
     **{str(stage(method, number) / "evaluation.parquet"): EVALUATION for method, number in STAGES},
     **{
@@ -51,6 +57,7 @@ RECORDS = {
     str(MODEL / "vectors/heads.json"): "rank_heads",
     str(MODEL / "vectors/instruction_vectors.json"): "build_vectors",
     str(MODEL / f"vectors/{SWEPT}/interventions.json"): "intervene",
+    **{str(SUITE / method / "order1/recovery.json"): "recover" for method in METHODS},
     str(SUITE / "base/stage0/evaluation.json"): "evaluate_base",
     **{str(stage(method, number) / "training.json"): "train_stage" for method, number in STAGES},
     **{str(stage(method, number) / "evaluation.json"): "evaluate_stage" for method, number in STAGES},
@@ -129,9 +136,27 @@ def test_heads_and_vectors_have_the_shapes_of_the_model(whole):
     assert len(effects) == 4 * LAYERS * HEADS_PER_LAYER  # both shards
 
 
+def test_vectors_are_added_after_training_to_every_chain_at_the_layer_of_the_interventions(whole):
+    record = json.loads((whole.folder / MODEL / f"vectors/{SWEPT}/interventions.json").read_text())
+    layer = record["chosen_layer"]
+    for method in METHODS:
+        table = pd.read_parquet(whole.folder / SUITE / method / "order1/recovery.parquet")
+        assert table.groupby("condition").layer.unique().map(list).to_dict() == {
+            "none": [-1], "few-shot": [-1], "add": [layer], "random": [layer],
+        }  # fmt: skip
+        assert set(zip(table["set"], table.seed, table.n, strict=True)) == {(SWEPT, 0, 3)}
+        record = json.loads((whole.folder / SUITE / method / "order1/recovery.json").read_text())
+        adapters = [file for file in record["inputs"] if file.endswith("adapter_model.safetensors")]
+        assert adapters == [str(stage(method, i) / "adapter/adapter_model.safetensors") for i in (1, 2)]
+    gains = pd.read_csv(whole.folder / SUITE / "figures/vector_recovery_gain.csv")
+    assert list(zip(gains["method"], gains["set"], gains["n"], strict=True)) == [
+        (m, SWEPT, 1) for m in METHODS
+    ]
+
+
 def test_figures_and_summary_are_whole(whole):
     starts = {"pdf": b"%PDF", "png": b"\x89PNG"}
-    for name in ("accuracy_curves", "head_effects", "summary", "interventions"):
+    for name in ("accuracy_curves", "head_effects", "summary", "interventions", "vector_recovery"):
         for kind, start in starts.items():
             content = (whole.folder / SUITE / "figures" / f"{name}.{kind}").read_bytes()
             assert content.startswith(start)
@@ -145,7 +170,8 @@ def test_figures_and_summary_are_whole(whole):
 
 def test_report_is_one_file_with_its_pictures(whole):
     text = (whole.folder / "results/report.html").read_text()
-    assert text.count("data:image/png;base64,") == 4
+    assert text.count("data:image/png;base64,") == 5
+    assert "What the vectors give back" in text
     assert "inclora-ivg" in text
 
 

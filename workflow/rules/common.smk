@@ -13,7 +13,7 @@ from anamnesis.artifacts import check_writable
 from anamnesis.compute.computer import limits
 from anamnesis.compute.demands import Demands
 from anamnesis.compute.devices import present
-from anamnesis.config.analysed import analysed
+from anamnesis.config.analysed import analysed, has_latent_tasks
 from anamnesis.config.guidance import control_tasks
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
@@ -161,6 +161,13 @@ CHAINS = chains(CONFIG)
 COMPARISONS = variant_comparisons(CONFIG)
 COMPARED = paired_comparisons(CONFIG)
 TWINS = [name for name in CONFIG.training.methods if name + TWIN_SUFFIX in CONFIG.training.methods]
+# What vectors give back is measured on sets of the suite, and in models whose weights do not depend on the prompt.
+RECOVERED_SETS = [name for name in CONFIG.interventions.sets if name in ROLES]
+RECOVERED = [
+    {"method": method, "order": order}
+    for method, order in dict.fromkeys((chain["method"], chain["order"]) for chain in CHAINS)
+    if RECOVERED_SETS and not has_latent_tasks(CONFIG, method)
+]
 SCORE_FIGURES = [
     "accuracy_curves",
     "summary",
@@ -169,7 +176,11 @@ SCORE_FIGURES = [
     *["comparisons"] * bool(COMPARED),
 ]
 # Tables of other runs alone have nothing of a model to show.
-FIGURE_NAMES = [*SCORE_FIGURES, *["head_effects", *["interventions"] * bool(INTERVENED)] * bool(CHAINS)]
+FIGURE_NAMES = [
+    *SCORE_FIGURES,
+    *["head_effects", *["interventions"] * bool(INTERVENED)] * bool(CHAINS),
+    *["vector_recovery"] * bool(RECOVERED),
+]
 ON_REQUEST = []  # files of analyses that are there: the report shows them, and keeps them up to date
 
 
@@ -246,7 +257,7 @@ def trained_task(wildcards, stage=None):
 
 def adapters_upto(wildcards, last):
     """The adapters that make the model after stage ``last`` of a chain: all of them, or the one that went through."""
-    first = 1 if RESOLVED[wildcards.method].needs.own_adapter else max(last, 1)
+    first = 1 if RESOLVED[wildcards["method"]].needs.own_adapter else max(last, 1)
     return [
         str(STAGE / "adapter").format(**{**wildcards, "stage": stage}) for stage in range(first, last + 1)
     ]
@@ -299,6 +310,13 @@ def accuracy_files():
 
 def vector_files():
     return [VECTORS / task / "instruction_vector.safetensors" for task in VECTOR_TASKS]
+
+
+def recovery_files():
+    """Accuracy with vectors after the last stage, a file for each method and order."""
+    return [
+        str(SUITE / "{method}" / "order{order}" / "recovery.parquet").format(**part) for part in RECOVERED
+    ]
 
 
 def interventions_of(tasks):

@@ -81,6 +81,35 @@ rule plot_interventions:
         "../scripts/plot_interventions.py"
 
 
+rule plot_vector_recovery:
+    input:
+        recovered=recovery_files(),
+        interventions=interventions_of(RECOVERED_SETS),
+    output:
+        pdf=report(
+            FIGURES / "vector_recovery.pdf",
+            caption="../report/vector_recovery.rst",
+            category="Vectors",
+        ),
+        png=FIGURES / "vector_recovery.png",
+        csv=FIGURES / "vector_recovery.csv",
+        gains=FIGURES / "vector_recovery_gain.csv",
+    log:
+        LOGS / "plot_vector_recovery.log",
+    benchmark:
+        BENCHMARKS / "plot_vector_recovery.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        statistics=INTERVALS,
+        code=script_digest("plot_vector_recovery"),
+    script:
+        "../scripts/plot_vector_recovery.py"
+
+
 rule plot_summary:
     input:
         frame=SUITE / "measures.parquet",

@@ -1,4 +1,4 @@
-"""Mean activations, causal effects, ranking of heads, instruction vectors and interventions."""
+"""Mean activations, causal effects, ranking of heads, instruction vectors, interventions, and vectors after training."""
 
 OPTIMISED = None  # how vectors are optimised, where they are
 if CONFIG.vectors.extractor == "optimised":
@@ -174,3 +174,49 @@ rule intervene:
         code=script_digest("intervene"),
     script:
         "../scripts/intervene.py"
+
+
+def chains_of(wildcards):
+    """The chains of a method in one order, of all seeds."""
+    return [c for c in CHAINS if (c["method"], str(c["order"])) == (wildcards.method, wildcards.order)]
+
+
+def last_adapters(wildcards):
+    """What makes the models after the last stage, chain by chain."""
+    return [path for chain in chains_of(wildcards) for path in adapters_upto(chain, len(TRAIN_TASKS))]
+
+
+rule recover:
+    input:
+        snapshot=SNAPSHOT,
+        tasks=[TASKS / f"{task}.parquet" for task in RECOVERED_SETS],
+        vectors=[VECTORS / task / "instruction_vector.safetensors" for task in RECOVERED_SETS],
+        interventions=interventions_of(RECOVERED_SETS),
+        adapters=last_adapters,
+    output:
+        output=SUITE / "{method}" / "order{order}" / "recovery.parquet",
+        record=SUITE / "{method}" / "order{order}" / "recovery.json",
+    log:
+        LOGS / "recover" / "{method}-order{order}.log",
+    benchmark:
+        BENCHMARKS / "recover" / "{method}-order{order}.tsv"
+    priority: PRIORITY["evaluation"]
+    conda:
+        ENVIRONMENT
+    threads: DEMANDS.threads
+    resources:
+        mem_mb=DEMANDS.memory(),
+        runtime=DEMANDS.time("recover"),
+        gpu=DEMANDS.gpus,
+        batch_tokens=CONFIG.evaluation.batch_tokens,
+    params:
+        sets=RECOVERED_SETS,
+        chains=chains_of,
+        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        settings=config_section(CONFIG, "interventions.examples", "interventions.shots")["interventions"],
+        prompts=SETTINGS["prompts"],
+        max_input_tokens=CONFIG.training.max_input_tokens,
+        seed=CONFIG.seed,
+        code=script_digest("recover"),
+    script:
+        "../scripts/recover.py"

@@ -22,20 +22,21 @@ def main(
     batch_tokens: int,
     output: str,
 ) -> dict:
-    """Write ``output`` (parquet: set, layer, condition, base, accuracy, n)."""
+    """Write ``output`` (parquet: set, split, layer, condition, base, accuracy, n)."""
     from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
     from anamnesis.models.loading import load_model
     from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.progress import progress
-    from anamnesis.vectors.interventions import intervention_table
+    from anamnesis.vectors.interventions import SPLITS, intervention_table
+    from anamnesis.vectors.layers import best_layer
 
     language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(language_model)
     _check_layers(interventions["layers"], engine.geometry.n_layers)
     template = template_for(prompts, tokenizer)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
-    count = min(interventions["examples"], int((rows.split == "test").sum()))
+    count = sum(min(interventions["examples"], int((rows.split == split).sum())) for split in SPLITS)
     with progress(2 * count, f"interventions {name}") as done:
         table = intervention_table(
             engine,
@@ -50,9 +51,9 @@ def main(
             done,
         )
     write_parquet(output, table)
-    added = table[table.condition == "add"]
-    best = added.loc[added.accuracy.idxmax()]
-    facts = {"best_layer": int(best.layer), "best_accuracy": float(best.accuracy)}
+    layer = best_layer(table)
+    added = table[(table.condition == "add") & (table.layer == layer)].set_index("split").accuracy
+    facts = {"chosen_layer": layer, **{f"{split}_accuracy": float(added[split]) for split in SPLITS}}
     return facts | {"inputs_cut": int(cut.sum())}
 
 

@@ -10,6 +10,7 @@ from anamnesis.report.builder import build_report
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
 from anamnesis.report.on_request import sections_on_request
 
+GAINS = "vector_recovery_gain.csv"  # beside the figure
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
 
 
@@ -35,7 +36,7 @@ def main(
     sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     headline, accuracy = pd.read_csv(table), read_parquet(curves)
-    varied = figures.get("variants")
+    varied, given_back = figures.get("variants"), figures.get("vector_recovery")
     results = ExperimentResults(
         config=config,
         table=headline,
@@ -51,6 +52,7 @@ def main(
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
         further=sections_on_request(on_request, figures, config, accuracy, headline),
+        recovered=None if given_back is None else pd.read_csv(Path(given_back).with_name(GAINS)),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, title)

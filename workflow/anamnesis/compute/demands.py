@@ -77,7 +77,11 @@ def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
         "average_activations": config.vectors.activation_prompts,
         "sweep_heads": 4 * config.vectors.effect_prompts,
         "build_vectors": config.vectors.optimised.steps * config.vectors.optimised.batch_size,
-        "intervene": 4 * config.interventions.examples,
+        "intervene": 8 * config.interventions.examples,  # validation and test, zero-shot and few-shot
+        "recover": 8
+        * config.interventions.examples
+        * len(config.interventions.sets)
+        * len(config.training.seeds),
         "train_stage": 6 * examples * epochs,
         "watch_stage": 6 * examples * epochs
         + 60 * (config.analyses.within_stage.points + 1) * config.analyses.effect_prompts,

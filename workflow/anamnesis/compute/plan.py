@@ -13,6 +13,7 @@ from anamnesis.compute.demands import memory_mib, memory_of_processes
 from anamnesis.compute.lengths import Lengths, by_characters, by_tokenizer, lengths_of
 from anamnesis.compute.published import published
 from anamnesis.compute.shape import Shape
+from anamnesis.config.analysed import has_latent_tasks
 from anamnesis.config.models import Config
 from anamnesis.config.variants import Resolved, chains, flashback_tasks, resolve
 from anamnesis.data.chat import template_for
@@ -76,6 +77,7 @@ def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool =
         *_tuning(config, shape, lengths, large),
         *_vectors(config, shape, {name: lengths[name] for name in vectors}, ranked, small),
         *training,
+        *_recovery(config, shape, lengths, small),
         *_evaluation(config, lengths, [demand.rule for demand in training], small),
     ]
     return Plan(demands, assumed)
@@ -201,7 +203,7 @@ def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequenc
     scored = sets if evaluation["held_out_stages"] == "all" else sets[:trained_on]
     less = work.evaluate(scored[:trained_on], scored[trained_on:], evaluation)
     checkpoints = ("evaluate_base", "evaluate_stage")
-    figures = 3 + bool(config.interventions.sets)
+    figures = 3 + bool(config.interventions.sets) + bool(_recovered(config))
     return [
         Demand("evaluate_base", 1, one, memory, _disk(sets), START, longest=one),
         Demand(
@@ -214,8 +216,26 @@ def _evaluation(config: Config, lengths: Mapping[str, Lengths], trained: Sequenc
             longest=one,
         ),
         Demand("tabulate_results", 1, work.Work(), after=checkpoints),
-        Demand(FIGURES, figures + 1, work.Work(), 1000, 4e6, ("tabulate_results", "intervene"), 2),
+        Demand(FIGURES, figures + 1, work.Work(), 1000, 4e6, ("tabulate_results", "intervene", "recover"), 2),
     ]
+
+
+def _recovered(config: Config) -> list[str]:
+    """The methods after which vectors are added."""
+    if not set(config.interventions.sets) & set(suite_sets(config)):
+        return []
+    return [name for name in config.training.methods if not has_latent_tasks(config, name)]
+
+
+def _recovery(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memory: int) -> list[Demand]:
+    """Vectors after the last stage: one job for each method and order."""
+    sets = [lengths[name] for name in config.interventions.sets if name in suite_sets(config)]
+    methods = _recovered(config)
+    settings = config.model_dump(mode="json")["interventions"]
+    one = _sum(work.recover(task, settings) for task in sets).times(len(config.training.seeds))
+    after = ("intervene", *(f"train_stage {name}" for name in methods))
+    jobs = sum(len(_orders(config, name)) for name in methods)
+    return [_side_by_side("recover", [one] * jobs, shape, memory, after=after)]
 
 
 def _disk(evaluated: Sequence[Lengths]) -> float:

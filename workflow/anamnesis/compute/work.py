@@ -14,7 +14,7 @@ from anamnesis.compute.lengths import Lengths
 from anamnesis.compute.shape import Shape
 
 BACKWARD = 2.0  # forward and backward, in forward passes
-CONDITIONS = 2  # of an intervention: the vector and the random one
+CONDITIONS = 2  # of an intervention on test examples: the vector and the random one
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,26 @@ def sweep_heads(task: Lengths, vectors: Mapping, shape: Shape) -> Work:
 
 
 def intervene(task: Lengths, settings: Mapping, shape: Shape) -> Work:
-    n, m = min(settings["examples"], task.test), max(1.0, task.answer)
+    """Every layer on test examples, and without the random vector on validation examples."""
+    m, total = max(1.0, task.answer), Work()
     layers = shape.layers if settings["layers"] is None else len(settings["layers"])
-    born = CONDITIONS * m * layers / 2
-    total = Work()
-    for shots in (0, settings["shots"]):
-        own = task.own(shots)
-        tokens = task.shared + n * (own + m - 1 + born)
-        total += Work(tokens, n * m * (CONDITIONS * layers + 1), task.shared + own)
+    for examples, conditions in ((task.test, CONDITIONS), (task.validation, 1)):
+        n, born = min(settings["examples"], examples), conditions * m * layers / 2
+        for shots in (0, settings["shots"]):
+            own = task.own(shots)
+            tokens = task.shared + n * (own + m - 1 + born)
+            total += Work(tokens, n * m * (conditions * layers + 1), task.shared + own)
     return total
+
+
+def recover(task: Lengths, settings: Mapping) -> Work:
+    """One checkpoint on the test examples of a set: zero-shot with vectors after one layer, and few-shot."""
+    n, m = min(settings["examples"], task.test), max(1.0, task.answer)
+    zero, few = task.own(0), task.own(settings["shots"])
+    added = Work(
+        task.shared + n * (zero + m - 1 + CONDITIONS * m / 2), n * m * (CONDITIONS + 1), task.shared + zero
+    )
+    return added + Work(task.shared + n * (few + m - 1), n * m, task.shared + few)
 
 
 def evaluate(tasks: Sequence[Lengths], held_out: Sequence[Lengths], settings: Mapping) -> Work:

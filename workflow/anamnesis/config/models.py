@@ -167,7 +167,10 @@ class Interventions(Section):
         None, min_length=1, description="Decoder layers to intervene on, counted from 0; null: every layer."
     )
     examples: Integer = Field(
-        32, ge=1, description="Test examples per set (>= 1). Cost grows with it per layer."
+        32,
+        ge=1,
+        description="Test examples per set (>= 1), and as many validation examples, on which the layer is "
+        "chosen. Cost grows with it per layer.",
     )
     shots: Integer = Field(
         5, ge=1, description="Demonstrations of the few-shot base from which the vector is removed (>= 1)."

@@ -19,6 +19,7 @@ from anamnesis.progress import progress
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import CLEAN, encode_questions, shuffled_prompts
+from anamnesis.vectors.layers import best_layer
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _initial(
     """What is kept of the model before training, and the conditions that only it is measured under."""
     theta, budget = summed(vectors, plan.heads), plan.token_budget
     swept = layer_sweep(engine, questions.chosen_on, theta, plan.layers, budget)
-    layer = int(swept.layer[swept.accuracy.idxmax()])  # ties: the first
+    layer = best_layer(swept)
     alone = before_training(engine, questions, theta, layer, noise, budget)
     outputs = head_outputs(engine, questions.few_shot, plan.heads, budget)
     return Initial(vectors, outputs, torch.tensor(layer)), [swept, alone]

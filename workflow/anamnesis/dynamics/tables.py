@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from anamnesis.vectors.layers import chosen_layers
 from anamnesis.vectors.ranking import rank_heads
 
 CHAIN = ["method", "order", "seed"]
@@ -60,21 +61,13 @@ def overlaps(heads: pd.DataFrame) -> pd.DataFrame:
     return shared.agg(shared=("shared", "sum"), top=("selected", "sum")).reset_index()
 
 
-def chosen_layers(conditions: pd.DataFrame) -> pd.Series:
-    """Per set, the layer after which the vector is added and removed: where adding it to validation examples
-    helps most in the model before training.
-    """
-    found = conditions[(conditions["split"] == "test") & (conditions["condition"] == "remove")]
-    return found.groupby("set", sort=False)["layer"].first()
-
-
 def condition_table(conditions: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """Figure 4: ``set, letter, condition, method, layer, accuracy, low, high, n``.
 
     (a) to (e) are of the model before training, (f) and (g) of each method after its last stage, all chains
     together; ``low`` to ``high`` is the Wilson interval over the ``n`` answers, ``random`` the accuracy with
     a random vector of equal norm in the place of θ. In (g) θ is that of the model before training; (c), (e)
-    and (g) use one layer (:func:`chosen_layers`).
+    and (g) use one layer (``vectors.layers.chosen_layers``).
     """
     test = conditions[conditions["split"] == "test"]
     before = test[test["stage"] == 0].drop_duplicates(["set", "condition", "vector", "layer"])

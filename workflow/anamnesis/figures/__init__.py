@@ -8,6 +8,7 @@ from anamnesis.figures.interventions import interventions
 from anamnesis.figures.style import method_colour, save_figure
 from anamnesis.figures.twins import twins
 from anamnesis.figures.variants import variants, variants_frame
+from anamnesis.figures.vector_recovery import vector_recovery
 
 __all__ = [
     "accuracy_curves",
@@ -21,4 +22,5 @@ __all__ = [
     "twins",
     "variants",
     "variants_frame",
+    "vector_recovery",
 ]

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 
 from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.figures.style import CONDITION_COLOURS, new_figure, readable, styled
+from anamnesis.figures.style import CONDITION_COLOURS, INK, new_figure, readable, styled
+from anamnesis.vectors.layers import chosen_layers
 
 _REFERENCES = ("none", "few-shot")
 _NAMES = {
@@ -25,23 +26,27 @@ _NAMES = {
 
 
 def interventions(frame: pd.DataFrame) -> Figure:
-    """One panel per set: accuracy (per cent) against the layer after which a vector is added or removed.
+    """One panel per set: accuracy on test examples (per cent) against the layer after which a vector is added
+    or removed.
 
     Parameters
     ----------
-    frame : ``set, layer, condition, base, accuracy, n``; condition is none, few-shot (both without a layer:
-        -1), add, remove or random; base says which prompt the vector is put into. Several rows for one layer
-        are averaged.
+    frame : ``set, split, layer, condition, base, accuracy, n``; condition is none, few-shot (both without a
+        layer: -1), add, remove or random; base says which prompt the vector is put into. Several rows for one
+        layer are averaged. Rows of validation examples are not drawn: they choose the marked layers.
 
     Horizontal lines show the prompts without intervention. Raises UserError for an empty frame, a missing
     column or an unknown condition.
     """
-    require_columns(frame, ["set", "layer", "condition", "base", "accuracy", "n"], "table of interventions")
+    columns = ["set", "split", "layer", "condition", "base", "accuracy", "n"]
+    require_columns(frame, columns, "table of interventions")
     if frame.empty:
         raise UserError("the table of interventions is empty: there is nothing to draw")
     for condition in frame["condition"].unique():
         if condition not in CONDITION_COLOURS:
             raise unknown("condition", condition, CONDITION_COLOURS)
+    layers = {condition: chosen_layers(frame, condition) for condition in ("add", "remove")}
+    frame = frame[frame["split"] == "test"]
     sets = list(frame["set"].unique())
     columns = min(len(sets), 2 if len(sets) in (2, 4) else 3)
     rows = math.ceil(len(sets) / columns)
@@ -52,6 +57,7 @@ def interventions(frame: pd.DataFrame) -> Figure:
         for place, axes in enumerate(panels.flat):
             if place < len(sets):
                 _draw_panel(axes, frame[frame["set"] == sets[place]], styles)
+                _mark_layers(axes, {condition: found.get(sets[place]) for condition, found in layers.items()})
                 axes.set_xlabel("Layer" if place // columns == rows - 1 else "")
             else:
                 axes.set_visible(False)
@@ -76,6 +82,16 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, styles: Mapping[tuple[str, str],
         part = data[(data["condition"] == condition) & (data["base"] == base)]
         values = 100 * part.groupby("layer")["accuracy"].mean()
         axes.plot(values.index, values, **style, clip_on=False)
+
+
+def _mark_layers(axes: Axes, chosen: Mapping[str, int | None]) -> None:
+    """A triangle below the axis for the layer of each condition; one layer for both has one in the other."""
+    for size, (condition, layer) in zip((4.4, 2.4), chosen.items(), strict=True):
+        if layer is not None:
+            axes.plot(
+                [layer], [-0.02], marker="^", markersize=size, color=CONDITION_COLOURS[condition],
+                clip_on=False, transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
 
 
 def _reference_style(condition: str) -> dict[str, object]:
@@ -114,6 +130,8 @@ def _key(frame: pd.DataFrame, styles: Mapping[tuple[str, str], dict[str, object]
     ]
     labels = {"none": "zero-shot, no intervention", "few-shot": "few-shot, no intervention"}
     present = set(frame["condition"])
-    return handles + [
-        Line2D([], [], **_reference_style(c), label=labels[c]) for c in _REFERENCES if c in present
-    ]
+    handles += [Line2D([], [], **_reference_style(c), label=labels[c]) for c in _REFERENCES if c in present]
+    if styles:
+        mark = {"color": INK, "marker": "^", "markersize": 4, "linewidth": 0}
+        handles.append(Line2D([], [], **mark, label="layer chosen on validation examples"))
+    return handles

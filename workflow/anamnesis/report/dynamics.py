@@ -34,7 +34,8 @@ CAPTIONS = {
         measured on the same few prompts, so that its number shows what the sample alone changes.""",
     "recovery": """\
         After the last stage: accuracy when a vector is added to zero-shot prompts after one layer (figure 7).
-        Dotted: prompts without intervention. Grey mark: the layer chosen before training.""",
+        Dotted: prompts without intervention. Grey mark: the layer chosen before training. The figure
+        vector_recovery of the run itself shows all chains at the layer chosen for its interventions.""",
 }
 ALTERNATIVES = {
     "form_changes": "Bars of the change of accuracy by form",

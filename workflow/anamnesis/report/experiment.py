@@ -19,6 +19,7 @@ from anamnesis.evaluation.published import DIRECTION, NOTE, direction_cells, pub
 from anamnesis.evaluation.summary import HEADINGS, MEASURES, table_cells, table_note
 from anamnesis.report import first_screen, sentences
 from anamnesis.report.builder import Picture, Section, Table
+from anamnesis.report.vector_recovery import recovery_section
 
 _CAPTIONS = {
     "summary": """\
@@ -32,8 +33,9 @@ _CAPTIONS = {
         probability when the head's output on a prompt with shuffled labels is replaced by its mean over
         intact prompts. Outlined: the heads the instruction vector is made of.""",
     "interventions": """\
-        Accuracy when the instruction vector is added to zero-shot prompts or removed from few-shot prompts
-        after one layer, beside a random vector of equal norm.""",
+        Accuracy on test examples when the instruction vector is added to zero-shot prompts or removed from
+        few-shot prompts after one layer, compared with a random vector of equal norm. Triangles: the layers
+        chosen on validation examples.""",
     "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
     "comparisons": """\
         Differences between methods, pair by pair of order and seed, with their means and intervals.
@@ -57,8 +59,9 @@ class ExperimentResults:
     linked. variants : what their figure shows (``figures.variants_frame``). paired : of methods chain by
     chain (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
     ``task, kind, text, target``, a few to show. held_out : what held-out sets lost, one by one
-    (``evaluation.held_out``). reference : published Table 1. links : label -> file, for the
-    tables. further : sections of analyses that were made on request.
+    (``evaluation.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
+    sections of analyses that were made on request. recovered : what vectors give back after training
+    (``evaluation.vector_recovery.recovery_gain``; the figure is vector_recovery).
     """
 
     config: Mapping
@@ -75,11 +78,12 @@ class ExperimentResults:
     held_out: pd.DataFrame | None = None
     links: Mapping[str, str | Path] = field(default_factory=dict)
     further: Sequence[Section] = ()
+    recovered: pd.DataFrame | None = None
 
 
 def experiment_sections(results: ExperimentResults) -> list[Section]:
-    """The report's sections in order: headline, what was run, forgetting, vectors, further analyses,
-    published numbers, prompts, provenance.
+    """The report's sections in order: headline, what was run, forgetting, vectors, what they give back,
+    further analyses, published numbers, prompts, provenance.
     """
     parts = [
         _first_screen(results),
@@ -87,6 +91,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
         _what_was_run(results.config),
         _forgetting(results),
         _vectors(results),
+        _recovery(results),
         *results.further,
         _published(results),
         _prompts(results.prompts),
@@ -280,6 +285,12 @@ def _vectors(results: ExperimentResults) -> Section:
     return Section("Instruction vectors", tables=tables, pictures=pictures)
 
 
+def _recovery(results: ExperimentResults) -> Section | None:
+    if results.recovered is None:
+        return None
+    return recovery_section(results.recovered, results.figures["vector_recovery"])
+
+
 def _interventions_table(frame: pd.DataFrame) -> Table:
     header = [
         "Set",
@@ -303,8 +314,8 @@ def _interventions_table(frame: pd.DataFrame) -> Table:
         for row in sentences.intervention_rows(frame).itertuples()
     ]
     caption = (
-        "Accuracy with the vector added after the layer where that helps most, and removed after the layer "
-        "where that harms most; layers chosen on the same examples."
+        "Accuracy on test examples. The vector is added after the layer where that helped most on validation "
+        "examples, and removed after the layer where that harmed most on them."
     )
     return Table(header, rows, caption)
 

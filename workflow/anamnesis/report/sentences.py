@@ -13,6 +13,7 @@ import pandas as pd
 from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.evaluation.forgetting import few_shots
 from anamnesis.evaluation.summary import BASELINE, HEADINGS, MINIMUM_PAIRS
+from anamnesis.vectors.layers import chosen_layers
 
 MEASURE_NAMES = {
     "hp": "zero-shot accuracy on held-out sets (HP)",
@@ -225,27 +226,27 @@ def heads_sentences(heads: pd.DataFrame, unit: str = "probability") -> list[str]
 
 
 def intervention_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per set: what adding and removing the vector does at the layer where it does most.
+    """Per set: what adding and removing the vector does to accuracy on test examples, after the layers chosen
+    on validation examples (``vectors.layers``).
 
     Returns a frame ``set, none, layer, add, random, few_shot, removal_layer, remove, n`` (fractions, NaN
-    where a condition was not run). ``random`` is at the layer of ``add``; ties go to the lowest layer. Adding
-    is judged on zero-shot prompts, removal on few-shot prompts.
+    where a condition was not run). ``random`` is at the layer of ``add``. A vector is added to zero-shot
+    prompts and removed from few-shot prompts.
     """
+    layers, removals = chosen_layers(frame), chosen_layers(frame, "remove")
     rows = []
-    for name, data in frame.groupby("set", sort=False):
-        add, remove = _by_layer(data, "add", "zero-shot"), _by_layer(data, "remove", "few-shot")
-        random = _by_layer(data, "random", "zero-shot")
-        layer = int(add.idxmax()) if len(add) else None
+    for name, data in frame[frame["split"] == "test"].groupby("set", sort=False):
+        layer, removal = layers.get(name), removals.get(name)
         rows.append(
             {
                 "set": name,
                 "none": data.loc[data["condition"] == "none", "accuracy"].mean(),
                 "layer": layer,
-                "add": add.max() if len(add) else math.nan,
-                "random": random.get(layer, math.nan),
+                "add": _by_layer(data, "add", "zero-shot").get(layer, math.nan),
+                "random": _by_layer(data, "random", "zero-shot").get(layer, math.nan),
                 "few_shot": data.loc[data["condition"] == "few-shot", "accuracy"].mean(),
-                "removal_layer": int(remove.idxmin()) if len(remove) else None,
-                "remove": remove.min() if len(remove) else math.nan,
+                "removal_layer": removal,
+                "remove": _by_layer(data, "remove", "few-shot").get(removal, math.nan),
                 "n": int(data["n"].max()),
             }
         )
@@ -258,8 +259,8 @@ def _by_layer(data: pd.DataFrame, condition: str, base: str) -> pd.Series:
 
 
 def interventions_sentences(frame: pd.DataFrame, lift: float = 0.3) -> list[str]:
-    """On how many sets adding the vector lifts zero-shot accuracy by ``lift``, beside the random vector; and
-    the best.
+    """On how many sets adding the vector lifts zero-shot accuracy by ``lift``, on which one most, and what a
+    random vector does; all at the layers of :func:`intervention_rows`.
     """
     rows = intervention_rows(frame)
     gains = (rows["add"] - rows["none"]).dropna()
@@ -268,9 +269,9 @@ def interventions_sentences(frame: pd.DataFrame, lift: float = 0.3) -> list[str]
     count = int((gains >= lift - 1e-9).sum())  # as 0.5 - 0.2 falls short of 0.3 by a rounding error
     best = rows.loc[gains.idxmax()]
     sentences = [
-        f"Adding the vector after the best layer raises zero-shot accuracy by {100 * lift:g} points or more "
-        f"on {count} of {len(gains)} sets. The layer is chosen on the same examples, which favours the "
-        "vector somewhat.",
+        f"Adding the vector raises zero-shot accuracy by {100 * lift:g} points or more on {count} of "
+        f"{len(gains)} sets. The layer of each set is chosen on validation examples, accuracy is measured on "
+        "test examples.",
         f"The largest change is on {best['set']}: {percent(best['none'])} without, {percent(best['add'])} "
         f"with the vector after layer {best['layer']} (n\u00a0=\u00a0{best['n']}).",
     ]

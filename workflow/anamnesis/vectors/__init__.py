@@ -6,5 +6,6 @@
 ``ranking``        heads ranked over tasks
 ``instruction``    instruction vectors: sums of head outputs through W_O
 ``interventions``  adding, removing and randomising vectors, layer by layer (appendix E)
+``layers``         the layer of a vector, chosen on validation examples
 ``study``          all of it for a model already in memory, without the workflow
 """

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 
 from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
+from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question
 from anamnesis.prefix.engine import PrefixEngine, born_index
 from anamnesis.prefix.modes import measuring
 from anamnesis.prefix.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
 from anamnesis.prefix.rows import Births
+
+COLUMNS = ["set", "split", "layer", "condition", "base", "accuracy", "n"]
+SPLITS = ("test", "validation")
+"""Accuracy is reported on the first, after the layer chosen on the second. Older tables have the first only:
+``report.compare`` matches repeated rows by their order.
+"""
+
+
+@dataclass(frozen=True)
+class SplitQuestions:
+    """The first examples of one split of a set, the same for every model: zero-shot and few-shot, each with
+    its right answer as the only continuation. ``noise``: the seed of their random vectors.
+    """
+
+    zero_shot: Sequence[Question]
+    few_shot: Sequence[Question]
+    noise: int
 
 
 @measuring
@@ -87,6 +106,35 @@ def random_vectors(like: torch.Tensor, count: int, generator: torch.Generator) -
     return drawn / drawn.norm(dim=-1, keepdim=True) * like.norm()
 
 
+def split_questions(
+    tokenizer, task: pd.DataFrame, name: str, template: Template, settings: Mapping, seed: int, split: str
+) -> SplitQuestions:
+    """At most ``settings["examples"]`` examples of a split of the set ``name``, few-shot with
+    ``settings["shots"]`` demonstrations drawn anew for every example. ``settings``: the section
+    ``interventions`` of the configuration.
+
+    Raises UserError where the split is empty, or has too few examples to draw demonstrations from.
+    """
+    asked, train = (task[task.split == part] for part in (split, "train"))
+    asked = asked.iloc[: settings["examples"]]
+    if asked.empty:
+        raise UserError(f"task '{name}' has no {split} examples to intervene on: add some")
+    rng = generator(seed, name, "interventions", *([split] if split != "test" else []))
+    noise, pool = int(rng.integers(2**31)), list(zip(train.input, train.target, strict=True))
+
+    def encoded(shots: int) -> list[Question]:
+        texts = [
+            template.render(
+                row.instruction, draw_demonstrations(rng, pool, shots, row.input, name), row.input
+            )
+            for row in asked.itertuples()
+        ]
+        pairs = encode_pairs(tokenizer, texts, [template.lead + y for y in asked.target])
+        return [Question(context, [answer]) for context, answer in pairs]
+
+    return SplitQuestions(encoded(0), encoded(settings["shots"]), noise)
+
+
 def intervention_table(
     engine: PrefixEngine,
     tokenizer,
@@ -99,42 +147,46 @@ def intervention_table(
     token_budget: int,
     progress=lambda done: None,
 ) -> pd.DataFrame:
-    """Accuracy per layer on a set's test examples: set, layer, condition, base, accuracy, n.
+    """Accuracy per layer on a set's validation and test examples, columns ``COLUMNS``.
 
-    From zero-shot prompts θ is added, from few-shot prompts it is removed, and from both a random vector of
-    equal norm (drawn anew for every example) is added. Rows with layer -1 are the bases without any
-    intervention.
+    θ is added to zero-shot prompts and removed from few-shot prompts, of test examples in comparison with a
+    random vector of equal norm, drawn anew for every example. Rows with layer -1 have no intervention.
     ``settings``: the section ``interventions`` of the configuration. Raises UserError for a layer the model
-    does not have.
+    does not have and for a set without examples of a split.
     """
     layers = list(range(engine.geometry.n_layers) if settings["layers"] is None else settings["layers"])
     for layer in layers:
         engine.geometry.check_head(layer, 0)
-    test, train = (task[task.split == split] for split in ("test", "train"))
-    test = test.iloc[: settings["examples"]]
-    pool, rng = list(zip(train.input, train.target, strict=True)), generator(seed, name, "interventions")
-    noise = random_vectors(theta, len(test), torch.Generator().manual_seed(int(rng.integers(2**31))))
+    parts = []
+    for split in SPLITS:
+        questions = split_questions(tokenizer, task, name, template, settings, seed, split)
+        rows = _split_table(engine, questions, theta, layers, split == "test", token_budget, progress)
+        parts.append(rows.assign(split=split))
+    return pd.concat(parts, ignore_index=True).assign(set=name)[COLUMNS]
+
+
+def _split_table(
+    engine: PrefixEngine,
+    questions: SplitQuestions,
+    theta: torch.Tensor,
+    layers: Sequence[int],
+    controlled: bool,
+    token_budget: int,
+    progress: Callable[[int], None],
+) -> pd.DataFrame:
+    """``controlled``: whether random vectors are added as well; to choose a layer they are not needed."""
+    count = len(questions.zero_shot)
+    noise = random_vectors(theta, count, torch.Generator().manual_seed(questions.noise))
     rows = []
-    for base, shots, sign, condition in (
-        ("zero-shot", 0, 1, "add"),
-        ("few-shot", settings["shots"], -1, "remove"),
+    for base, clean_name, asked, sign, condition in (
+        ("zero-shot", "none", questions.zero_shot, 1, "add"),
+        ("few-shot", "few-shot", questions.few_shot, -1, "remove"),
     ):
-        texts = [
-            template.render(
-                row.instruction, draw_demonstrations(rng, pool, shots, row.input, name), row.input
-            )
-            for row in test.itertuples()
-        ]
-        pairs = encode_pairs(tokenizer, texts, [template.lead + y for y in test.target])
-        vectors = torch.stack([sign * theta.expand(len(test), -1), noise], 1)
-        changed, clean = intervene(
-            engine, [Question(c, [a]) for c, a in pairs], vectors, layers, token_budget, progress
-        )
-        rows.append((-1, "none" if shots == 0 else "few-shot", base, float(clean.float().mean())))
-        for i, kind in enumerate((condition, "random")):
-            rows += [
-                (layer, kind, base, float(a))
-                for layer, a in zip(layers, changed[i].float().mean(-1), strict=True)
-            ]
-    table = pd.DataFrame(rows, columns=["layer", "condition", "base", "accuracy"])
-    return table.assign(set=name, n=len(test))[["set", "layer", "condition", "base", "accuracy", "n"]]
+        own = sign * theta.expand(count, -1)
+        vectors = torch.stack([own, noise] if controlled else [own], 1)
+        changed, clean = intervene(engine, asked, vectors, layers, token_budget, progress)
+        rows.append((-1, clean_name, base, float(clean.double().mean())))
+        kinds = (condition, "random")[: vectors.shape[1]]
+        for kind, right in zip(kinds, changed.double().mean(-1), strict=True):
+            rows += [(layer, kind, base, float(a)) for layer, a in zip(layers, right, strict=True)]
+    return pd.DataFrame(rows, columns=["layer", "condition", "base", "accuracy"]).assign(n=count)

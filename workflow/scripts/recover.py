@@ -1,0 +1,93 @@
+"""Add the instruction vectors of the model before training to the models after the last stage (figure 7)."""
+
+import gc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+
+COLUMNS = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n"]
+
+
+def main(
+    snapshot: str,
+    tasks: Sequence[str] | str,
+    vectors: Sequence[str] | str,
+    interventions: Sequence[str] | str,
+    adapters: Sequence[str] | str,
+    sets: Sequence[str],
+    chains: Sequence[Mapping[str, Any]],
+    model: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    prompts: Mapping[str, Any],
+    max_input_tokens: int,
+    seed: int,
+    batch_tokens: int,
+    output: str,
+) -> dict:
+    """Write ``output`` (parquet: method, order, seed, set, condition, layer, accuracy, n).
+
+    ``tasks``, ``vectors``, ``interventions``: files of ``sets``; ``adapters``: those of every one of
+    ``chains`` in turn, as many for each. ``settings``, ``seed``: of the interventions before training, so
+    that the questions are the same.
+    """
+    from anamnesis.models.loading import load_tokenizer
+    from anamnesis.progress import progress
+
+    files, adapters = zip(*map(_listed, (tasks, vectors, interventions)), strict=True), _listed(adapters)
+    limits, tokenizer = (prompts, settings, max_input_tokens, seed), load_tokenizer(Path(snapshot))
+    asked = {name: _asked(tokenizer, name, *three, *limits) for name, three in zip(sets, files, strict=True)}
+    each, parts = len(adapters) // len(chains), []
+    with progress(len(chains) * len(sets), "recover") as done:
+        for k, chain in enumerate(chains):
+            own = adapters[k * each : (k + 1) * each]
+            parts.append(_chain(snapshot, own, model, asked, batch_tokens, done).assign(**chain))
+            gc.collect()  # the adapters' wrappers refer to each other: the next model needs the memory
+    write_parquet(output, pd.concat(parts, ignore_index=True)[COLUMNS])
+    layers = {name: one["layer"] for name, one in asked.items()}
+    return {"layers": layers, "inputs_cut": sum(one["inputs_cut"] for one in asked.values())}
+
+
+def _asked(tokenizer, name, task, vector, interventions, prompts, settings, max_input_tokens, seed) -> dict:
+    """What a set is asked (``questions``, ``theta``, ``layer``), and how many of its inputs were cut."""
+    from anamnesis.data.chat import template_for
+    from anamnesis.data.lengths import shorten_inputs
+    from anamnesis.vectors.interventions import split_questions
+    from anamnesis.vectors.layers import best_layer
+
+    template = template_for(prompts, tokenizer)
+    rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
+    return {
+        "questions": split_questions(tokenizer, rows, name, template, settings, seed, "test"),
+        "theta": read_tensors(vector)["theta"],
+        "layer": best_layer(read_parquet(interventions)),
+        "inputs_cut": int(cut.sum()),
+    }
+
+
+def _chain(snapshot: str, adapters: Sequence[str], model, asked: Mapping, batch_tokens: int, done):
+    """The rows of one chain. Its model is let go of at the end, before the next one is read."""
+    from anamnesis.models.loading import load_model, merge_adapters
+    from anamnesis.prefix.engine import PrefixEngine
+    from anamnesis.vectors.after_training import accuracy_with_vector
+
+    engine = PrefixEngine(merge_adapters(load_model(snapshot, **model)[0], [Path(a) for a in adapters]))
+    parts = []
+    for name, one in asked.items():
+        found = accuracy_with_vector(engine, one["questions"], one["theta"], one["layer"], batch_tokens)
+        parts.append(found.assign(set=name))
+        done(1)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _listed(paths: Sequence[str] | str) -> list[str]:
+    return [paths] if isinstance(paths, str) else list(paths)
+
+
+if __name__ == "__main__":
+    from anamnesis.job import run_job
+
+    run_job(snakemake, main)
