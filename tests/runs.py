@@ -31,8 +31,16 @@ SWEPT = TRAINED[1]
 CONFIG = {
     "model": {"name": "tiny", "sha256": None},
     "data": {"train_examples": 12, "validation_examples": 6, "test_examples": 4},
+    "tuning": {"enabled": False},  # tests/workflow/test_tuned_start.py has it
     "suite": {"name": "small", "orders": [list(TRAINED)], "held_out": [HELD_OUT]},
-    "vectors": {"tasks": [SWEPT], "shots": 2, "activation_prompts": 4, "effect_prompts": 4, "heads": 3},
+    "vectors": {
+        "tasks": [SWEPT],
+        "shots": 2,
+        "activation_prompts": 4,
+        "effect_prompts": 4,
+        "heads": 3,
+        "never_answered": "average",
+    },  # a random model answers nothing
     "sweep": {"shards": 2},
     "interventions": {"sets": [SWEPT], "layers": [0, 2], "examples": 3, "shots": 2},
     "training": {"seeds": [0], "epochs": 16, "batch_size": 4, "checkpoint_steps": 2},

@@ -252,6 +252,19 @@ def read_tensors(path: str | Path) -> dict:
     return tensors
 
 
+def read_header(path: str | Path) -> dict[str, str]:
+    """The header of a safetensors file, as given to :func:`write_tensors`. Raises UserError for a missing or
+    damaged file.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except Exception as error:  # safetensors raises its own kinds
+        raise _unreadable(path, error) from error
+
+
 def _digest_tensors(tensors: Mapping) -> str:
     import torch
 

@@ -274,6 +274,10 @@ def stage_inputs(wildcards):
         inputs["past"] = [TASKS / f"{name}.parquet" for name in past]
     if method.guidance or method.needs.vector:
         inputs["heads"] = HEADS
+    if (method.guidance or method.needs.vector) and int(wildcards.stage) == 1:
+        if CONFIG.vectors.never_answered == "refuse":  # before anything is trained, for all stages at once
+            order = CONFIG.suite.orders[int(wildcards.order) - 1]
+            inputs["answered"] = [VECTORS / name / "mean_activations.safetensors" for name in order]
     if method.needs.vector:
         inputs["vector"] = VECTORS / task / "instruction_vector.safetensors"
     if method.guidance:

@@ -25,12 +25,14 @@ def main(
     earlier: Sequence[str] = (),
     past: Sequence[str] = (),
     task_means: Sequence[str] = (),
+    answered: Sequence[str] = (),
     guidance: Mapping | None = None,
     code: str | None = None,
     **guiding: str,
 ) -> dict:
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
     forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued.
+    ``answered``: mean activations of tasks that the model before training must have answered at all;
     ``guiding``: the files of ``training.prepare.StageFiles`` that some methods need. In several processes
     (``training.processes``) all compute and the first one writes.
     """
@@ -38,7 +40,9 @@ def main(
     from anamnesis.training.loop import train_stage
     from anamnesis.training.methods import build
     from anamnesis.training.prepare import StageFiles, prepare_stage
+    from anamnesis.vectors.activations import check_answered
 
+    check_answered([answered] if isinstance(answered, str) else answered)
     earlier, past, means = ([x] if isinstance(x, str) else list(x) for x in (earlier, past, task_means))
     files = StageFiles(snapshot, task, earlier, past, task_means=means, **guiding)
     prepared, cut = prepare_stage(

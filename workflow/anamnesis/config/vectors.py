@@ -71,6 +71,12 @@ class Vectors(Section):
         description="Fixed head set as [[layer, head], ...], both counted from 0, used instead of the "
         "ranking; null: rank the heads of the model at hand.",
     )
+    never_answered: Literal["refuse", "average"] = Field(
+        "refuse",
+        description="A training task that the model before training answers in none of its activation "
+        "prompts, so that it has no vector: refuse (guided methods and fvg stop before they train), or "
+        "average over all prompts.",
+    )
     extractor: Literal["heads", "optimised"] = Field(
         "heads",
         description="Where theta comes from: heads (the sum of the mean outputs of S; paper) or optimised. "

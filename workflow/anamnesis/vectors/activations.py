@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from anamnesis.artifacts import read_header
+from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question, score_batch
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.prefix.hooks import captured_heads
@@ -69,6 +72,21 @@ def mean_head_activations(
             (sums[True] / counts[True]).float(), counts[True], counts[True], total, "correct"
         )
     return MeanActivations(((sums[True] + sums[False]) / total).float(), total, counts[True], total, "all")
+
+
+def check_answered(means: Sequence[str | Path]) -> None:
+    """Raise UserError for a task that the model before training answered in none of its prompts: its mean
+    activation is not that of the task, so no method can use it. ``means``: files of mean activations.
+    """
+    for path in means:
+        header = read_header(path)
+        if header["correct"] == "0":
+            raise UserError(
+                f"{header['task']}: the model before training answers 0 of {header['prompts']} prompts of "
+                "this task, so that it has no instruction vector; leave the task out of suite.orders, or "
+                "guided methods and fvg out of training.methods, give more examples (vectors.shots, "
+                "vectors.activation_prompts), or set vectors.never_answered to average"
+            )
 
 
 def is_correct(score) -> bool:
