@@ -103,7 +103,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
 def _first_screen(results: ExperimentResults) -> Section | None:
     if results.held_out is None or results.held_out.empty:
         return None
-    told = first_screen.first_paragraphs(results.held_out, results.table, results.paired)
+    told = first_screen.first_paragraphs(results.held_out, results.table, results.paired, results.recovered)
     alt = first_screen.picture_alt(list(results.held_out["method"].unique()))
     tuned = start_sentence(results.config, results.records)
     return Section(

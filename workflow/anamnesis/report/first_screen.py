@@ -21,13 +21,23 @@ WORDS = {
 
 
 def first_paragraphs(
-    held_out: pd.DataFrame, table: pd.DataFrame, comparisons: pd.DataFrame | None = None
+    held_out: pd.DataFrame,
+    table: pd.DataFrame,
+    comparisons: pd.DataFrame | None = None,
+    recovered: pd.DataFrame | None = None,
 ) -> list[str]:
-    """At most three paragraphs: lost, stayed, guidance. ``held_out``: of ``evaluation.held_out``; ``table``:
-    Table 1; ``comparisons``: other pairs of methods (``evaluation.comparisons``), if there are any.
+    """At most four paragraphs: lost, stayed, guidance, what the vector gives back.
+
+    ``held_out``: of ``evaluation.held_out``; ``table``: Table 1; ``comparisons``: other pairs of methods
+    (``evaluation.comparisons``); ``recovered``: ``evaluation.vector_recovery.recovery_gain``.
     """
     method = plain_method(held_out)
-    parts = [_lost(held_out, method), _stayed(held_out, method), _guidance(table, method, comparisons)]
+    parts = [
+        _lost(held_out, method),
+        _stayed(held_out, method),
+        _guidance(table, method, comparisons),
+        _given_back(recovered, method),
+    ]
     return [part for part in parts if part]
 
 
@@ -95,6 +105,25 @@ def _guidance(table: pd.DataFrame, method: str, comparisons: pd.DataFrame | None
             f"with probability {2.0 ** (1 - least):.2g}."
         )
     return told
+
+
+def _given_back(recovered: pd.DataFrame | None, method: str) -> str:
+    """What adding the instruction vector to the trained model does, averaged over the sets it was added on."""
+    if recovered is None:
+        return ""
+    rows = recovered[recovered["method"] == method]
+    if rows.empty:
+        return ""
+    row, sets = rows.iloc[-1], max(1, rows["set"].nunique() - 1)  # the mean of several sets comes last
+    vector, random = (
+        points(row[key]) + interval(row.rename({f"{key}_low": "low", f"{key}_high": "high"}))
+        for key in ("gain", "random_gain")
+    )
+    return (
+        f"What the vector gives back: added after training with {method}, the instruction vector of "
+        f"the model before training changes zero-shot accuracy by {vector}, a random vector of equal length by "
+        f"{random} (mean of {sets} set{'s' * (sets != 1)})."
+    )
 
 
 def _against(comparisons: pd.DataFrame, guided: str) -> pd.DataFrame:
