@@ -16,7 +16,11 @@ LIST_TASKS = [
     "choose_last_of_5_spanish",
     "object_v_concept_5_spanish",
     "verb_v_adjective_5_spanish",
+    "verb_v_adjective_5",
+    "object_v_concept_5",
+    "choose_first_of_5",
 ]
+KNOWN = ["antonym", "past_tense", "plural", "country_capital"]  # written answers with a knowledge form
 MULTIPLE_CHOICE = [name for name, task in BUILTIN.items() if task.kind == "multiple_choice"]
 CLASSIFICATION = [name for name, task in BUILTIN.items() if task.kind == "classification"]
 TABLES = sorted({task.table for task in BUILTIN.values()})
@@ -204,31 +208,46 @@ def test_a_split_does_not_depend_on_the_other_splits(task):
 # ---------------------------------------------------------------- answers
 
 
-def test_alphabetical_task_answers_with_the_last_word_in_order():
-    for text, target in builtin_task("alphabetically_last_of_5", 0, SIZES)[["input", "target"]].to_numpy():
-        assert target == sorted(text.split(", "))[-1]
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        ("alphabetically_last_of_5", lambda words: sorted(words)[-1]),
+        ("choose_last_of_5_spanish", lambda words: WORDS[words[-1]]["spanish"]),
+        ("choose_first_of_5", lambda words: words[0]),
+    ],
+)
+def test_list_tasks_answer_with_one_word_of_the_list(task, answer):
+    for text, target in builtin_task(task, 0, SIZES)[["input", "target"]].to_numpy():
+        assert target == answer(text.split(", "))
 
 
-def test_choose_last_answers_with_the_spanish_of_the_last_word():
-    for text, target in builtin_task("choose_last_of_5_spanish", 0, SIZES)[["input", "target"]].to_numpy():
-        assert target == WORDS[text.split(", ")[-1]]["spanish"]
+def test_first_letter_answers_with_the_letter_that_the_word_begins_with():
+    frame = builtin_task("first_letter", 0, SIZES)
+    assert set(frame["input"]) <= set(WORDS)
+    assert [text[0] for text in frame["input"]] == list(frame["target"])
+    assert set(frame["target"].str.len()) == {1}
+    assert frame["target"].nunique() >= 20
 
 
 @pytest.mark.parametrize(
-    ("task", "column", "wanted", "others"),
+    ("task", "column", "wanted", "others", "answer"),
     [
-        ("object_v_concept_5_spanish", "kind", "object", "concept"),
-        ("verb_v_adjective_5_spanish", "pos", "verb", "adjective"),
+        ("object_v_concept_5_spanish", "kind", "object", "concept", "spanish"),
+        ("verb_v_adjective_5_spanish", "pos", "verb", "adjective", "spanish"),
+        ("object_v_concept_5", "kind", "object", "concept", "word"),
+        ("verb_v_adjective_5", "pos", "verb", "adjective", "word"),
     ],
 )
-def test_odd_one_out_is_single_and_translated_and_its_position_is_uniform(task, column, wanted, others):
+def test_odd_one_out_is_single_and_the_answer_and_its_position_is_uniform(
+    task, column, wanted, others, answer
+):
     positions = Counter()
     frame = builtin_task(task, 0, SIZES)
     for text, target in frame[["input", "target"]].to_numpy():
         kinds = [WORDS[word][column] for word in text.split(", ")]
         assert sorted(kinds) == sorted([wanted] + [others] * 4)
         position = kinds.index(wanted)
-        assert target == WORDS[text.split(", ")[position]]["spanish"]
+        assert target == WORDS[text.split(", ")[position]][answer]
         positions[position] += 1
     assert set(positions) == set(range(5))
     assert max(positions.values()) - min(positions.values()) <= len(SPLITS)
@@ -252,10 +271,11 @@ def test_pair_tasks_follow_their_table(task, table, query, answer):
 
 
 @pytest.mark.parametrize("task", [name for name, task in BUILTIN.items() if task.kind == "generation"])
-def test_generation_tasks_have_no_choices(task):
+def test_generation_tasks_have_no_choices_and_some_have_a_knowledge_form(task):
     frame = builtin_task(task, 0, SIZES)
-    empty = ["choices", "label", "knowledge_prompt", "knowledge_target", "knowledge_choices"]
-    assert frame[empty].isna().all(axis=None)
+    known = frame[["knowledge_prompt", "knowledge_target", "knowledge_choices"]]
+    assert frame[["choices", "label"]].isna().all(axis=None)
+    assert known.notna().all(axis=None) if task in KNOWN else known.isna().all(axis=None)
 
 
 @pytest.mark.parametrize("task", CLASSIFICATION + MULTIPLE_CHOICE)

@@ -118,7 +118,7 @@ def test_several_processes_ask_for_what_each_needs(tmp_path, prepared, monkeypat
     assert (whole.gpus, whole.training_gpus(four), whole.training_gpus(alone)) == (1, 4, 1)
     one, together = (whole.memory_of_stage(each, prepared, attempt=1) for each in (alone, four))
     assert together == 4 * one
-    changes = {"training": {"processes": 4}, "model": {"gpus": 2}}
+    changes = {"training": {"processes": 4}, "model": {"gpus": 2}, "tuning": {"enabled": False}}
     divided = Demands(load_config([ROOT / "config.yaml", changes]), tmp_path / "model")
     assert (divided.gpus, divided.training_gpus(four)) == (2, 4)
     assert one < divided.memory_of_stage(four, prepared, attempt=1) < together
@@ -145,6 +145,7 @@ def test_what_several_processes_or_gpus_cannot_do_is_refused(changes, message):
     fitting = {
         "training": {"methods": ["fvg", "jfa-ivg"], "processes": 4},
         "model": {"gpus": 4},
+        "tuning": {"enabled": False},
         "methods": {"jfa": {"latent_tasks": False}},
     }
     files = [ROOT / "config.yaml", fitting]

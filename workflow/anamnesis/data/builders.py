@@ -120,7 +120,9 @@ def _knowledge(
     """The knowledge columns of a row, its answer at a random place among the options."""
     others: list[str] = []
     for i in rng.permutation(len(pool)):
-        others += [end for end in wrong(row, pool[i]) if end != row[answer] and end not in others]
+        for end in wrong(row, pool[i]):
+            if end not in (row[answer], *others):  # deer and deer are one option
+                others.append(end)
         if len(others) >= len(LETTERS) - 1:
             break
     options = others[: len(LETTERS) - 1]

@@ -106,7 +106,8 @@ def _ends(chains: Sequence[Chain], method: str, form: str, shown: bool) -> tuple
         shots = few_shots(chain.frame) if shown else 0
         if not ((frame["form"] == form) & (frame["shots"] == shots)).any():
             return pd.Series(dtype=float), pd.DataFrame()
-        matrix = accuracy_matrix(frame, form, shots)
+        matrix = accuracy_matrix(chain.frame, form, shots)  # all sets: held-out ones may skip stages
+        matrix = matrix[[name for name in matrix if name in set(frame["set"])]]
         before, last = matrix.iloc[0], matrix.iloc[-1]
         after.append(last)
     return before, pd.DataFrame(after).reset_index(drop=True)

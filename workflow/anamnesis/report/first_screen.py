@@ -108,7 +108,7 @@ def _guidance(table: pd.DataFrame, method: str, comparisons: pd.DataFrame | None
 
 
 def _given_back(recovered: pd.DataFrame | None, method: str) -> str:
-    """What adding the instruction vector to the trained model does, averaged over the sets it was added on."""
+    """What adding the instruction vector to the trained model does, averaged over the sets."""
     if recovered is None:
         return ""
     rows = recovered[recovered["method"] == method]
@@ -121,8 +121,8 @@ def _given_back(recovered: pd.DataFrame | None, method: str) -> str:
     )
     return (
         f"What the vector gives back: added after training with {method}, the instruction vector of "
-        f"the model before training changes zero-shot accuracy by {vector}, a random vector of equal length by "
-        f"{random} (mean of {sets} set{'s' * (sets != 1)})."
+        f"the model before training changes zero-shot accuracy by {vector}, a random vector of equal "
+        f"length by {random} (mean of {sets} set{'s' * (sets != 1)})."
     )
 
 
