@@ -81,12 +81,17 @@ def held_out_table(
     for measure, (form, shown) in FORMS.items():
         ends = {method: _ends(chains, method, form, shown) for method in methods}
         sets = list(ends[methods[0]][0].index)
-        marks = {name: _mark(chains[0], name, form, ends[methods[0]][0][name], chance) for name in sets}
+        guesses = {name: _guess(chains[0], name, form, chance) for name in sets}
+        marks = {name: mark_of(ends[methods[0]][0][name], *guesses[name]) for name in sets}
         for method, (before, after) in ends.items():
             for name in sets:
                 row = _row(before[name], after[name].to_numpy(), resamples, confidence)
-                guess = chance.get((name, form), np.nan)
-                own = {"sets": 1, "chance": guess, "mark": marks[name], "marked": int(bool(marks[name]))}
+                own = {
+                    "sets": 1,
+                    "chance": guesses[name][0],
+                    "mark": marks[name],
+                    "marked": int(bool(marks[name])),
+                }
                 rows.append({"measure": measure, "set": name, "method": method, **row, **own})
             if sets:
                 row = _row(before.mean(), after.mean(axis=1).to_numpy(), resamples, confidence)
@@ -113,11 +118,11 @@ def _ends(chains: Sequence[Chain], method: str, form: str, shown: bool) -> tuple
     return before, pd.DataFrame(after).reset_index(drop=True)
 
 
-def _mark(chain: Chain, name: str, form: str, before: float, chance: Mapping) -> str:
+def _guess(chain: Chain, name: str, form: str, chance: Mapping) -> tuple[float, bool]:
+    """(accuracy of guessing, NaN where it is not known; whether answers are written)."""
     rows = chain.frame[(chain.frame["set"] == name) & (chain.frame["form"] == form)]
     written = bool((rows["scorer"] == GENERATED).all())
-    guess = chance.get((name, form))
-    return mark_of(before, 0.0 if guess is None else guess, written)
+    return 0.0 if written else chance.get((name, form), np.nan), written
 
 
 def _row(before: float, after: np.ndarray, resamples: int, confidence: float) -> dict[str, object]:
@@ -185,4 +190,6 @@ NOTE = (
 def held_out_markdown(table: pd.DataFrame) -> str:
     """The table as a Markdown section."""
     header, rows = held_out_cells(table)
-    return f"\n## Held-out sets, one by one\n\n{markdown_table(header, rows)}\n\n{NOTE}\n"
+    ranked = table.loc[(table["set"] != MEAN) & table["chance"].isna(), "set"].unique()
+    unknown = f" Chance is not known, and not marked, for {', '.join(ranked)}." if len(ranked) else ""
+    return f"\n## Held-out sets, one by one\n\n{markdown_table(header, rows)}\n\n{NOTE}{unknown}\n"
