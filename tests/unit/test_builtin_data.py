@@ -238,9 +238,7 @@ def test_first_letter_answers_with_the_letter_that_the_word_begins_with():
         ("verb_v_adjective_5", "pos", "verb", "adjective", "word"),
     ],
 )
-def test_odd_one_out_is_single_and_the_answer_and_its_position_is_uniform(
-    task, column, wanted, others, answer
-):
+def test_odd_one_out_is_single_and_its_position_is_uniform(task, column, wanted, others, answer):
     positions = Counter()
     frame = builtin_task(task, 0, SIZES)
     for text, target in frame[["input", "target"]].to_numpy():

@@ -379,13 +379,10 @@ def test_no_input_escapes_as_another_error(section, value, key):
 
 
 def test_sections_are_plain_and_hold_only_what_was_named(mapping):
-    config = load_config(mapping, KNOWN)
-    section = config_section(config, "seed", "training.lora.rank", "training.seeds", "sweep")
-    assert section == {
-        "seed": 0,
-        "training": {"lora": {"rank": 8}, "seeds": [0, 1, 2]},
-        "sweep": {"shards": 1},
-    }
+    named = ("seed", "training.lora.rank", "training.seeds", "sweep")
+    section = config_section(load_config(mapping, KNOWN), *named)
+    training = {"lora": {"rank": 8}, "seeds": [0, 1, 2]}
+    assert section == {"seed": 0, "training": training, "sweep": {"shards": 1}}
     assert json.loads(json.dumps(section)) == section
 
 

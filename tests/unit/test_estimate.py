@@ -7,7 +7,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anamnesis.compute.estimate import Device, estimate, longest_chain, main, measured_seconds
+from anamnesis.compute.estimate import (
+    DEVICES,
+    READ_RATE,
+    START_SECONDS,
+    Device,
+    estimate,
+    longest_chain,
+    main,
+    measured_seconds,
+)
 from anamnesis.compute.plan import FIGURES
 from anamnesis.compute.shape import known_shape
 from anamnesis.config.load import load_config
@@ -64,13 +73,62 @@ def test_many_jobs_at_a_time_are_as_fast_as_the_longest_chain():
     hours = [frame.attrs["hours"] for frame in frames.values()]
     assert hours == sorted(hours, reverse=True)
     assert hours[0] == pytest.approx(frames[1]["seconds"].sum() / 3600)
-    assert hours[1] > frames[1].attrs["chain"]
-    assert hours[-2] == hours[-1] == frames[1].attrs["chain"]
-    row = frames[1].set_index("rule")["row"]
-    chain = ["prepare_model", "average_activations", "sweep_heads", "rank_heads", "train_stage inclora-ivg",
-             FIGURES]  # fmt: skip
+    assert hours[1] > frames[2].attrs["chain"]
+    assert hours[-2] == hours[-1] == frames[10**9].attrs["chain"]
+    row = frames[10**9].set_index("rule")["row"]
+    chain = ["prepare_model", "tune_model", "average_activations", "sweep_heads", "rank_heads",
+             "train_stage inclora-ivg", FIGURES]  # fmt: skip
     after_training = max(row["recover"], row[["evaluate_stage", "tabulate_results"]].sum())
     assert hours[-1] * 3600 == pytest.approx(row[chain].sum() + after_training)
+
+
+def test_the_tuning_has_the_cores_of_jobs_that_wait_for_it():
+    """Nothing else runs meanwhile, so that its time is divided by cores up to four, and by no number of other
+    jobs; on GPUs it has one, as every job.
+    """
+    config = config_with({"tuning": {"enabled": True}})
+    frames = [estimate(config, SMALL, DEVICE, n).set_index("rule") for n in (1, 2, 4, 32)]
+    fixed = START_SECONDS + SMALL.bytes / READ_RATE
+    counted = [frame.loc["tune_model", "seconds"] - fixed for frame in frames]
+    assert counted == pytest.approx([counted[0] / cores for cores in (1, 2, 4, 4)])
+    assert counted[0] == pytest.approx(frames[0].loc["tune_model", "flops"] / (DEVICE.rate * DEVICE.share))
+    alone = frames[1].loc[["prepare_model", "tune_model"], "seconds"].sum()
+    others = frames[1]["seconds"].sum() - alone
+    assert frames[1].attrs["hours"] * 3600 == pytest.approx(alone + others / 2)
+    gpus = [estimate(config, SMALL, DEVICES["a100-80gb"], n).set_index("rule") for n in (1, 4)]
+    assert gpus[0].loc["tune_model", "seconds"] == gpus[1].loc["tune_model", "seconds"]
+
+
+def test_a_tuned_start_costs_its_tuning_and_everything_waits_for_it():
+    without, tuned = (
+        estimate(config_with({"tuning": {"enabled": on}}), SMALL, DEVICE, 1).set_index("rule")
+        for on in (False, True)
+    )
+    assert set(tuned.index) - set(without.index) == {"tune_model"}
+    row = tuned.loc["tune_model"]
+    assert (row["jobs"], row["after"]) == (1, ("prepare_model", "prepare_task"))
+    assert row["row"] == row["seconds"] > 0
+    assert row["disk_bytes"] == 2 * SMALL.bytes
+    for rule in ("average_activations", "train_stage inclora", "train_stage inclora-ivg", "evaluate_base"):
+        assert "tune_model" in tuned.loc[rule, "after"]
+    others = ["jobs", "flops", "seconds", "row"]
+    pd.testing.assert_frame_equal(tuned.drop("tune_model")[others], without[others])
+    spent = (tuned.attrs[key] - without.attrs[key] for key in ("hours", "chain"))
+    assert [3600 * hours for hours in spent] == pytest.approx([row["seconds"]] * 2)
+
+
+def test_tasks_that_only_the_tuning_has_are_prepared_and_no_more():
+    def frame(**tuning):
+        config = config_with({"tuning": {"enabled": True, **tuning}})
+        return estimate(config, SMALL, DEVICE, 1).set_index("rule")
+
+    plain, more = frame(), frame(tasks=["plural", "english_spanish", "antonym"])
+    counts = [f.loc[["prepare_task", "average_activations"], "jobs"].tolist() for f in (plain, more)]
+    assert counts[1] == [counts[0][0] + 2, counts[0][1]]  # antonym is there already
+    few, many, twice = frame(examples=4), frame(examples=8), frame(examples=4, epochs=2)
+    flops = [f.loc["tune_model", "flops"] for f in (few, many, twice)]
+    assert flops[2] == pytest.approx(2 * flops[0])
+    assert 1.5 * flops[0] < flops[1] <= 2 * flops[0]  # what prompts of a task share runs once in a batch
 
 
 def test_stages_wait_for_each_other_and_seeds_do_not():
@@ -179,7 +237,7 @@ def test_flashbacks_of_further_sets_are_prepared_and_trained_on_from_the_first_s
         changes = {"training": {"methods": ["jfa"], "seeds": [0]}, "methods": {"jfa": jfa}}
         return estimate(config_with(changes), SMALL, DEVICE, 1).set_index("rule")
 
-    plain, more = frame(), frame(flashback_tasks=["past_tense", "plural", "news_topic"])
+    plain, more = frame(), frame(flashback_tasks=["past_tense", "plural", "sentiment"])
     assert more.loc["prepare_task", "jobs"] == plain.loc["prepare_task", "jobs"] + 2
     assert more.loc["average_activations", "jobs"] == plain.loc["average_activations", "jobs"]
     assert more.loc["train_stage jfa", "flops"] > plain.loc["train_stage jfa", "flops"]

@@ -4,6 +4,7 @@ time.
 
 import subprocess
 import sys
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -89,10 +90,19 @@ def intervened(sets=("antonym", "news_topic", "plural"), layers=5):
     return pd.DataFrame(rows, columns=["set", "split", "layer", "condition", "base", "accuracy", "n"])
 
 
-def chains(methods=("inclora", "inclora-ivg")):
-    rows = [(BASELINE, np.nan, 0.2, 0.5, 0.1)]
-    rows += [(m, s, 0.3 + s / 10, 0.4, 0.5 + i / 50) for i, m in enumerate(methods) for s in range(2)]
-    return pd.DataFrame(rows, columns=["method", "seed", "hp", "ip", "op"])
+def chains(methods=("inclora", "inclora-ivg"), known=True):
+    rows = [(BASELINE, np.nan, 0.2, 0.5, 0.1, 0.6)]
+    rows += [
+        (m, s, 0.3 + s / 10, 0.4, 0.5 + i / 50, 0.7 - s / 5) for i, m in enumerate(methods) for s in range(2)
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "hp", "ip", "op", "knowledge"])
+    return frame if known else frame.assign(knowledge=np.nan)
+
+
+def held_out():
+    """Rows of the table of held-out sets: of five sets two have nothing to lose zero-shot."""
+    rows = [("hp", "mean", 5, 2), ("ip", "mean", 5, 0), ("knowledge", "mean", 3, 1), ("hp", "antonym", 1, 1)]
+    return pd.DataFrame(rows, columns=["measure", "set", "sets", "marked"])
 
 
 def panels(figure):
@@ -113,6 +123,9 @@ FIGURES = {
     "interventions": (interventions, intervened),
     "bars": (summary_bars, chains),
     "many bars": (summary_bars, lambda: chains([m for m in METHOD_COLOURS if m != BASELINE])),
+    "bars without knowledge": (summary_bars, lambda: chains(known=False)),
+    "bars with marks": (partial(summary_bars, held_out=held_out()), chains),
+    "curves with marks": (partial(accuracy_curves, marks={HELD[0]: "floor", HELD[1]: "chance"}), curves),
 }
 
 
@@ -238,13 +251,53 @@ def test_interventions_draw_curves_and_reference_lines():
     assert "vector removed from the few-shot prompt" in texts(figure)
 
 
-def test_bars_show_mean_points_and_n():
-    figure = summary_bars(chains())
-    axes = panels(figure)["HP: held-out sets, zero-shot"]
-    assert [bar.get_height() for bar in axes.patches] == pytest.approx([35.0, 35.0])
-    points = np.concatenate([c.get_offsets()[:, 1] for c in axes.collections if len(c.get_offsets()) == 2])
-    assert sorted(points) == pytest.approx([30, 30, 40, 40])
+@pytest.mark.parametrize(
+    ("title", "bars", "points", "before"),
+    [
+        ("HP: held-out, zero-shot", [35, 35], [30, 30, 40, 40], 20),
+        ("IP: held-out, few-shot", [40, 40], [40, 40, 40, 40], 50),
+        ("Knowledge: held-out, zero-shot", [60, 60], [50, 50, 70, 70], 60),
+        ("OP: training tasks, zero-shot", [50, 52], [50, 50, 52, 52], 10),
+    ],
+)
+def test_bars_show_mean_points_and_n(title, bars, points, before):
+    axes = panels(summary_bars(chains()))[title]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(bars)
+    drawn = np.concatenate([c.get_offsets()[:, 1] for c in axes.collections if len(c.get_offsets()) == 2])
+    assert sorted(drawn) == pytest.approx(points)
+    (line,) = [
+        line for line in axes.get_lines() if len(set(line.get_xdata())) == 2 and line.get_zorder() == 3
+    ]
+    assert list(line.get_ydata()) == pytest.approx([before, before])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["inclora\n(n=2)", "inclora-ivg\n(n=2)"]
+
+
+def test_knowledge_has_a_panel_where_it_was_measured():
+    names = [title.split(":")[0] for title in panels(summary_bars(chains()))]
+    assert names == ["HP", "IP", "Knowledge", "OP"]
+    names = [title.split(":")[0] for title in panels(summary_bars(chains(known=False)))]
+    assert names == ["HP", "IP", "OP"]
+
+
+def test_bars_of_held_out_sets_say_how_many_of_them_had_nothing_to_lose():
+    assert list(panels(summary_bars(chains(), held_out()))) == [
+        "HP: held-out, zero-shot\n5 sets, 2 at floor or chance",
+        "IP: held-out, few-shot\n5 sets, none at floor or chance",
+        "Knowledge: held-out, zero-shot\n3 sets, 1 at floor or chance",
+        "OP: training tasks, zero-shot\n",
+    ]
+    assert not any("\n" in title for title in panels(summary_bars(chains())))
+
+
+def test_curves_say_which_sets_had_nothing_to_lose():
+    data = curves()
+    marked = panels(accuracy_curves(data, marks={"antonym": "floor", "not shown": "chance"}))
+    plain = panels(accuracy_curves(data))
+    assert set(marked) - set(plain) == {"antonym (at floor)"}
+    assert set(plain) - set(marked) == {"antonym"}
+    for one, two in zip(marked["antonym (at floor)"].get_lines(), plain["antonym"].get_lines(), strict=True):
+        assert np.array_equal(one.get_xydata(), two.get_xydata())
+    assert "antonym" in set(data["set"])  # the caller's table is as it was
 
 
 @pytest.mark.parametrize("name", ["curves", "heads", "interventions", "bars"])

@@ -11,6 +11,7 @@ import tiny_models
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.errors import UserError
+from anamnesis.evaluation import GENERATED
 from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator, LineEnd, build_items
 from anamnesis.prefix.engine import PrefixEngine
 
@@ -98,8 +99,10 @@ def test_generation_is_scored_by_exact_match_of_the_first_line():
 
 
 def test_sets_evaluated_together_give_the_rows_of_each_alone_in_the_order_asked_for(choice_records):
-    """Different answer lengths, a set with options between two without, and one without test examples."""
-    sets = [asked_of("antonym", 5), asked_of("capital_choice"), asked_of("plural", 2, "train_task")]
+    """Different answer lengths, a set with options between two without, one with a knowledge form and one
+    without, and one without test examples.
+    """
+    sets = [asked_of("english_spanish", 5), asked_of("capital_choice"), asked_of("plural", 2, "train_task")]
     empty = EvaluationSet("empty", "held_out", sets[0].frame[sets[0].frame.split != "test"], 3)
     done: list[int] = []
     together = evaluator().evaluate([*sets[:2], empty, sets[2]], done.append)
@@ -107,11 +110,11 @@ def test_sets_evaluated_together_give_the_rows_of_each_alone_in_the_order_asked_
     expected = pd.concat(single, ignore_index=True)
     plain = [column for column in COLUMNS if not column.startswith("choice_")]
     pd.testing.assert_frame_equal(together[plain], expected[plain])
-    assert list(together["set"].unique()) == ["antonym", "capital_choice", "plural"]
+    assert list(together["set"].unique()) == ["english_spanish", "capital_choice", "plural"]
     assert set(together.role[together["set"] == "plural"]) == {"train_task"}
     for found, alone in zip(together.choice_logprobs, expected.choice_logprobs, strict=True):
         assert found == (None if alone is None else pytest.approx(alone, abs=1e-5))
-    assert sum(done) == len(together) == 2 * 6 + 4 * 6 + 2 * 6
+    assert sum(done) == len(together) == 2 * 6 + 4 * 6 + 4 * 6
 
 
 def test_nothing_to_evaluate_gives_an_empty_table():
@@ -129,12 +132,27 @@ def test_few_shot_prompts_show_the_same_training_examples_to_every_question():
     assert all(f"Input: {x}\n" not in shown for x in task[task.split == "test"].input)
 
 
-def test_the_knowledge_form_has_no_instruction_and_is_absent_where_a_task_has_none():
-    choice = builtin_task("capital_choice", 0, SIZES)
-    items = build_items(choice, "capital_choice", "knowledge", 2, Template(), 0)
-    assert all(choice.instruction.iloc[0] not in item.prompt for item in items)
+@pytest.mark.parametrize("name", ["capital_choice", "antonym"])
+def test_the_knowledge_form_has_no_instruction_and_is_absent_where_a_task_has_none(name):
+    task = builtin_task(name, 0, SIZES)
+    items = build_items(task, name, "knowledge", 2, Template(), 0)
+    assert len(items) == SIZES["test"]
+    assert all(task.instruction.iloc[0] not in item.prompt for item in items)
     assert all(item.target in item.choices for item in items)
-    assert build_items(builtin_task("antonym", 0, SIZES), "antonym", "knowledge", 0, Template(), 0) == []
+    none = builtin_task("english_spanish", 0, SIZES)
+    assert build_items(none, "english_spanish", "knowledge", 0, Template(), 0) == []
+
+
+def test_a_task_with_written_answers_is_ranked_in_its_knowledge_form_alone():
+    table = evaluator().evaluate([asked_of("antonym")])
+    kinds = table[["form", "metric", "scorer"]].drop_duplicates()
+    assert kinds.to_numpy().tolist() == [
+        ["instruction", "exact_match", GENERATED],
+        ["knowledge", "accuracy", "sum"],
+    ]
+    ranked = table[table.form == "knowledge"]
+    assert ranked.choice_logprobs.map(len).eq(4).all()
+    assert table[table.form == "instruction"].choice_logprobs.isna().all()
 
 
 def test_more_shots_than_training_examples_are_refused():

@@ -3,12 +3,14 @@
 import html.parser
 import re
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from report_chains import both_methods, chain
 
 from anamnesis.errors import UserError
+from anamnesis.evaluation.held_out import held_out_table
 from anamnesis.evaluation.summary import (
     BASELINE,
     MEASURES,
@@ -27,6 +29,7 @@ from anamnesis.report import (
     sentences,
 )
 from anamnesis.report.experiment import flatten, shown
+from anamnesis.report.first_screen import first_paragraphs
 
 
 @pytest.fixture
@@ -94,6 +97,7 @@ def results(chains, heads, intervened, drawn, tmp_path):
         heads=heads,
         interventions=intervened,
         figures={"summary": png},
+        held_out=held_out_table(chains, {}, resamples=200),
         records={"stage1": record, "stage2": {**record, "seconds": 60.0}},
         prompts=pd.DataFrame([("x", "clean", "<script>alert(1)</script> & so on", " up")],
                              columns=["task", "kind", "text", "target"]),
@@ -138,7 +142,7 @@ def test_report_is_one_offline_file(results, tmp_path):
     assert "script" not in page.tags
     assert "link" not in page.tags
     for address in page.addresses:
-        assert re.match(r"#[a-z-]+$|\./|data:image/png;base64,", address), address[:60]
+        assert re.match(r"#[a-z0-9-]+$|\./|data:image/png;base64,", address), address[:60]
     assert page.tags.count("img") == 1
 
 
@@ -146,10 +150,10 @@ def test_links_are_relative_to_the_report(results, tmp_path):
     _, page = build(results, tmp_path)
     files = [address for address in page.addresses if address.startswith("./")]
     assert files == [
-        "./my%20table%231.csv",
         "./figures/summary.pdf",
         "./figures/summary.png",
         "./figures/summary.csv",
+        "./my%20table%231.csv",
     ]
 
 
@@ -190,8 +194,30 @@ def test_same_input_gives_the_same_bytes(results, tmp_path):
 def test_report_without_optional_parts(results, tmp_path):
     bare = ExperimentResults(results.config, results.table, results.curves, results.heads, {})
     titles = [section.title for section in experiment_sections(bare)]
-    assert titles == ["Headline", "What was run", "What is forgotten", "Instruction vectors"]
+    assert titles == ["Table 1", "What was run", "What is forgotten", "Instruction vectors"]
     build(bare, tmp_path)
+
+
+def test_the_first_screen_comes_first_with_its_picture_and_the_start(results):
+    record = {
+        "tasks": ["x"],
+        "examples": {"x": 12},
+        "accuracy_before": {"x": 0.05},
+        "accuracy_after": {"x": 0.5},
+    }
+    tuned = replace(results, records={**results.records, "tiny/tuned/tuning": record})
+    for given in (results, tuned):
+        first, second, *_ = experiment_sections(given)
+        assert (first.title, second.title) == (
+            "What was lost, what stayed, what guidance changed",
+            "Table 1",
+        )
+        assert [picture.png for picture in first.pictures] == [results.figures["summary"]]
+        assert first.paragraphs[:2] == first_paragraphs(results.held_out, results.table)[:2]
+        assert "from 50.0\u00a0% to 30.0\u00a0%" in first.paragraphs[0]
+        assert ("tuned on 12 training examples of x" in first.paragraphs[-1]) is (given is tuned)
+    empty = replace(results, held_out=results.held_out.iloc[:0])
+    assert experiment_sections(empty)[0].title == "Table 1"
 
 
 def test_published_table_in_the_repository_is_shown(results, pytestconfig):

@@ -13,6 +13,7 @@ import reference
 import tiny_models
 from anamnesis.data.prompts import Template
 from anamnesis.errors import UserError
+from anamnesis.evaluation.records import LineEnd
 from anamnesis.models.loading import load_model
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import linear_layers
@@ -127,6 +128,18 @@ def test_all_linear_layers_of_the_decoder_are_adapted_and_no_others(name, tuned)
     assert log["loss"].iloc[-1] < log["loss"].iloc[0]
 
 
+def test_the_vision_tower_of_a_multimodal_model_is_not_adapted():
+    """Its layers have the names of the decoder's; what sees pictures stays as it is, and so does the head."""
+    text = tiny_models.build("llama")
+    model = torch.nn.ModuleDict({"vision": tiny_models.build("llama", 1).model, "language": text})
+    names = linear_layers(reference.blocks(text), model)
+    assert {n.rsplit(".", 1)[1] for n in names} == set(INSIDE["llama"].split())
+    assert len(names) == len(set(names)) == 7 * len(reference.blocks(text))
+    assert all(n.startswith("language.model.layers.") for n in names)
+    everywhere = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    assert {n.split(".")[0] for n in everywhere - set(names)} == {"vision", "language"}  # there are others
+
+
 def test_the_snapshot_is_the_model_with_the_adapter_and_loads_without_this_project(tmp_path, tuned):
     model, _ = tuned()
     base = tiny_models.save_snapshot(tmp_path / "base")
@@ -174,11 +187,30 @@ def test_accuracy_before_and_after_is_that_of_validation_examples(monkeypatch):
         assert list(s.frame.example_id[s.frame.split == "test"]) == ["validation-5", "validation-6"]
 
 
-def test_accuracy_is_that_of_the_evaluation():
+def test_accuracy_is_that_of_greedy_decoding_by_plain_forward_passes():
+    """Two of the three answers are what the model writes itself, token by token; the third is not."""
     model, tokenizer = tiny_models.shared("llama"), tiny_models.tokenizer()
-    found = zero_shot_accuracy(model, tokenizer, Template(), TASKS, HOW)
-    assert set(found) == {"opposites", "plurals"}
-    assert all(0 <= value <= 1 for value in found.values())
+    ends = LineEnd(tokenizer)
+
+    def written(prompt: str, count: int) -> str:
+        return ends.text(reference.greedy(model, tokenizer(prompt).input_ids, count, ends))
+
+    splits = ("train",) * 3 + ("validation",) * 3 + ("test",) * 2
+    asked, expected = [], {}
+    for name, word, right in (("opposites", "warm", 2), ("plurals", "one", 1)):
+        made = task(name, word, splits)
+        frame = made.frame
+        answers = [
+            written(f"{row.instruction}\n\nInput: {row.input}\nOutput:", made.max_new_tokens)
+            for row in frame[frame.split == "validation"].itertuples()
+        ]
+        assert all(answers)
+        told = [*answers[:right], *(f"{answer} not" for answer in answers[right:])]
+        frame.loc[frame.split == "validation", "target"] = told
+        frame.loc[frame.split == "test", "target"] = answers[0]  # never asked
+        asked.append(made)
+        expected[name] = pytest.approx(right / 3)
+    assert zero_shot_accuracy(model, tokenizer, Template(), asked, HOW) == expected
 
 
 @pytest.mark.parametrize("splits", [("test",) * 4, ("validation", "test")])
