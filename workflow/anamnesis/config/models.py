@@ -216,7 +216,7 @@ class Training(Section):
         "there are any, on a GPU of its own (1 to 64). Results depend on it as on dropout. Paper: 4.",
     )
     learning_rate: Number = Field(
-        0.001, gt=0, description="Step size (> 0). Paper: 1e-4 (TRACE, FUNC) and 1e-3 (LONG), on 7B models."
+        0.0008, gt=0, description="Step size (> 0). Paper: 1e-4 (TRACE, FUNC) and 1e-3 (LONG), on 7B models."
     )
     optimizer: Text = Field(
         "adamw_torch",
