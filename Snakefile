@@ -38,6 +38,7 @@ localrules:
 rule all:
     default_target: True
     input:
+        [SUITE / "first_table.md"] * (len(CONFIG.training.seeds) > 1),
         [RESULTS / "report.html"] * bool(CHAINS),
         rules.tabulate_results.output,
         figure_files(FIGURE_NAMES),

@@ -93,6 +93,25 @@ def test_the_mean_is_over_sets_in_each_chain_and_says_how_many_are_marked(table)
     assert row(table, "hp", "mean", "inclora-ivg")["after"] == pytest.approx(after.mean() + 0.1)
 
 
+def test_whether_in_context_accuracy_falls_more_is_a_row_of_its_own(table):
+    found = row(table, "ip_hp", "mean")
+    names = ("easy", "hopeless", "guessed")
+    changes = [
+        np.mean(
+            [
+                np.array(VALUES[name, "instruction", shots][1]) - VALUES[name, "instruction", shots][0]
+                for name in names
+            ],
+            axis=0,
+        )
+        for shots in (2, 0)
+    ]
+    apart = changes[0] - changes[1]
+    assert found["change"] == pytest.approx(apart.mean())
+    half = stats.t.ppf(0.975, 2) * apart.std(ddof=1) / np.sqrt(3)
+    assert (found["low"], found["high"]) == pytest.approx((apart.mean() - half, apart.mean() + half))
+
+
 def test_means_agree_with_the_measures_of_table_1(table):
     measures = chain_measures(CHAINS).groupby("method")[["hp", "ip", "knowledge"]].mean()
     for method in ("inclora", "inclora-ivg"):
@@ -154,5 +173,5 @@ def test_chance_that_is_not_known_marks_no_ranked_set():
 
 def test_without_a_knowledge_form_there_is_no_such_row():
     chains = [Chain(c.method, c.order, c.seed, c.frame[c.frame["form"] == "instruction"]) for c in CHAINS]
-    assert set(held_out_table(chains, CHANCE)["measure"]) == {"hp", "ip"}
+    assert set(held_out_table(chains, CHANCE)["measure"]) == {"hp", "ip", "ip_hp"}
     assert np.isnan(knowledge_performance(chains[0].frame))

@@ -67,7 +67,9 @@ DEMANDS = Demands(CONFIG, SNAPSHOT)
 # Where not everything can run at once, what most others wait for comes first: a chain of stages that is left for the
 # end keeps one core busy while the others idle. Evaluations fill the rest, and what is short and nothing waits for
 # (interventions, figures) the gaps that they leave at the end.
-PRIORITY = {"model": 4, "vectors": 3, "training": 2, "evaluation": 1}
+# One seed of all methods is complete before the next begins, so that the first table is there early.
+LATER = 4 * len(CONFIG.training.seeds)
+PRIORITY = {"model": LATER + 4, "vectors": LATER + 3, "first table": LATER}
 TASKS = RESULTS / "tasks"
 VECTORS = MODEL / "vectors"
 HEADS = VECTORS / "heads.parquet"
@@ -248,6 +250,16 @@ def metric(task):
     """The metric that scores a published set; None: accuracy or, for what is generated, exact match."""
     entry = published(task)
     return entry.metric_of(CONFIG.evaluation.metrics) if entry else None
+
+
+def by_seed(kind):
+    """Priority of training or evaluation: that of an earlier seed first."""
+    own = {"training": 2, "evaluation": 1}[kind]
+
+    def priority(wildcards):
+        return LATER - 4 * CONFIG.training.seeds.index(int(wildcards.seed)) + own
+
+    return priority
 
 
 def trained_task(wildcards, stage=None):

@@ -42,7 +42,7 @@ rule evaluate_base:
         LOGS / "evaluate_base.log",
     benchmark:
         BENCHMARKS / "evaluate_base.tsv"
-    priority: PRIORITY["evaluation"]
+    priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads
@@ -69,7 +69,7 @@ rule evaluate_stage:
         LOGS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
     benchmark:
         BENCHMARKS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
-    priority: PRIORITY["evaluation"]
+    priority: by_seed("evaluation")
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads
@@ -82,6 +82,34 @@ rule evaluate_stage:
         **evaluation_params(),
     script:
         "../scripts/evaluate_stage.py"
+
+
+if len(CONFIG.training.seeds) > 1:
+    FIRST_CHAINS = [chain for chain in CHAINS if chain["seed"] == CONFIG.training.seeds[0]]
+
+    rule first_table:
+        input:
+            evaluations=[path for chain in FIRST_CHAINS for path in chain_evaluations(chain)],
+        output:
+            markdown=SUITE / "first_table.md",
+            record=SUITE / "first_table.json",
+        log:
+            LOGS / "first_table.log",
+        benchmark:
+            BENCHMARKS / "first_table.tsv"
+        priority: PRIORITY["first table"]
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=2000,
+            runtime=20,
+        params:
+            chains=FIRST_CHAINS,
+            orders=SETTINGS["suite"]["orders"],
+            statistics=INTERVALS,
+            code=script_digest("first_table"),
+        script:
+            "../scripts/first_table.py"
 
 
 rule tabulate_results:

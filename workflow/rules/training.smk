@@ -30,7 +30,7 @@ rule train_stage:
         LOGS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
     benchmark:
         BENCHMARKS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
-    priority: PRIORITY["training"]
+    priority: by_seed("training")
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads_of_stage

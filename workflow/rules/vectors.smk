@@ -200,7 +200,6 @@ rule recover:
         LOGS / "recover" / "{method}-order{order}.log",
     benchmark:
         BENCHMARKS / "recover" / "{method}-order{order}.tsv"
-    priority: PRIORITY["evaluation"]
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads

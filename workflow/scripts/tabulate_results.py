@@ -1,19 +1,17 @@
 """Write the accuracy matrix of every chain, all of them together, each chain's measures, and Table 1."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_batches, read_parquet, write_parquet, write_text
+from anamnesis.artifacts import read_parquet, write_parquet, write_text
+from anamnesis.evaluation.chains import read_chains, read_chance
 from anamnesis.evaluation.comparisons import by_order, comparison_markdown, comparison_table
-from anamnesis.evaluation.forgetting import SCORED, accuracy_frame, mean_scores
-from anamnesis.evaluation.held_out import chance_levels, held_out_markdown, held_out_table
+from anamnesis.evaluation.held_out import held_out_markdown, held_out_table
 from anamnesis.evaluation.pooling import pooled
 from anamnesis.evaluation.published import published_markdown
 from anamnesis.evaluation.summary import (
-    Chain,
     chain_measures,
     curves_frame,
     table1,
@@ -21,8 +19,6 @@ from anamnesis.evaluation.summary import (
     to_latex,
     to_markdown,
 )
-
-OPTIONS = ("set", "form", "choice_scores")
 
 
 def main(
@@ -47,14 +43,9 @@ def main(
     whose chains join all tables. Writes all outputs; the table in three formats.
     """
     accuracy = [accuracy] if isinstance(accuracy, str) else accuracy
-    stages = len(orders[0]) + 1
-    frames = []
-    for i, (chain, output) in enumerate(zip(chains, accuracy, strict=True)):
-        scores = [scores_in(path) for path in evaluations[i * stages : (i + 1) * stages]]
-        tasks = [None, *orders[chain["order"] - 1]]
-        frame = accuracy_frame(list(zip(range(stages), tasks, scores, strict=True)))
-        write_parquet(output, frame)
-        frames.append(Chain(chain["method"], chain["order"], chain["seed"], frame))
+    frames = read_chains(evaluations, chains, orders)
+    for chain, output in zip(frames, accuracy, strict=True):
+        write_parquet(output, chain.frame)
     pool = [pool] if isinstance(pool, str) else pool
     frames = pooled(frames, [(path, read_parquet(path)) for path in pool], orders)
     per_chain = chain_measures(frames)
@@ -65,8 +56,9 @@ def main(
     rows = [*compared, *by_order(per_chain, compared)]
     paired = comparison_table(per_chain, rows, statistics["bootstrap_resamples"], statistics["confidence"])
     write_text(comparisons, to_csv(paired))
-    chance = chance_levels(read_batches(evaluations[0], OPTIONS)) if evaluations else {}
-    lost = held_out_table(frames, chance, statistics["bootstrap_resamples"], statistics["confidence"])
+    lost = held_out_table(
+        frames, read_chance(evaluations), statistics["bootstrap_resamples"], statistics["confidence"]
+    )
     write_text(held_out, to_csv(lost))
     others = f"\nChains of other runs: {len(frames) - len(chains)} ({', '.join(pool)}).\n" if pool else ""
     further = others + held_out_markdown(lost) + comparison_markdown(paired)
@@ -74,12 +66,6 @@ def main(
     write_text(markdown, to_markdown(summary) + further)
     write_text(latex, to_latex(summary))
     return {"chains": len(frames), "pooled": len(frames) - len(chains)}
-
-
-@cache  # the evaluation before training is part of every chain
-def scores_in(path: str) -> pd.DataFrame:
-    """The mean scores in a file of records, which may be larger than memory."""
-    return mean_scores(read_batches(path, SCORED), path)
 
 
 if __name__ == "__main__":

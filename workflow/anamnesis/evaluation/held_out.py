@@ -29,6 +29,7 @@ NAMES = {
     "ip": "instruction, few-shot (IP)",
     "knowledge": "knowledge, zero-shot",
     "knowledge_few": "knowledge, few-shot",
+    "ip_hp": "few-shot minus zero-shot (IP − HP)",
 }
 MEAN = "mean"
 FLOOR = 0.3  # least accuracy before training where answers are written
@@ -100,7 +101,17 @@ def held_out_table(
                 rows.append(
                     {"measure": measure, "set": MEAN, "method": method, **row, **own, "marked": marked}
                 )
+    rows += [_gap_row(chains, method, resamples, confidence) for method in methods]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _gap_row(chains: Sequence[Chain], method: str, resamples: int, confidence: float) -> dict[str, object]:
+    """IP − HP of a method: whether in-context accuracy falls more than zero-shot accuracy."""
+    zero, few = (_ends(chains, method, *FORMS[name]) for name in ("hp", "ip"))
+    after = (few[1].mean(axis=1) - zero[1].mean(axis=1)).to_numpy()
+    row = _row(few[0].mean() - zero[0].mean(), after, resamples, confidence)
+    own = {"sets": len(zero[0]), "chance": np.nan, "mark": "", "marked": 0}
+    return {"measure": "ip_hp", "set": MEAN, "method": method, **row, **own}
 
 
 def _ends(chains: Sequence[Chain], method: str, form: str, shown: bool) -> tuple[pd.Series, pd.DataFrame]:
@@ -158,7 +169,11 @@ def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     for (measure, name), group in table.groupby(["measure", "set"], sort=False):
         by_method = group.set_index("method")
         first = by_method.iloc[0]
-        cells = [NAMES[measure], set_label({**first, "set": name}), f"{100 * first['before']:.1f}"]
+        cells = [
+            NAMES[measure],
+            set_label({**first, "measure": measure, "set": name}),
+            f"{100 * first['before']:.1f}",
+        ]
         for method in methods:
             row = by_method.loc[method]
             cells += [f"{100 * row['after']:.1f}", difference_cell(row.rename({"change": "mean"}))]
@@ -168,6 +183,8 @@ def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def set_label(row: Mapping) -> str:
     """A set's name with its mark, or the mean with the number of its sets that are marked."""
+    if row["set"] == MEAN and row["measure"] == "ip_hp":
+        return "mean"
     if row["set"] != MEAN:
         marked = isinstance(row["mark"], str) and row["mark"]  # a CSV has nothing in the place of ""
         return f"{row['set']} (at {row['mark']})" if marked else str(row["set"])

@@ -59,7 +59,14 @@ def _lost(held_out: pd.DataFrame, method: str) -> str:
         return ""
     marked = int(rows.loc["hp", "marked"]) if "hp" in rows.index else 0
     note = f" Of {rows.iloc[0]['sets']} sets {marked_note(marked)} before training." if marked else ""
-    return f"What was lost with {method}: " + "; ".join(told) + "." + note
+    more = ""
+    if "ip_hp" in rows.index:
+        row = rows.loc["ip_hp"]
+        decided = pd.notna(row["low"]) and not row["low"] <= 0 <= row["high"]
+        change = f"{points(row['change'])}{interval(row)}"
+        more = f" The change in context minus the change zero-shot is {change}"
+        more += "." if decided else ": the interval contains zero."
+    return f"What was lost with {method}: " + "; ".join(told) + "." + more + note
 
 
 def _stayed(held_out: pd.DataFrame, method: str) -> str:
