@@ -22,6 +22,7 @@ from anamnesis.training.adapters import add_lora
 from anamnesis.training.batches import Batch
 from anamnesis.training.examples import build_examples
 from anamnesis.training.objectives import Objective
+from anamnesis.training.tuning import TuningTask, tuning_batches, tuning_examples
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.after_training import accuracy_with_vector
 from anamnesis.vectors.effects import causal_effects
@@ -34,6 +35,7 @@ from _operations import operations
 
 SIZES = {"train": 16, "validation": 8, "test": 6}
 VECTORS = {"shots": 3, "activation_prompts": 8, "effect_prompts": 4, "target": "full"}
+LORA = {"rank": 1, "alpha": 1, "dropout": 0.0, "target_modules": ["q_proj"]}
 ROOT = Path(__file__).parents[2]
 
 
@@ -192,8 +194,7 @@ def test_operations_of_an_evaluation(engine, task, lengths):
 def test_operations_of_training(engine, task, lengths):
     shape = shape_in(engine)
     model = AutoModelForCausalLM.from_config(engine.model.config)
-    lora = {"rank": 1, "alpha": 1, "dropout": 0.0, "target_modules": ["q_proj"]}
-    tuned = PrefixEngine(add_lora(model, lora, 0).train())
+    tuned = PrefixEngine(add_lora(model, LORA, 0).train())
     examples, _ = build_examples(task[1], tiny_models.tokenizer(), Template(), 512)
 
     def epoch() -> None:
@@ -202,3 +203,22 @@ def test_operations_of_training(engine, task, lengths):
 
     expected = work.train(lengths, {"batch_size": 8, "epochs": 1}, "inclora", {}, None).flops(shape)
     assert expected == pytest.approx(operations(epoch), rel=0.2)
+
+
+@pytest.mark.parametrize("examples", [12, 100])
+def test_operations_of_the_tuning(engine, examples):
+    """Two tasks mixed in every batch, of one of which there are fewer examples than may be taken."""
+    shape, words = shape_in(engine), tiny_models.tokenizer()
+    sizes = {"capital_choice": SIZES, "antonym": {**SIZES, "train": 24}}
+    frames = {name: builtin_task(name, 0, size) for name, size in sizes.items()}
+    tuned = add_lora(AutoModelForCausalLM.from_config(engine.model.config), LORA, 0).train()
+    tasks = [TuningTask(name, frame, 4) for name, frame in frames.items()]
+    found = tuning_examples(tasks, words, Template(), examples, 512)
+    assert {name: len(e) for name, e in found.items()} == {
+        name: min(examples, size["train"]) for name, size in sizes.items()
+    }
+    batches, learner = tuning_batches(found, 2, 8, 0), PrefixEngine(tuned)
+    real = operations(lambda: [Objective()(learner, batch, 0.0).total.backward() for batch in batches])
+    lengths = [lengths_of(frame, Template(), by_tokenizer(words)) for frame in frames.values()]
+    expected = work.tune(lengths, {"examples": examples, "epochs": 2, "batch_size": 8})
+    assert expected.flops(shape) == pytest.approx(real, rel=0.2)

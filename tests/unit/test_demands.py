@@ -85,6 +85,61 @@ def test_a_stage_asks_for_the_memory_of_its_batches(tmp_path, prepared):
     assert caught.value.filename == str(tmp_path / "none.parquet")  # Snakemake waits for it
 
 
+def tuned(snapshot: Path, **tuning) -> Demands:
+    return Demands(load_config([ROOT / "config.yaml", {"tuning": tuning}]), snapshot)
+
+
+def test_the_tuning_asks_for_the_memory_of_its_longest_task(tmp_path, prepared):
+    tiny_models.save_snapshot(tmp_path / "model")
+    long = str(tmp_path / "long.parquet")
+    write_parquet(long, builtin_task("antonym", 0, SIZES).assign(input="far more of it " * 60))
+    both = [prepared["task"], long]
+
+    def asked(tasks, attempt=1, **tuning) -> int:
+        return tuned(tmp_path / "model", **tuning).memory_of_tuning(None, {"tasks": tasks}, attempt)
+
+    assert asked(both, batch_size=1024) > 2 * asked(both, batch_size=256) > 2 * asked(both)
+    assert asked(both, batch_size=1024) > asked(both[:1], batch_size=1024)
+    assert asked(both, batch_size=1024) == asked([long], batch_size=1024)
+    assert asked(both) < asked(both, attempt=2) <= 1.5 * asked(both) + 1
+    whole = tuned(tmp_path / "model", batch_size=1024)
+    less = {"tuning": {"batch_size": 1024}, "training": {"max_input_tokens": 20}}
+    cut = Demands(load_config([ROOT / "config.yaml", less]), tmp_path / "model")
+    few, many = (each.memory_of_tuning(None, {"tasks": both}, 1) for each in (cut, whole))
+    assert few < many
+    evaluated = whole.memory()(None, attempt=1)  # accuracy is measured before and after
+    assert asked(both[:1], batch_size=1) >= evaluated
+    with pytest.raises(FileNotFoundError) as caught:
+        asked([*both, str(tmp_path / "none.parquet")])
+    assert caught.value.filename == str(tmp_path / "none.parquet")  # Snakemake waits for it
+
+
+def test_a_job_that_all_others_wait_for_gets_four_cores_or_its_gpu(tmp_path, monkeypatch):
+    tiny_models.save_snapshot(tmp_path / "model")
+    monkeypatch.setenv(devices.VISIBLE, "")
+    demands = tuned(tmp_path / "model")
+    assert (demands.threads(None), demands.threads_alone(None)) == (1, 4)
+    assert tuned(tmp_path / "none").threads_alone(None) == 4  # as long as the model is not there
+    monkeypatch.setattr(Demands, "_shape", lambda self: known_shape("llama-2-7b", "float32"))
+    assert demands.threads_alone(None) == demands.threads(None) == 8
+    monkeypatch.setenv(devices.VISIBLE, "0")
+    assert tuned(tmp_path / "model").threads_alone(None) == 1
+
+
+def test_the_tuning_has_time_for_its_examples_of_all_tasks():
+    small, large = (known_shape(name, "bfloat16") for name in ("smollm2-135m", "llama-2-7b"))
+
+    def limit(**tuning) -> int:
+        config = load_config([ROOT / "config.yaml", {"tuning": {"examples": 16, **tuning}}])
+        return minutes(config, "tune_model", large, 1) - minutes(config, "tune_model", small, 1)
+
+    held_out = len(load_config(ROOT / "config.yaml").suite.held_out)
+    assert limit(examples=160) > limit() > 0
+    assert limit(epochs=10) > 2 * limit()
+    two = ["antonym", "plural"]
+    assert limit() == pytest.approx(held_out / len(two) * limit(tasks=two), abs=held_out)  # whole minutes
+
+
 def test_on_a_gpu_activations_are_not_in_the_memory_of_the_computer():
     shape = known_shape("llama-2-7b", "bfloat16")
     assert memory_mib(shape, 64_000, on_gpu=True) < 1.5 * shape.bytes / 2**20 < memory_mib(shape, 64_000)

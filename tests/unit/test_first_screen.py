@@ -75,6 +75,20 @@ def test_sets_that_had_nothing_to_lose_are_counted(marked):
     assert "floor" not in told(held_out(HP, (*IP[:-1], marked)))[0]  # those of the zero-shot form count
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "n", "end"),
+    [
+        (0.20, 0.29, 3, "+24.3 points [+20.0, +29.0] (n = 3)."),
+        (-0.05, 0.54, 3, "+24.3 points [−5.0, +54.0] (n = 3): the interval contains zero."),
+        (0.0, 0.5, 3, "+24.3 points [+0.0, +50.0] (n = 3): the interval contains zero."),
+    ],
+)
+def test_whether_accuracy_in_context_fell_more_than_zero_shot_is_said(low, high, n, end):
+    both = ("ip_hp", MEAN, "inclora", 0.10, 0.343, low, high, n, 5, 0)
+    lost = told(held_out(HP, IP, both))[0]
+    assert lost == told(held_out(HP, IP))[0] + f" The change in context minus the change zero-shot is {end}"
+
+
 def test_without_a_few_shot_evaluation_the_other_half_is_left_out():
     assert told(held_out(HP)) == [told()[0].split(";")[0] + "."]
 

@@ -17,7 +17,7 @@ DEFAULT, SLURM = (
 def rules() -> dict[str, str]:
     """Name and text of each."""
     files = (ROOT / "workflow" / "rules").glob("*.smk")
-    parts = re.split(r"^rule (\w+):", "".join(file.read_text() for file in files), flags=re.MULTILINE)
+    parts = re.split(r"^ *rule (\w+):", "".join(file.read_text() for file in files), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 

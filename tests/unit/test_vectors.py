@@ -9,11 +9,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import reference
+from anamnesis.artifacts import write_tensors
 from anamnesis.errors import UserError
 from anamnesis.evaluation.scoring import Question
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.vectors.activations import mean_head_activations
+from anamnesis.vectors.activations import check_answered, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.instruction import head_additions, instruction_vector
 from anamnesis.vectors.interventions import intervene, random_vectors
@@ -71,6 +72,25 @@ def test_few_prompts_all_correct_count_as_correct():
     model = shared("llama")
     found = mean_head_activations(PrefixEngine(model), with_answers(model, 6, False)[:2], token_budget=10**6)
     assert (found.count, found.correct, found.prompts, found.over) == (2, 2, 2, "correct")
+
+
+def test_a_task_that_the_model_never_answers_is_refused_and_one_answered_once_is_not(tmp_path):
+    def mean(task: str, right: int):
+        model = shared("llama")
+        found = mean_head_activations(PrefixEngine(model), with_answers(model, right, True), 40)
+        header = {"task": task, "correct": str(found.correct), "prompts": str(found.prompts)}
+        write_tensors(tmp_path / task, {"mean": found.mean}, header)
+        return tmp_path / task
+
+    once, never = mean("once", 1), mean("never", 0)
+    check_answered([])
+    check_answered([once, str(once)])
+    with pytest.raises(
+        UserError, match=r"^never: the model before training answers 0 of 6 prompts"
+    ) as caught:
+        check_answered([once, never])
+    assert "vectors.never_answered to average" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- causal effects
