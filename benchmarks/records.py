@@ -21,7 +21,7 @@ from _common import REPOSITORY, Line, main, report, seconds
 from anamnesis.artifacts import write_parquet
 
 TASKS, HELD_OUT = ("first_task", "second_task"), "held_out_task"
-OUTPUTS = ("curves", "measures", "table", "comparisons", "markdown", "latex")
+OUTPUTS = ("curves", "measures", "table", "comparisons", "held_out", "markdown", "latex")
 CHOICES = 4
 MOST_MIB = 400.0
 
@@ -39,6 +39,7 @@ def records(rows: int, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     sets = np.array([*TASKS, HELD_OUT])[np.arange(rows) % 3]
     words = np.array([f"answer number {i}" for i in range(1000)])
+    scores = rng.normal(size=(rows, CHOICES))
     prediction, target = rng.integers(0, len(words), (2, rows))
     return pd.DataFrame(
         {
@@ -53,7 +54,8 @@ def records(rows: int, seed: int) -> pd.DataFrame:
             "score": rng.integers(0, 2, rows).astype(float),
             "metric": "accuracy",
             "scorer": "sum",
-            "choice_logprobs": list(rng.normal(size=(rows, CHOICES))),
+            "choice_logprobs": list(scores),
+            "choice_scores": list(scores),
         }
     )
 

@@ -92,7 +92,8 @@ def test_experiments_are_valid_on_top_of_what_they_say(path, folder):
     root = [{"data": {"root": str(folder)}}] if "data={root:" in text else []
     config = load_config([DEFAULT, *(ROOT / name for name in named), *root])
     assert named[-1].endswith(path.name)
-    assert config.suite.name == path.stem
+    if "suite" in yaml.safe_load(text):  # others add methods to the experiment they go on top of
+        assert config.suite.name == path.stem
     assert config.results != load_config(DEFAULT).results
 
 

@@ -34,6 +34,7 @@ rule prepare_task:
         LOGS / "prepare_task" / "{task}.log",
     benchmark:
         BENCHMARKS / "prepare_task" / "{task}.tsv"
+    priority: PRIORITY["model"]
     conda:
         ENVIRONMENT
     resources:

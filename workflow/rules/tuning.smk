@@ -18,7 +18,7 @@ if CONFIG.tuning.enabled:
         priority: PRIORITY["model"]
         conda:
             ENVIRONMENT
-        threads: DEMANDS.threads_alone
+        threads: Demands(CONFIG, PREPARED).threads_alone
         resources:
             mem_mb=Demands(CONFIG, PREPARED).memory_of_tuning,
             runtime=Demands(CONFIG, PREPARED).time("tune_model", resumes=True),

@@ -33,6 +33,7 @@ NAMES = {
 }
 MEAN = "mean"
 FLOOR = 0.3  # least accuracy before training where answers are written
+AT = "at floor or chance"
 TIMES_CHANCE = 1.5  # least accuracy before training where options are ranked, in units of guessing
 COLUMNS = (
     "measure", "set", "method", "before", "after", "sd", "change", "low", "high", "confidence", "interval",
@@ -194,7 +195,7 @@ def set_label(row: Mapping) -> str:
 
 def marked_note(marked: int) -> str:
     """How many sets of a mean are at floor or chance."""
-    return f"{marked or 'none'} at floor or chance"
+    return f"{marked or 'none'} {AT}"
 
 
 NOTE = (

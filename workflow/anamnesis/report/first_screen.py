@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.evaluation.held_out import MEAN, marked_note
+from anamnesis.evaluation.held_out import AT, MEAN
 from anamnesis.evaluation.summary import BASELINE, MINIMUM_PAIRS
 from anamnesis.report.sentences import percent, points
 
@@ -58,14 +58,13 @@ def _lost(held_out: pd.DataFrame, method: str) -> str:
     if not told:
         return ""
     marked = int(rows.loc["hp", "marked"]) if "hp" in rows.index else 0
-    note = f" Of {rows.iloc[0]['sets']} sets {marked_note(marked)} before training." if marked else ""
+    sets = f"{rows.iloc[0]['sets']} sets"
+    note = f" Before training, {marked} of {sets} {'are' if marked > 1 else 'is'} {AT}." if marked else ""
     more = ""
     if "ip_hp" in rows.index:
         row = rows.loc["ip_hp"]
-        decided = pd.notna(row["low"]) and not row["low"] <= 0 <= row["high"]
         change = f"{points(row['change'])}{interval(row)}"
-        more = f" The change in context minus the change zero-shot is {change}"
-        more += "." if decided else ": the interval contains zero."
+        more = f" The change in context minus the change zero-shot is {change}{_zero(row)}."
     return f"What was lost with {method}: " + "; ".join(told) + "." + more + note
 
 
@@ -75,9 +74,13 @@ def _stayed(held_out: pd.DataFrame, method: str) -> str:
         return ""
     row = rows.loc["knowledge"]
     sets = f"on the {row['sets']} held-out sets that can be asked as a plain statement"
-    verdict = "; the interval contains zero, so no change is shown"
-    decided = pd.notna(row["low"]) and not row["low"] <= 0 <= row["high"]
-    return f"What stayed: {_change(row, WORDS['knowledge'])}, {sets}{'' if decided else verdict}."
+    start = "Knowledge fell too" if row["high"] < 0 else "What stayed"
+    return f"{start}: {_change(row, WORDS['knowledge'])}, {sets}{_zero(row)}."
+
+
+def _zero(row: pd.Series) -> str:
+    """The end of a sentence about a change whose interval contains zero; nothing for others."""
+    return ": the interval contains zero, so no change is shown" if row["low"] <= 0 <= row["high"] else ""
 
 
 def _change(row: pd.Series, name: str) -> str:
@@ -108,7 +111,7 @@ def _guidance(table: pd.DataFrame, method: str, comparisons: pd.DataFrame | None
     least = int(shown["n"].min())
     if least < MINIMUM_PAIRS:
         told += (
-            f" With {least} pairs this is weak evidence: {least} differences of one sign happen by chance "
+            f" With n = {least} this is weak evidence: as many differences of one sign happen by chance "
             f"with probability {2.0 ** (1 - least):.2g}."
         )
     return told
