@@ -71,7 +71,8 @@ def test_what_was_lost_is_the_mean_over_sets_of_the_plain_method():
 @pytest.mark.parametrize("marked", [1, 2, 5])
 def test_sets_that_had_nothing_to_lose_are_counted(marked):
     lost = told(held_out((*HP[:-1], marked), IP))[0]
-    assert lost.endswith(f"(n = 3). Of 5 sets {marked} at floor or chance before training.")
+    verb = "is" if marked == 1 else "are"
+    assert lost.endswith(f"(n = 3). Before training, {marked} of 5 sets {verb} at floor or chance.")
     assert "floor" not in told(held_out(HP, (*IP[:-1], marked)))[0]  # those of the zero-shot form count
 
 
@@ -79,8 +80,18 @@ def test_sets_that_had_nothing_to_lose_are_counted(marked):
     ("low", "high", "n", "end"),
     [
         (0.20, 0.29, 3, "+24.3 points [+20.0, +29.0] (n = 3)."),
-        (-0.05, 0.54, 3, "+24.3 points [−5.0, +54.0] (n = 3): the interval contains zero."),
-        (0.0, 0.5, 3, "+24.3 points [+0.0, +50.0] (n = 3): the interval contains zero."),
+        (
+            -0.05,
+            0.54,
+            3,
+            "+24.3 points [−5.0, +54.0] (n = 3): the interval contains zero, so no change is shown.",
+        ),
+        (
+            0.0,
+            0.5,
+            3,
+            "+24.3 points [+0.0, +50.0] (n = 3): the interval contains zero, so no change is shown.",
+        ),
     ],
 )
 def test_whether_accuracy_in_context_fell_more_than_zero_shot_is_said(low, high, n, end):
@@ -96,7 +107,7 @@ def test_without_a_few_shot_evaluation_the_other_half_is_left_out():
 def test_what_stayed_is_knowledge_and_an_interval_with_zero_shows_no_change():
     assert told()[1] == (
         "What stayed: knowledge accuracy went from 60.0 % to 61.3 %, +1.3 points [−1.0, +4.0] (n = 3), on "
-        "the 4 held-out sets that can be asked as a plain statement; the interval contains zero, so no "
+        "the 4 held-out sets that can be asked as a plain statement: the interval contains zero, so no "
         "change is shown."
     )
 
@@ -150,7 +161,7 @@ def test_fewer_than_six_pairs_are_weak_evidence(pairs, chance):
     assert ("weak evidence" in few) is (chance is not None)
     if chance:
         assert few.endswith(
-            f" With {pairs} pairs this is weak evidence: {pairs} differences of one sign happen by chance "
+            f" With n = {pairs} this is weak evidence: as many differences of one sign happen by chance "
             f"with probability {chance}."
         )
 
