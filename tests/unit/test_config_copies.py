@@ -94,7 +94,7 @@ def test_experiments_are_valid_on_top_of_what_they_say(path, folder):
     assert named[-1].endswith(path.name)
     if "suite" in yaml.safe_load(text):  # others add methods to the experiment they go on top of
         assert config.suite.name == path.stem
-    assert config.results != load_config(DEFAULT).results
+        assert config.results != load_config(DEFAULT).results
 
 
 def test_every_method_exists_with_and_without_guidance():

@@ -75,7 +75,7 @@ def test_a_set_has_its_value_before_and_the_change_over_chains_with_students_int
     found = row(table, measure, key[0])
     changes = np.array(after) - before
     half = stats.t.ppf(0.975, 2) * changes.std(ddof=1) / np.sqrt(3)
-    assert found["before"] == before
+    assert found["before"] == pytest.approx(before, abs=1e-12)
     assert found["after"] == pytest.approx(np.mean(after))
     assert found["sd"] == pytest.approx(np.std(after, ddof=1))
     assert found["change"] == pytest.approx(changes.mean())

@@ -22,6 +22,7 @@ from runs import (
 
 METHOD = "inclora-ivg"
 SWEEP_LOG = f"results/logs/sweep_heads/{SWEPT}-1-of-2.log"
+RECOVERY = SUITE / METHOD / "order1/recovery.parquet"
 TRAINING_LOG = f"results/logs/train_stage/{METHOD}-order1-seed0-stage1.log"
 
 
@@ -67,8 +68,8 @@ def test_killed_again_and_again_ends_with_the_same_numbers(whole, tmp_path):
     assert run.plan(HEADS) == []  # a plan may be made beside a run
     kill_all(process)
 
-    process = run.start(TABLE)
+    process = run.start(TABLE, RECOVERY)  # which lay in the folder of the chain
     assert process.wait(timeout=900) == 0, log.read_text()
     assert log.read_text().count("An earlier run here was killed") == 3
     assert_same_results(run, whole)
-    assert "Nothing to be done" in run.run(TABLE).stdout
+    assert "Nothing to be done" in run.run(TABLE, RECOVERY).stdout

@@ -17,6 +17,7 @@ from anamnesis.config.analysed import analysed, has_latent_tasks
 from anamnesis.config.guidance import control_tasks
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.config.tuning import tuning_tasks
 from anamnesis.config.variants import (
     chains,
     flashback_tasks,
@@ -61,7 +62,7 @@ MODEL = RESULTS / CONFIG.model.name
 TUNED = MODEL / "tuned"
 # The model before training, which all rules but prepare_model and tune_model start from.
 SNAPSHOT = TUNED / "model" if CONFIG.tuning.enabled else PREPARED
-TUNING_TASKS = list(CONFIG.tuning.tasks or CONFIG.suite.held_out) if CONFIG.tuning.enabled else []
+TUNING_TASKS = tuning_tasks(CONFIG)
 BASE_NAME = f"{CONFIG.model.name}, tuned ({SNAPSHOT})" if CONFIG.tuning.enabled else CONFIG.model.name
 DEMANDS = Demands(CONFIG, SNAPSHOT)
 # Where not everything can run at once, what most others wait for comes first: a chain of stages that is left for the
@@ -141,6 +142,15 @@ def limit_jobs():
         )
 
 
+def warn_of_tuned_chat_model():
+    """A model with a chat template follows instructions already; tuning changes what is studied."""
+    if CONFIG.tuning.enabled and CONFIG.prompts.chat_template:
+        logger.warning(
+            "tuning.enabled = true and prompts.chat_template = true: this chat model is tuned before the experiment; "
+            "set tuning.enabled to false to start from it as it is"
+        )
+
+
 def lift_default_limit():
     """Jobs are looked for when one ends, not every second as well.
 
@@ -157,6 +167,7 @@ def lift_default_limit():
 if workflow.is_main_process:
     LOCK = prepare_run(Path(".snakemake"))  # held until the process ends
     limit_jobs()
+    warn_of_tuned_chat_model()
 
 RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
 CHAINS = chains(CONFIG)
@@ -257,7 +268,9 @@ def by_seed(kind):
     own = {"training": 2, "evaluation": 1}[kind]
 
     def priority(wildcards):
-        return LATER - 4 * CONFIG.training.seeds.index(int(wildcards.seed)) + own
+        seeds, seed = CONFIG.training.seeds, int(wildcards.seed)
+        place = seeds.index(seed) if seed in seeds else len(seeds)  # others can be asked for by path
+        return LATER - 4 * place + own
 
     return priority
 
@@ -286,10 +299,6 @@ def stage_inputs(wildcards):
         inputs["past"] = [TASKS / f"{name}.parquet" for name in past]
     if method.guidance or method.needs.vector:
         inputs["heads"] = HEADS
-    if (method.guidance or method.needs.vector) and int(wildcards.stage) == 1:
-        if CONFIG.vectors.never_answered == "refuse":  # before anything is trained, for all stages at once
-            order = CONFIG.suite.orders[int(wildcards.order) - 1]
-            inputs["answered"] = [VECTORS / name / "mean_activations.safetensors" for name in order]
     if method.needs.vector:
         inputs["vector"] = VECTORS / task / "instruction_vector.safetensors"
     if method.guidance:
@@ -300,6 +309,17 @@ def stage_inputs(wildcards):
         if means := control_tasks(method.guidance["control"], task, TRAIN_TASKS):
             inputs["task_means"] = [VECTORS / name / "mean_activations.safetensors" for name in means]
     return inputs
+
+
+def answered_means(wildcards):
+    """Mean activations of all tasks of a chain that needs their vectors, looked at before its first stage."""
+    method = RESOLVED[wildcards.method]
+    if int(wildcards.stage) > 1 or not (method.guidance or method.needs.vector):
+        return []
+    if CONFIG.vectors.never_answered == "average":
+        return []
+    order = CONFIG.suite.orders[int(wildcards.order) - 1]
+    return [VECTORS / name / "mean_activations.safetensors" for name in order]
 
 
 def chain_evaluations(chain):

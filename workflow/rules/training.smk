@@ -21,6 +21,7 @@ def training_params():
 rule train_stage:
     input:
         unpack(stage_inputs),
+        answered=answered_means,
         snapshot=SNAPSHOT,
     output:
         adapter=directory(STAGE / "adapter"),

@@ -16,6 +16,7 @@ from anamnesis.artifacts import read_parquet
 from anamnesis.compute.devices import present
 from anamnesis.compute.shape import BYTES, Shape, shape_of
 from anamnesis.config.models import Config
+from anamnesis.config.tuning import tuning_tasks
 from anamnesis.config.variants import resolve
 
 PROCESS_MIB = 700  # an interpreter with torch and transformers
@@ -69,10 +70,9 @@ def memory_of_processes(one: int, processes: int, divided: bool) -> int:
 def minutes(config: Config, rule: str, shape: Shape, gpus: int) -> int:
     """Time limit of a job of ``rule``."""
     epochs = max([config.training.epochs, *config.training.task_epochs.values()])
-    tuned_on = len(config.tuning.tasks or config.suite.held_out)
     examples = max([config.data.train_examples, *config.data.task_examples.values()])
     prompts = {
-        "tune_model": tuned_on
+        "tune_model": len(tuning_tasks(config))
         * (6 * config.tuning.examples * config.tuning.epochs + 2 * config.data.validation_examples),
         "average_activations": config.vectors.activation_prompts,
         "sweep_heads": 4 * config.vectors.effect_prompts,

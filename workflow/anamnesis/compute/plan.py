@@ -15,6 +15,7 @@ from anamnesis.compute.published import published
 from anamnesis.compute.shape import Shape
 from anamnesis.config.analysed import has_latent_tasks
 from anamnesis.config.models import Config
+from anamnesis.config.tuning import tuning_tasks
 from anamnesis.config.variants import Resolved, chains, flashback_tasks, resolve
 from anamnesis.data.chat import template_for
 from anamnesis.data.places import PINS, find_task
@@ -74,7 +75,7 @@ def experiment_plan(config: Config, shape: Shape, tokenizer=None, on_gpu: bool =
     demands = [
         Demand("prepare_model", 1, work.Work(), small, shape.bytes),
         Demand("prepare_task", len(names), work.Work()),
-        *_tuning(config, shape, lengths, large),
+        *_tuning(config, shape, lengths, on_gpu),
         *_vectors(config, shape, {name: lengths[name] for name in vectors}, ranked, small),
         *training,
         *_recovery(config, shape, lengths, small),
@@ -93,15 +94,18 @@ def suite_sets(config: Config) -> list[str]:
     return [*config.suite.orders[0], *config.suite.held_out]
 
 
-def tuning_tasks(config: Config) -> list[str]:
-    """What the model is tuned on before the experiment; nothing where it is not tuned."""
-    return list(config.tuning.tasks or config.suite.held_out) if config.tuning.enabled else []
-
-
-def _tuning(config: Config, shape: Shape, lengths: Mapping[str, Lengths], memory: int) -> list[Demand]:
-    if not config.tuning.enabled:
+def _tuning(config: Config, shape: Shape, lengths: Mapping[str, Lengths], on_gpu: bool) -> list[Demand]:
+    tasks = [lengths[name] for name in tuning_tasks(config)]
+    if not tasks:
         return []
-    tuned = work.tune([lengths[name] for name in tuning_tasks(config)], config.model_dump()["tuning"])
+    settings = config.model_dump()
+    tuned = work.tune(tasks, settings["tuning"], settings["data"]["validation_examples"])
+    longest = min(config.training.max_input_tokens, round(max(map(_example, tasks))))
+    tokens = config.tuning.batch_size * longest
+    memory = max(
+        memory_mib(shape, config.evaluation.batch_tokens, on_gpu=on_gpu),
+        memory_mib(shape, tokens, training=True, on_gpu=on_gpu),
+    )
     after = ("prepare_model", "prepare_task")
     return [Demand("tune_model", 1, tuned, memory, 2 * shape.bytes, after, longest=tuned)]
 

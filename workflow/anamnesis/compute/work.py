@@ -41,9 +41,9 @@ class Work:
         return self.tokens * (2 * shape.active + attention) + 2 * self.rows * shape.head
 
 
-def tune(tasks: Sequence[Lengths], tuning: Mapping) -> Work:
+def tune(tasks: Sequence[Lengths], tuning: Mapping, validation: int) -> Work:
     """Plain training on the first examples of some tasks, mixed: what the prompts of a task begin with runs
-    once in every batch.
+    once in every batch. ``validation``: examples of each task that are asked before and after.
     """
     total = Work()
     mixed = sum(min(task.train, tuning["examples"]) for task in tasks)
@@ -53,6 +53,9 @@ def tune(tasks: Sequence[Lengths], tuning: Mapping) -> Work:
         example = task.own(0) + max(0.0, task.answer - 1)
         tokens = min(steps, n) * task.shared + n * example
         total += Work(tokens, n * task.answer, task.shared + example / 2).times(BACKWARD * tuning["epochs"])
+        more = task.options if task.ranked else task.answer
+        asked = Work(task.shared + validation * (task.own(0) + more), validation * (1 + more), example)
+        total += asked.times(2)
     return total
 
 

@@ -44,3 +44,8 @@ class Tuning(Section):
     batch_size: Integer = Field(16, ge=1, description="Examples per step (>= 1), of all tasks mixed.")
     learning_rate: Number = Field(5e-4, gt=0, description="Step size of AdamW, constant (> 0).")
     lora: TuningLora = Field(default_factory=TuningLora, description="The adapter.")
+
+
+def tuning_tasks(config) -> list[str]:
+    """The tasks that the model of a ``config.models.Config`` is tuned on; none where it is not tuned."""
+    return list(config.tuning.tasks or config.suite.held_out) if config.tuning.enabled else []

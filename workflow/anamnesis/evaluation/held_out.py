@@ -79,55 +79,58 @@ def held_out_table(
     and how many of them are marked. Measures that no set has are left out.
     """
     methods = list(dict.fromkeys(chain.method for chain in chains))
-    rows = []
-    for measure, (form, shown) in FORMS.items():
-        ends = {method: _ends(chains, method, form, shown) for method in methods}
-        sets = list(ends[methods[0]][0].index)
-        guesses = {name: _guess(chains[0], name, form, chance) for name in sets}
-        marks = {name: mark_of(ends[methods[0]][0][name], *guesses[name]) for name in sets}
-        for method, (before, after) in ends.items():
-            for name in sets:
-                row = _row(before[name], after[name].to_numpy(), resamples, confidence)
-                own = {
-                    "sets": 1,
-                    "chance": guesses[name][0],
-                    "mark": marks[name],
-                    "marked": int(bool(marks[name])),
-                }
-                rows.append({"measure": measure, "set": name, "method": method, **row, **own})
-            if sets:
-                row = _row(before.mean(), after.mean(axis=1).to_numpy(), resamples, confidence)
-                own = {"sets": len(sets), "chance": np.nan, "mark": ""}
-                marked = sum(map(bool, marks.values()))
-                rows.append(
-                    {"measure": measure, "set": MEAN, "method": method, **row, **own, "marked": marked}
-                )
-    rows += [_gap_row(chains, method, resamples, confidence) for method in methods]
+    how = resamples, confidence
+    rows = [row for name in FORMS for row in _measure_rows(chains, name, methods, chance, how)]
+    idle = {row["set"] for row in rows if row["measure"] in ("hp", "ip") and row["mark"]}
+    rows += [_gap_row(chains, method, len(idle), how) for method in methods]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _gap_row(chains: Sequence[Chain], method: str, resamples: int, confidence: float) -> dict[str, object]:
-    """IP − HP of a method: whether in-context accuracy falls more than zero-shot accuracy."""
+def _measure_rows(
+    chains: Sequence[Chain], measure: str, methods: Sequence[str], chance: Mapping, how: tuple[int, float]
+) -> list[dict[str, object]]:
+    """The rows of one measure: each method on every set, then on their mean."""
+    ends = {method: _ends(chains, method, *FORMS[measure]) for method in methods}
+    first, _ = ends[methods[0]]
+    guesses = {name: _guess(chains[0], name, FORMS[measure][0], chance) for name in first}
+    marks = {name: mark_of(float(first[name].iloc[0]), *guesses[name]) for name in first}
+    marked = sum(map(bool, marks.values()))
+    rows = []
+    for method, (before, after) in ends.items():
+        where = {"measure": measure, "method": method}
+        for name in first:
+            own = {"set": name, "sets": 1, "chance": guesses[name][0], "mark": marks[name]}
+            changed = _row(before[name], after[name], *how)
+            rows.append({**where, **own, **changed, "marked": int(bool(marks[name]))})
+        if len(first.columns):
+            own = {"set": MEAN, "sets": len(first.columns), "chance": np.nan, "mark": "", "marked": marked}
+            rows.append({**where, **own, **_row(before.mean(axis=1), after.mean(axis=1), *how)})
+    return rows
+
+
+def _gap_row(chains: Sequence[Chain], method: str, marked: int, how: tuple[int, float]) -> dict[str, object]:
+    """IP − HP of a method: whether in-context accuracy falls more than zero-shot accuracy. ``marked``: sets
+    that have nothing to lose in one of the two.
+    """
     zero, few = (_ends(chains, method, *FORMS[name]) for name in ("hp", "ip"))
-    after = (few[1].mean(axis=1) - zero[1].mean(axis=1)).to_numpy()
-    row = _row(few[0].mean() - zero[0].mean(), after, resamples, confidence)
-    own = {"sets": len(zero[0]), "chance": np.nan, "mark": "", "marked": 0}
-    return {"measure": "ip_hp", "set": MEAN, "method": method, **row, **own}
+    before, after = (few[end].mean(axis=1) - zero[end].mean(axis=1) for end in (0, 1))
+    own = {"sets": zero[0].shape[1], "chance": np.nan, "mark": "", "marked": marked}
+    return {"measure": "ip_hp", "set": MEAN, "method": method, **_row(before, after, *how), **own}
 
 
-def _ends(chains: Sequence[Chain], method: str, form: str, shown: bool) -> tuple[pd.Series, pd.DataFrame]:
-    """Values by held-out set: (before training, after the last stage with a row per chain)."""
-    before, after = pd.Series(dtype=float), []
+def _ends(chains: Sequence[Chain], method: str, form: str, shown: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Values with a row per chain and a column per held-out set: (before training, after the last stage)."""
+    before, after = [], []
     for chain in (c for c in chains if c.method == method):
         frame = chain.frame[chain.frame["role"] == "held_out"]
         shots = few_shots(chain.frame) if shown else 0
         if not ((frame["form"] == form) & (frame["shots"] == shots)).any():
-            return pd.Series(dtype=float), pd.DataFrame()
+            return pd.DataFrame(), pd.DataFrame()
         matrix = accuracy_matrix(chain.frame, form, shots)  # all sets: held-out ones may skip stages
         matrix = matrix[[name for name in matrix if name in set(frame["set"])]]
-        before, last = matrix.iloc[0], matrix.iloc[-1]
-        after.append(last)
-    return before, pd.DataFrame(after).reset_index(drop=True)
+        before.append(matrix.iloc[0])
+        after.append(matrix.iloc[-1])
+    return pd.DataFrame(before).reset_index(drop=True), pd.DataFrame(after).reset_index(drop=True)
 
 
 def _guess(chain: Chain, name: str, form: str, chance: Mapping) -> tuple[float, bool]:
@@ -137,19 +140,20 @@ def _guess(chain: Chain, name: str, form: str, chance: Mapping) -> tuple[float, 
     return 0.0 if written else chance.get((name, form), np.nan), written
 
 
-def _row(before: float, after: np.ndarray, resamples: int, confidence: float) -> dict[str, object]:
-    changes = after - before
+def _row(before: pd.Series, after: pd.Series, resamples: int, confidence: float) -> dict[str, object]:
+    """Each chain against its own start: runs that are pooled may differ there by an example."""
+    changes, last = (after - before).to_numpy(), after.to_numpy()
     low, high, how = paired_interval(changes, resamples, confidence)
     return {
-        "before": float(before),
-        "after": float(after.mean()),
-        "sd": float(after.std(ddof=1)) if len(after) > 1 else np.nan,
+        "before": float(before.mean()),
+        "after": float(last.mean()),
+        "sd": float(last.std(ddof=1)) if len(last) > 1 else np.nan,
         "change": float(changes.mean()),
         "low": low,
         "high": high,
         "confidence": confidence if how else np.nan,
         "interval": how,
-        "n": len(after),
+        "n": len(last),
     }
 
 
@@ -184,8 +188,6 @@ def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def set_label(row: Mapping) -> str:
     """A set's name with its mark, or the mean with the number of its sets that are marked."""
-    if row["set"] == MEAN and row["measure"] == "ip_hp":
-        return "mean"
     if row["set"] != MEAN:
         marked = isinstance(row["mark"], str) and row["mark"]  # a CSV has nothing in the place of ""
         return f"{row['set']} (at {row['mark']})" if marked else str(row["set"])
@@ -201,7 +203,8 @@ def marked_note(marked: int) -> str:
 NOTE = (
     f"Per cent. At floor: written answers that were right less often than {100 * FLOOR:g} % before training. "
     f"At chance: options chosen less than {TIMES_CHANCE:g} times as often right as by guessing. Such a set "
-    "has nothing to lose. Δ: change since before training in points, its interval over chains, n chains."
+    "has nothing to lose. Δ: change since before training in points, its interval over n chains of "
+    "one start."
 )
 
 

@@ -11,6 +11,7 @@ from anamnesis.evaluation.held_out import AT, MEAN
 from anamnesis.evaluation.summary import BASELINE, MINIMUM_PAIRS
 from anamnesis.report.sentences import percent, points
 
+STAYED = 0.03  # a change that counts as none, unless its interval says otherwise
 WORDS = {
     "hp": "zero-shot accuracy on held-out sets (HP)",
     "ip": "in-context accuracy on held-out sets (IP)",
@@ -54,7 +55,8 @@ def _means(held_out: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def _lost(held_out: pd.DataFrame, method: str) -> str:
     rows = _means(held_out, method)
-    told = [_change(rows.loc[name], WORDS[name]) for name in ("hp", "ip") if name in rows.index]
+    asked = [rows.loc[name] for name in ("hp", "ip") if name in rows.index]
+    told = [_change(row, WORDS[row.name]) + _zero(row) for row in asked]
     if not told:
         return ""
     marked = int(rows.loc["hp", "marked"]) if "hp" in rows.index else 0
@@ -74,8 +76,16 @@ def _stayed(held_out: pd.DataFrame, method: str) -> str:
         return ""
     row = rows.loc["knowledge"]
     sets = f"on the {row['sets']} held-out sets that can be asked as a plain statement"
-    start = "Knowledge fell too" if row["high"] < 0 else "What stayed"
-    return f"{start}: {_change(row, WORDS['knowledge'])}, {sets}{_zero(row)}."
+    return f"{_kept(row)}: {_change(row, WORDS['knowledge'])}, {sets}{_zero(row)}."
+
+
+def _kept(row: pd.Series) -> str:
+    """What may be said of knowledge: it fell where the interval is below zero; it stayed where its mean moved
+    by ``STAYED`` at most; otherwise neither.
+    """
+    if row["high"] < 0:
+        return "Knowledge fell too"
+    return "What stayed" if abs(row["change"]) <= STAYED else "Whether knowledge stayed is undecided"
 
 
 def _zero(row: pd.Series) -> str:

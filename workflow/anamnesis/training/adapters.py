@@ -9,14 +9,14 @@ from anamnesis.artifacts import read_json, write_json
 from anamnesis.errors import UserError
 
 
-def add_lora(model, settings: Mapping, seed: int):
+def add_lora(model, settings: Mapping, seed: int, key: str = "training.lora"):
     """``model`` with a fresh LoRA adapter, initialised from ``seed``. ``settings``: rank, alpha, dropout,
-    target_modules.
+    target_modules; ``key``: where they stand in the configuration, for messages.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
-    _check_targets(model, settings["target_modules"])
+    _check_targets(model, settings["target_modules"], key)
     config = LoraConfig(
         r=settings["rank"],
         lora_alpha=settings["alpha"],
@@ -69,7 +69,7 @@ def linear_layers(blocks: Sequence, model) -> list[str]:
     return [name for name, module in model.named_modules() if module in inside]
 
 
-def _check_targets(model, target_modules: Sequence[str]) -> None:
+def _check_targets(model, target_modules: Sequence[str], key: str = "training.lora") -> None:
     leaves = [name for name, module in model.named_modules() if not list(module.children())]
     names = {*leaves, *(name.rsplit(".", 1)[-1] for name in leaves)}
     missing = [name for name in target_modules if name not in names]
@@ -82,7 +82,7 @@ def _check_targets(model, target_modules: Sequence[str]) -> None:
             }
         )
         raise UserError(
-            f"training.lora.target_modules names {', '.join(missing)}, which {type(model).__name__} does "
+            f"{key}.target_modules names {', '.join(missing)}, which {type(model).__name__} does "
             f"not have: "
             f"choose from {', '.join(linear)}"
         )

@@ -59,8 +59,9 @@ def tuning_examples(
         rows = task.frame[task.frame["split"] == "train"].head(examples)
         if not len(rows):
             raise UserError(
-                f"tuning.tasks names {task.name}, which has no training examples: name tasks that have some, "
-                "or give its file rows of the split train"
+                f"tuning.tasks (null: suite.held_out) names {task.name}, which has no training examples: "
+                "name tasks that have some, give its file rows of the split train, or set tuning.enabled to "
+                "false"
             )
         found[task.name], _ = build_examples(rows, tokenizer, template, max_input_tokens)
     return found
@@ -89,7 +90,8 @@ def tune(
     """
     lora = dict(settings["lora"])
     lora["target_modules"] = lora["target_modules"] or linear_layers(find_heads(model).blocks, model)
-    tuned = add_lora(model, lora, int(generator(seed, "tuning", "adapter").integers(2**31)))
+    drawn = int(generator(seed, "tuning", "adapter").integers(2**31))
+    tuned = add_lora(model, lora, drawn, "tuning.lora")
     how = {**FIXED, "learning_rate": settings["learning_rate"], "checkpoint_steps": checkpoint_steps}
     return tuned, train_stage(PrefixEngine(tuned), batches, Objective(), how, seed, checkpoints)
 
