@@ -215,5 +215,7 @@ def test_accuracy_is_that_of_greedy_decoding_by_plain_forward_passes():
 
 @pytest.mark.parametrize("splits", [("test",) * 4, ("validation", "test")])
 def test_a_task_without_training_examples_is_refused(splits):
-    with pytest.raises(UserError, match=r"tuning\.tasks names rhymes, which has no training examples: name"):
+    with pytest.raises(
+        UserError, match=r"tuning\.tasks .*names rhymes, which has no training examples: name"
+    ):
         tuning_examples([*TASKS, task("rhymes", "cat", splits)], tiny_models.tokenizer(), Template(), 4, 512)
