@@ -154,6 +154,17 @@ def test_the_csv_prints_as_the_table_does(table, tmp_path):
     assert marks(again) == marks(table)
 
 
+def test_many_methods_have_a_row_each():
+    names = [f"method-{k}" for k in range(5)]
+    table = held_out_table([chain(name, seed) for name in names for seed in range(2)], CHANCE)
+    header, rows = held_out_cells(table)
+    assert header == ["Measure", "Set", "Method", "Before", "After", "Δ"]
+    assert len(rows) == len(table)
+    assert [row[2] for row in rows[:5]] == names  # one set, all methods
+    assert {row[1] for row in rows[:5]} == {"easy"}
+    assert rows[0][3:5] == ["80.0", "45.0"]
+
+
 def test_chance_is_that_of_guessing_among_the_options_of_each_question():
     first = pd.DataFrame({
         "set": ["a", "a", "b"], "form": "instruction", "choice_scores": [[0.1, 0.2], [0.1] * 4, None],

@@ -55,7 +55,7 @@ def tune(tasks: Sequence[Lengths], tuning: Mapping, validation: int) -> Work:
         total += Work(tokens, n * task.answer, task.shared + example / 2).times(BACKWARD * tuning["epochs"])
         more = task.options if task.ranked else task.answer
         asked = Work(task.shared + validation * (task.own(0) + more), validation * (1 + more), example)
-        total += asked.times(2)
+        total += asked.times(2 if validation else 0)
     return total
 
 

@@ -33,6 +33,7 @@ NAMES = {
 }
 MEAN = "mean"
 FLOOR = 0.3  # least accuracy before training where answers are written
+BESIDE = 4  # methods that have columns of their own
 AT = "at floor or chance"
 TIMES_CHANCE = 1.5  # least accuracy before training where options are ranked, in units of guessing
 COLUMNS = (
@@ -165,8 +166,12 @@ def marks(table: pd.DataFrame) -> dict[str, str]:
 
 
 def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """The table as printed: (header, rows), a row per measure and set, with two columns per method."""
+    """The table as printed: (header, rows), a row per measure and set with two columns per method, or, of more
+    than ``BESIDE`` methods, a row for each.
+    """
     methods = list(dict.fromkeys(table["method"]))
+    if len(methods) > BESIDE:
+        return ["Measure", "Set", "Method", "Before", "After", "Δ"], _row_each(table)
     header = ["Measure", "Set", "Before"]
     for method in methods:
         header += [method, f"Δ {method}"]
@@ -184,6 +189,23 @@ def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
             cells += [f"{100 * row['after']:.1f}", difference_cell(row.rename({"change": "mean"}))]
         rows.append(cells)
     return header, rows
+
+
+def _row_each(table: pd.DataFrame) -> list[list[str]]:
+    """Cells of a row for each measure, set and method, in the order of their first appearance."""
+    keys = ("measure", "set")
+    places = {key: {v: k for k, v in enumerate(dict.fromkeys(table[key]))} for key in keys}
+    ordered = table.sort_values([*places], kind="stable", key=lambda c: c.map(places[c.name]))
+    return [
+        [
+            NAMES[row["measure"]],
+            set_label(row),
+            row["method"],
+            *(f"{100 * row[end]:.1f}" for end in ("before", "after")),
+            difference_cell(row.rename({"change": "mean"})),
+        ]
+        for _, row in ordered.iterrows()
+    ]
 
 
 def set_label(row: Mapping) -> str:
