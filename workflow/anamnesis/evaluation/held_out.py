@@ -166,8 +166,8 @@ def marks(table: pd.DataFrame) -> dict[str, str]:
 
 
 def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """The table as printed: (header, rows), a row per measure and set with two columns per method, or, of more
-    than ``BESIDE`` methods, a row for each.
+    """The table as printed: (header, rows), a row per measure and set with two columns per method, or, of
+    more than ``BESIDE`` methods, a row for each.
     """
     methods = list(dict.fromkeys(table["method"]))
     if len(methods) > BESIDE:
