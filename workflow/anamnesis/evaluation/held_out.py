@@ -182,11 +182,11 @@ def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         cells = [
             NAMES[measure],
             set_label({**first, "measure": measure, "set": name}),
-            f"{100 * first['before']:.1f}",
+            _percent(first["before"]),
         ]
         for method in methods:
             row = by_method.loc[method]
-            cells += [f"{100 * row['after']:.1f}", difference_cell(row.rename({"change": "mean"}))]
+            cells += [_percent(row["after"]), difference_cell(row.rename({"change": "mean"}))]
         rows.append(cells)
     return header, rows
 
@@ -201,11 +201,15 @@ def _row_each(table: pd.DataFrame) -> list[list[str]]:
             NAMES[row["measure"]],
             set_label(row),
             row["method"],
-            *(f"{100 * row[end]:.1f}" for end in ("before", "after")),
+            *(_percent(row[end]) for end in ("before", "after")),
             difference_cell(row.rename({"change": "mean"})),
         ]
         for _, row in ordered.iterrows()
     ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}".replace("-", "−")
 
 
 def set_label(row: Mapping) -> str:

@@ -51,7 +51,7 @@ def summary_bars(frame: pd.DataFrame, held_out: pd.DataFrame | None = None) -> F
         panels = figure.subplots(*shape, sharex=True, sharey=True)
         for axes, (name, title) in zip(panels, titles.items(), strict=True):
             _draw_panel(axes, frame, methods, name)
-            axes.set_title(title + _marked(held_out, name), fontsize=7.5)
+            axes.set_title(title + _marked(held_out, name), fontsize=6.6)
             axes.set_ylim(0, _top(frame, methods, [*titles]))
         for axes in panels[:1] if side_by_side else panels:
             axes.set_ylabel("Accuracy at the end (%)")
