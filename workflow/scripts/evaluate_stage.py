@@ -26,7 +26,13 @@ def main(
     that order.
     """
     from anamnesis.data.chat import template_for
-    from anamnesis.evaluation.records import EvaluationSet, Evaluator, empty_shares, shots_of
+    from anamnesis.evaluation.records import (
+        EvaluationSet,
+        Evaluator,
+        empty_shares,
+        shots_of,
+        validation_as_test,
+    )
     from anamnesis.models.latent_files import engine_of
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.progress import progress
@@ -48,6 +54,8 @@ def main(
         evaluation["few_shot"],
     )
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
+    if evaluation["split"] == "validation":
+        frames = {name: validation_as_test(frame) for name, frame in frames.items()}
     total = sum(
         int((f.split == "test").sum())
         * len(shots_of(roles[name], evaluation["shots"], evaluation["few_shot"]))
@@ -66,6 +74,7 @@ def main(
         "adapters": adapters,
         "rows": len(table),
         "scorer": evaluation["scorer"],
+        "split": evaluation["split"],
         "metrics": table.groupby("set", sort=False)["metric"].first().to_dict(),
         "inputs_cut": int(table.drop_duplicates(["set", "example_id"])["cut"].sum()),
         "empty_answers": empty_shares(table),

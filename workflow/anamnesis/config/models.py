@@ -269,6 +269,11 @@ class Evaluation(Section):
         "per_character of the option), or the mean over all tokens of prompt and answer (full_sequence, "
         "OpenCompass's; every prompt runs whole).",
     )
+    split: Literal["test", "validation"] = Field(
+        "test",
+        description="Examples that checkpoints are scored on: test, or validation, to choose tasks and settings "
+        "without a look at the test examples.",
+    )
     metrics: Literal["cleaned", "published"] = Field(
         "cleaned",
         description="Definition of a published set's metric: cleaned, or published (the benchmark's own).",

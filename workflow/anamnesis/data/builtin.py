@@ -259,6 +259,18 @@ _GENERATION = {
         "verbs",
         pairs("base", "gerund"),
     ),
+    "singular": (
+        "Write the singular of the noun.",
+        "The singular of an English noun.",
+        "plurals",
+        pairs("plural", "singular"),
+    ),
+    "country_continent": (
+        "Name the continent of the country.",
+        "The continent of a country.",
+        "countries",
+        pairs("country", "continent"),
+    ),
 }
 
 _CLASSIFICATION = {

@@ -240,6 +240,11 @@ def _row(item: Item, prediction: str, score: float, metric: str, scorer: str) ->
     }
 
 
+def validation_as_test(frame: pd.DataFrame) -> pd.DataFrame:
+    """A task's frame with its validation examples in the place of the test examples, which are left out."""
+    return frame[frame["split"] != "test"].replace({"split": {"validation": "test"}})
+
+
 def empty_shares(table: pd.DataFrame) -> dict[str, float]:
     """Of evaluation records: set -> share of its generated answers that are empty."""
     generated = table[table["scorer"] == GENERATED]

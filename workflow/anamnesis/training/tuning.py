@@ -16,7 +16,7 @@ from torch import nn
 from anamnesis.artifacts import atomic_directory, write_sums
 from anamnesis.data.prompts import Template, generator
 from anamnesis.errors import UserError
-from anamnesis.evaluation.records import EvaluationSet, Evaluator
+from anamnesis.evaluation.records import EvaluationSet, Evaluator, validation_as_test
 from anamnesis.models.heads import find_heads
 from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.training.adapters import add_lora, linear_layers, save_adapter
@@ -111,7 +111,7 @@ def zero_shot_accuracy(
     """
     asked = [t for t in tasks if (t.frame["split"] == "validation").any()]
     sets = [
-        EvaluationSet(t.name, "train_task", _validation_as_test(t.frame), t.max_new_tokens, t.metric)
+        EvaluationSet(t.name, "train_task", validation_as_test(t.frame), t.max_new_tokens, t.metric)
         for t in asked
     ]
     evaluator = Evaluator(
@@ -119,11 +119,6 @@ def zero_shot_accuracy(
     )
     scores = evaluator.evaluate(sets, progress).groupby("set", sort=False)["score"].mean()
     return {name: float(score) for name, score in scores.items()}
-
-
-def _validation_as_test(frame: pd.DataFrame) -> pd.DataFrame:
-    """The validation examples in the place of the test examples, which tuning never looks at."""
-    return frame[frame["split"] != "test"].replace({"split": {"validation": "test"}})
 
 
 def save_tuned(tuned, tokenizer, base: str, adapter: Path, snapshot: Path):
