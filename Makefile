@@ -44,7 +44,7 @@ compare: $(STAMP) ## say what differs between the tables and figures of $(CONFIG
 	@$(BIN)/python -m anamnesis.report.compare $(REFERENCE) config.yaml $(CONFIG)
 
 estimate: $(STAMP) ## say what $(CONFIG) will cost; ARGS="--device a100-80gb --at-once 4" and others, see ARGS=--help
-	@$(BIN)/python -m anamnesis.compute.estimate config.yaml $(CONFIG) $(ARGS)
+	@$(BIN)/python -m anamnesis.estimate.command config.yaml $(CONFIG) $(ARGS)
 
 figures: $(STAMP) ## bring the figures up to date, and what they need
 	@$(CHECK)

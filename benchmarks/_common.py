@@ -18,9 +18,9 @@ import transformers
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from anamnesis.artifacts import write_json, write_text  # noqa: E402
+from anamnesis.core.artifacts import write_json, write_text  # noqa: E402
+from anamnesis.core.errors import UserError  # noqa: E402
 from anamnesis.data.sources import load_task  # noqa: E402
-from anamnesis.errors import UserError  # noqa: E402
 from anamnesis.models.loading import load_model  # noqa: E402
 
 DEFAULT_MODEL = REPOSITORY / "results" / "models" / "smollm2-135m-instruct"

@@ -16,10 +16,10 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 import reference
 import tiny_models
-from anamnesis.evaluation.generation import Request, generate
-from anamnesis.evaluation.scoring import Question
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack, Tree
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.pack import Pack, Tree
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 

@@ -9,7 +9,7 @@ import torch
 from _common import interleaved
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from anamnesis.evaluation.scoring import Question
+from anamnesis.engine.scoring import Question
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from _steps import BATCH, LORA, step_lines, step_sides, with_teacher
 from sweep import naive_probabilities
 from torch import nn
 
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack, Tree
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.pack import Pack, Tree
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 

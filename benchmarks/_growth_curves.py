@@ -9,17 +9,17 @@ import torch
 from _common import task_frame
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from anamnesis.compute import work
-from anamnesis.compute.lengths import by_tokenizer, lengths_of
-from anamnesis.compute.shape import Shape, shape_from
-from anamnesis.compute.work import BACKWARD, Work
 from anamnesis.data.prompts import Template
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import Example
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
+from anamnesis.estimate import work
+from anamnesis.estimate.token_lengths import by_tokenizer, lengths_of
+from anamnesis.estimate.work import BACKWARD, Work
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
-from anamnesis.evaluation.scoring import Question
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import Example
+from anamnesis.models.adapters import add_lora
+from anamnesis.models.shape import Shape, shape_from
 from anamnesis.training.objectives import Objective
 from anamnesis.vectors.effects import causal_effects
 

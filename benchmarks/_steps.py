@@ -8,10 +8,10 @@ import torch
 from _common import Line
 from torch.nn.functional import cross_entropy
 
-from anamnesis.models.heads import HeadGeometry
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import Example
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import Example
+from anamnesis.engine.heads import HeadGeometry
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage

@@ -18,8 +18,8 @@ import torch
 from _common import Line, main, parser, report, seconds, start, task_frame
 
 from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
 
 SHOTS = 10
 AGREEMENT = 0.995

@@ -16,9 +16,9 @@ from _common import Line, interleaved, main, parser, report, start, task_frame
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from anamnesis.data.prompts import Template, encode
-from anamnesis.evaluation.generation import Request, generate
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.records import LineEnd, build_items
-from anamnesis.prefix.engine import PrefixEngine
 
 BUILT_IN = ("antonym", "past_tense", "plural", "country_capital")
 IN_FOLDER = ("antonym", "english-spanish", "english-german", "choose_last_of_5")

@@ -19,10 +19,10 @@ from _operations import operation_counter
 from scipy.optimize import nnls
 from torch.profiler import ProfilerActivity, profile
 
-from anamnesis.artifacts import atomic_path, write_text
-from anamnesis.compute.points import put
-from anamnesis.evaluation.summary import markdown_table
+from anamnesis.core.artifacts import atomic_path, write_text
+from anamnesis.estimate.points import put
 from anamnesis.figures.style import FAINT, INK, new_figure, styled
+from anamnesis.stats.summary import markdown_table
 
 QUANTITIES = {"gflop": "GFLOP", "seconds": "seconds", "mib": "MiB"}
 COUNT_BAR, LAW_BAR = 25.0, 10.0  # per cent: of the count by compute/; of the law of operations, foretelling

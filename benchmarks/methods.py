@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from _common import Line, interleaved, main, parser, report, start, task_frame
 
-from anamnesis.artifacts import write_parquet, write_tensors
 from anamnesis.config.methods import METHODS, Methods
 from anamnesis.config.models import Training
-from anamnesis.prefix.pack import Pack
-from anamnesis.training.adapters import save_adapter
+from anamnesis.core.artifacts import write_parquet, write_tensors
+from anamnesis.engine.pack import Pack
+from anamnesis.models.adapters import save_adapter
 from anamnesis.training.loop import StageTrainer, trainer_of
 from anamnesis.training.methods import build
 from anamnesis.training.prepare import StageFiles, prepare_stage

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from _common import REPOSITORY, Line, UserError, main, report
 
-from anamnesis.stopwatch import LINE
+from anamnesis.core.stopwatch import LINE
 
 BAR = 20.0  # per cent
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from _common import Line, main, parser, report, seconds
 
-from anamnesis.artifacts import write_parquet
+from anamnesis.core.artifacts import write_parquet
 from anamnesis.data.places import known_tasks
 from anamnesis.data.sources import prepare
 

@@ -21,8 +21,8 @@ from operator import eq
 from _common import Line, UserError, main, parser, report, seconds, start, task_frame
 
 from anamnesis.data.prompts import answer_text, draw_demonstrations, encode_pairs, generator
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
 
 HARNESS = "0.4.13"
 AGREEMENT = 0.995

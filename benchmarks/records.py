@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from _common import REPOSITORY, Line, main, report, seconds
 
-from anamnesis.artifacts import write_parquet
+from anamnesis.core.artifacts import write_parquet
 
 TASKS, HELD_OUT = ("first_task", "second_task"), "held_out_task"
 OUTPUTS = ("curves", "measures", "table", "comparisons", "held_out", "markdown", "latex")

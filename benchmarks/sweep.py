@@ -17,8 +17,8 @@ import torch
 from _common import Line, UserError, interleaved, main, parser, report, start, task_frame
 
 from anamnesis.data.prompts import Template
-from anamnesis.evaluation.scoring import Question
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions

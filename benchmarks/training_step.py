@@ -14,8 +14,8 @@ from _common import interleaved, main, parser, report, start, task_frame
 from _steps import BATCH, LORA, step_lines, step_sides, with_teacher
 
 from anamnesis.data.prompts import Template
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.examples import build_examples
+from anamnesis.engine.examples import build_examples
+from anamnesis.models.adapters import add_lora
 
 TASKS = ("alphabetically_last_of_5", "choose_last_of_5_spanish", "news_topic", "verb_v_adjective_5_spanish")
 EXAMPLES = 200  # of a stage: what the teacher's pass is spread over

@@ -11,12 +11,12 @@ import torch
 from torch.distributed.tensor import DTensor
 
 import tiny_models
-from anamnesis.artifacts import write_tensors
-from anamnesis.errors import UserError
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora, add_osf, save_adapter
+from anamnesis.core.artifacts import write_tensors
+from anamnesis.core.errors import UserError
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora, add_osf, save_adapter
 from anamnesis.training.controls import random_vectors
-from anamnesis.training.examples import Example, with_stem
 from anamnesis.training.guidance import norm
 from anamnesis.training.loop import train_stage
 from anamnesis.training.methods import build

@@ -19,8 +19,8 @@ import pandas as pd
 import psutil
 import yaml
 
-from anamnesis.integrity import ENDING, SET_ASIDE, TIMESTAMP, Note
-from anamnesis.recovery import lives
+from anamnesis.core.integrity import ENDING, SET_ASIDE, TIMESTAMP, Note
+from anamnesis.core.recovery import lives
 
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = ("Snakefile", "config.yaml", "envs", "profiles", "workflow")

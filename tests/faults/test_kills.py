@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from anamnesis.integrity import ENDING
+from anamnesis.core.integrity import ENDING
 from runs import Experiment, announced, differences, kill_all, rolled_back, wait_until
 
 pytestmark = pytest.mark.faults

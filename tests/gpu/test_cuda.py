@@ -12,14 +12,14 @@ import torch
 
 import reference
 import tiny_models
-from anamnesis.evaluation.generation import Request, generate
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack, Tree
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import with_stem
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import with_stem
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.pack import Pack, Tree
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
+from anamnesis.models.adapters import add_lora
 from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage

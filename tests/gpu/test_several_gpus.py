@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anamnesis.compute.processes import run_together
+from anamnesis.core.processes import run_together
 from parallel_stages import CASES, run_cases, write_earlier
 
 

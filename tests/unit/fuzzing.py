@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from anamnesis.errors import LONGEST_MESSAGE, UserError
+from anamnesis.core.errors import LONGEST_MESSAGE, UserError
 
 
 def tries(count: int):

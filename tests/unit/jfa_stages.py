@@ -4,10 +4,10 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div
 
 import tiny_models
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora
 from anamnesis.models.loading import load_model, merge_adapters
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.examples import Example, with_stem
 from anamnesis.training.stage import Stage
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}

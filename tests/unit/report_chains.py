@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from anamnesis.evaluation.forgetting import COLUMNS
-from anamnesis.evaluation.summary import Chain
+from anamnesis.stats.forgetting import COLUMNS
+from anamnesis.stats.summary import Chain
 
 PLAIN, GUIDED = [0.20, 0.16], [0.34, 0.46]
 

@@ -10,10 +10,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 import reference
-from anamnesis.artifacts import write_sums
-from anamnesis.errors import UserError
+from anamnesis.core.artifacts import write_sums
+from anamnesis.core.errors import UserError
+from anamnesis.models import adapters
 from anamnesis.models.loading import merge_adapters
-from anamnesis.training import adapters
 from tiny_models import build, shared, token_ids
 
 PROMPT = token_ids(1, 9)[0]

@@ -14,11 +14,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 import reference
-from anamnesis.artifacts import write_tensors
+from anamnesis.core.artifacts import write_tensors
 from anamnesis.data.prompts import Template, encode_pairs
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.stats.layers import best_layer
 from anamnesis.vectors.interventions import intervention_table, random_vectors, split_questions
-from anamnesis.vectors.layers import best_layer
 from tiny_models import build, save_snapshot, shared, tokenizer
 
 MAIN = Path(__file__).parents[2] / "workflow" / "scripts" / "recover.py"

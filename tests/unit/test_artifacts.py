@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 import anamnesis
-from anamnesis import artifacts
-from anamnesis.artifacts import (
+from anamnesis.core import artifacts
+from anamnesis.core.artifacts import (
     SUMS,
     atomic_directory,
     atomic_path,
@@ -37,7 +37,7 @@ from anamnesis.artifacts import (
     write_tensors,
     write_text,
 )
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 
 FRAME = pd.DataFrame({"a": range(500), "b": [[i, i + 1] for i in range(500)], "c": ["x"] * 500})
 
@@ -129,7 +129,7 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "table.csv"
     write_text(path, "old")
     code = (
-        "import os, sys; from anamnesis.artifacts import atomic_path\n"
+        "import os, sys; from anamnesis.core.artifacts import atomic_path\n"
         "with atomic_path(sys.argv[1]) as part:\n    part.write_text('half'); os.kill(os.getpid(), 9)"
     )
     source = os.path.dirname(os.path.dirname(anamnesis.__file__))

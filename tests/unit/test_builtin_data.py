@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import BUILTIN, COLUMNS, SPLITS, builtin_task, read_table, split_pools
-from anamnesis.errors import UserError
 
 SIZES = {"train": 200, "validation": 100, "test": 60}
 LIST_TASKS = [

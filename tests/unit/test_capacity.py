@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from anamnesis.compute import capacity
-from anamnesis.compute.capacity import (
+from anamnesis.config.load import load_config
+from anamnesis.estimate import capacity
+from anamnesis.estimate.capacity import (
     devices_needed,
     inference_devices,
     layer_bytes,
     training_bytes,
     training_devices,
 )
-from anamnesis.compute.shape import KNOWN, Shape, known_shape
-from anamnesis.config.load import load_config
+from anamnesis.models.shape import KNOWN, Shape, known_shape
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"hidden": 10, "heads": 2, "kv_heads": 1, "head_dim": 5, "vocabulary": 40, "dtype": "bfloat16"}

@@ -9,13 +9,13 @@ import pytest
 from task_files import REPOSITORY, free_rows, option_rows, settings, write_folder_task
 
 from anamnesis.config import load_config
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import BUILTIN
 from anamnesis.data.catalogue import CATALOGUE, SEQUENCES, look_up
 from anamnesis.data.catalogue.evaluation import MMLU_GROUPS
 from anamnesis.data.catalogue.table import page_text
 from anamnesis.data.places import find_task
 from anamnesis.data.sources import load_task, prepare
-from anamnesis.errors import UserError
 
 PAGE = REPOSITORY / "docs" / "data.md"
 

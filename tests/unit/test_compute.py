@@ -10,17 +10,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_models
-from anamnesis.compute import work
-from anamnesis.compute.lengths import by_tokenizer, lengths_of
-from anamnesis.compute.shape import KNOWN, Shape, known_shape, shape_from, shape_of
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import build_examples
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.estimate import work
+from anamnesis.estimate.token_lengths import by_tokenizer, lengths_of
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import build_examples
+from anamnesis.models.adapters import add_lora
+from anamnesis.models.shape import KNOWN, Shape, known_shape, shape_from, shape_of
 from anamnesis.training.objectives import Objective
 from anamnesis.training.tuning import TuningTask, tuning_batches, tuning_examples
 from anamnesis.vectors.activations import mean_head_activations

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from anamnesis.config import config_section, load_config
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 
 KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
 

@@ -6,7 +6,7 @@ import pytest
 
 from anamnesis.config.analysed import Analysed, analysed, held_out_sets
 from anamnesis.config.load import load_config
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 
 KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
 

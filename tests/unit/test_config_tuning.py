@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from test_config import KNOWN, change, mapping, refusal  # noqa: F401
 
-from anamnesis.compute.plan import tuning_tasks
 from anamnesis.config import load_config
+from anamnesis.estimate.plan import tuning_tasks
 
 
 @pytest.mark.parametrize(

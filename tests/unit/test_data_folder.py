@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from task_files import by_row, free_rows, option_rows, settings, write_folder_task
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.instructions import complete_instruction, default_instruction
 from anamnesis.data.sources import load_task
-from anamnesis.errors import UserError
 
 
 def test_option_texts_give_lettered_and_knowledge_form(tmp_path):

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 import tiny_models
-from anamnesis.artifacts import write_parquet
-from anamnesis.compute import devices
-from anamnesis.compute.demands import Demands, gpus_per_process, memory_mib, minutes
-from anamnesis.compute.shape import known_shape
 from anamnesis.config.load import load_config
+from anamnesis.core import devices
+from anamnesis.core.artifacts import write_parquet
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
-from anamnesis.errors import UserError
+from anamnesis.estimate.demands import Demands, gpus_per_process, memory_mib, minutes
+from anamnesis.models.shape import known_shape
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"train": 16, "validation": 8, "test": 6}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from anamnesis import digest
-from anamnesis.digest import PACKAGE, code_digest, code_digests
+from anamnesis.core import digest
+from anamnesis.core.digest import PACKAGE, code_digest, code_digests
 
 SCRIPTS = PACKAGE.parent / "scripts"
 SCRIPT = '''"""A script."""
-from anamnesis.models.heads import find_heads
-import anamnesis.errors
+from anamnesis.engine.heads import find_heads
+import anamnesis.core.errors
 
 
 def main(path):
@@ -41,7 +41,7 @@ def package(tmp_path, monkeypatch):
     """A package of four modules, of which the script reaches three; one of these is neutral."""
     files = {
         "models/__init__.py": "",
-        "models/heads.py": HEADS,
+        "engine/heads.py": HEADS,
         "models/deep.py": "def look(model):\n    return 1\n",
         "models/other.py": "X = 1\n",
         "errors.py": "LIMIT = 1\n",
@@ -78,7 +78,7 @@ def changed(package: Path, file: str, old: str, new: str) -> bool:
     ("file", "old", "new"),
     [
         ("script.py", "return path", "return str(path)"),
-        ("models/heads.py", "size = 1", "size = 2"),
+        ("engine/heads.py", "size = 1", "size = 2"),
         ("models/deep.py", "return 1", "return 2"),  # imported inside a function of an imported module
         ("models/deep.py", "(model)", "(decoder)"),
     ],
@@ -93,8 +93,8 @@ def test_code_that_is_reached_counts(package, file, old, new):
         ("script.py", "  # at once", ""),
         ("script.py", '"""Does it."""', '"""Does it\n\n    well."""'),
         ("script.py", "def main(path):", "\n\ndef main(\n    path\n):"),
-        ("models/heads.py", '"""Of a model."""', '"""Of any model."""'),
-        ("models/heads.py", '"""Heads."""', ""),
+        ("engine/heads.py", '"""Of a model."""', '"""Of any model."""'),
+        ("engine/heads.py", '"""Heads."""', ""),
         ("models/other.py", "X = 1", "X = 2"),  # not imported
         ("errors.py", "LIMIT = 1", "LIMIT = 2"),  # imported, but no number depends on it
         ("data/tables/words.csv", "ant", "bee"),  # read by a module that is not reached

@@ -11,23 +11,23 @@ import pytest
 import torch
 
 import reference
-from anamnesis.data.prompts import Template
-from anamnesis.dynamics.alignment import alignment
-from anamnesis.dynamics.conditions import (
+from anamnesis.analyses.checkpoints.alignment import alignment
+from anamnesis.analyses.checkpoints.conditions import (
     answered,
     before_training,
     head_outputs,
     layer_sweep,
     stage_conditions,
 )
-from anamnesis.dynamics.drift import head_vectors, random_head_sets, summed, vector_drift
-from anamnesis.dynamics.questions import SetQuestions, set_questions
-from anamnesis.dynamics.stage import Plan, trace_set
-from anamnesis.errors import UserError
+from anamnesis.analyses.checkpoints.drift import head_vectors, random_head_sets, summed, vector_drift
+from anamnesis.analyses.checkpoints.stage import Plan, trace_set
+from anamnesis.analyses.questions import SetQuestions, set_questions
+from anamnesis.core.errors import UserError
+from anamnesis.data.prompts import Template
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
 from anamnesis.evaluation.records import build_items
-from anamnesis.evaluation.scoring import Question
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
 from anamnesis.vectors.icl import PromptPlan, build_prompts
 from anamnesis.vectors.instruction import instruction_vector
 from tiny_models import build, shared, token_ids, tokenizer

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anamnesis.dynamics import changes, tables
-from anamnesis.errors import UserError
-from anamnesis.evaluation.summary import BASELINE
+from anamnesis.analyses.checkpoints import changes, tables
+from anamnesis.core.errors import UserError
 from anamnesis.figures.alignment import alignment
 from anamnesis.figures.conditions import conditions
 from anamnesis.figures.drift import drift
@@ -25,6 +24,7 @@ from anamnesis.figures.recovery import recovery
 from anamnesis.figures.style import WIDTH
 from anamnesis.report import dynamics as said
 from anamnesis.report.claims import claims, claims_section
+from anamnesis.stats.summary import BASELINE
 
 
 @pytest.fixture(scope="module")

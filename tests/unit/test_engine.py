@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import reference
-from anamnesis.prefix.engine import PrefixEngine, born_index
-from anamnesis.prefix.hooks import added_to_heads, added_to_residual, captured_heads
-from anamnesis.prefix.pack import Pack, Tree, common_prefix_length, pack_by_size
-from anamnesis.prefix.rows import Births
+from anamnesis.engine.hooks import added_to_heads, added_to_residual, captured_heads
+from anamnesis.engine.pack import Pack, Tree, common_prefix_length, pack_by_size
+from anamnesis.engine.prefix_engine import PrefixEngine, born_index
+from anamnesis.engine.rows import Births
 from tiny_models import ARCHITECTURES, WINDOWED, build, shared, token_ids
 
 PREFIX, *TRUNKS = token_ids(1, 9, 11, 17, 5)

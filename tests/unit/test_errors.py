@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anamnesis.errors import LONGEST_MESSAGE, UserError, nearest, show_value, unknown
+from anamnesis.core.errors import LONGEST_MESSAGE, UserError, nearest, show_value, unknown
 
 
 def test_what_a_terminal_would_obey_and_no_file_takes_is_written_as_an_escape():

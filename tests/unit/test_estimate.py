@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anamnesis.compute.estimate import (
+from anamnesis.config.load import load_config
+from anamnesis.estimate.command import (
     DEVICES,
     READ_RATE,
     START_SECONDS,
@@ -17,9 +18,8 @@ from anamnesis.compute.estimate import (
     main,
     measured_seconds,
 )
-from anamnesis.compute.plan import FIGURES
-from anamnesis.compute.shape import known_shape
-from anamnesis.config.load import load_config
+from anamnesis.estimate.plan import FIGURES
+from anamnesis.models.shape import known_shape
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "workflow" / "experiments"

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from matplotlib.colors import to_rgb
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import COLUMNS
-from anamnesis.evaluation.summary import BASELINE
+from anamnesis.core.errors import UserError
 from anamnesis.figures import accuracy_curves, head_effects, interventions, save_figure, summary_bars
 from anamnesis.figures.style import CONDITION_COLOURS, FAINT, METHOD_COLOURS, MUTED, WIDTH, method_colour
+from anamnesis.stats.forgetting import COLUMNS
+from anamnesis.stats.summary import BASELINE
 from runs import ROOT
 
 TASKS = ["alphabetically_last_of_5", "verb_v_adjective_5_spanish", "choose_last_of_5_spanish", "news_topic"]

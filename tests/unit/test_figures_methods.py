@@ -9,9 +9,7 @@ from scipy import stats
 
 from anamnesis.config.load import load_config
 from anamnesis.config.variants import paired_comparisons, variant_comparisons, variant_differences
-from anamnesis.errors import UserError
-from anamnesis.evaluation.published import published_cells, published_markdown
-from anamnesis.evaluation.summary import BASELINE, table1
+from anamnesis.core.errors import UserError
 from anamnesis.figures import (
     comparisons,
     comparisons_frame,
@@ -23,6 +21,8 @@ from anamnesis.figures import (
 from anamnesis.figures.measures import TITLES
 from anamnesis.figures.style import WIDTH, method_colour
 from anamnesis.report.sentences import twins_sentences, variants_sentences
+from anamnesis.stats.paper_table import published_cells, published_markdown
+from anamnesis.stats.summary import BASELINE, table1
 
 EIGHT = ["inclora", "seqlora", "ewc", "lwf", "olora", "replay", "fvg", "jfa"]
 PAIRED = [name + suffix for name in EIGHT for suffix in ("", "-ivg")]

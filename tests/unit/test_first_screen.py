@@ -7,11 +7,11 @@ import math
 import pandas as pd
 import pytest
 
-from anamnesis.evaluation.held_out import COLUMNS as HELD_OUT
-from anamnesis.evaluation.held_out import MEAN
-from anamnesis.evaluation.vector_recovery import MEAN as MEAN_RECOVERED
 from anamnesis.report.experiment import start_sentence
 from anamnesis.report.first_screen import first_paragraphs, picture_alt, plain_method
+from anamnesis.stats.held_out import COLUMNS as HELD_OUT
+from anamnesis.stats.held_out import MEAN
+from anamnesis.stats.vector_recovery import MEAN as MEAN_RECOVERED
 
 NAN = math.nan
 

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import (
+from anamnesis.core.errors import UserError
+from anamnesis.stats.forgetting import (
     COLUMNS,
     accuracy_frame,
     accuracy_matrix,

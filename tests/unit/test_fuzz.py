@@ -21,8 +21,8 @@ from task_files import REPOSITORY
 from anamnesis.config.__main__ import main
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import BUILTIN
-from anamnesis.errors import UserError
 
 TASK = {
     "path": "mine.csv",

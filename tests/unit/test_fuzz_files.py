@@ -26,7 +26,7 @@ from task_files import REPOSITORY, animal_rows, free_rows, option_rows
 from task_files import settings as data_settings
 
 import tiny_models
-from anamnesis.artifacts import (
+from anamnesis.core.artifacts import (
     SUMS,
     read_json,
     read_parquet,
@@ -36,8 +36,8 @@ from anamnesis.artifacts import (
     write_sums,
     write_tensors,
 )
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import COLUMNS, SPLITS
-from anamnesis.errors import UserError
 from anamnesis.models import sources
 from anamnesis.models.loading import open_adapter
 

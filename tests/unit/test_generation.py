@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import reference
-from anamnesis.evaluation.generation import Request, generate
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.hooks import added_to_residual
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.hooks import added_to_residual
+from anamnesis.engine.prefix_engine import PrefixEngine
 from tiny_models import ARCHITECTURES, END, shared, token_ids
 
 NEW = 12

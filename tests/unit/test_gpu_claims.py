@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from anamnesis.compute import devices
-from anamnesis.compute.computer import limits, total_memory_mib
-from anamnesis.errors import UserError
+from anamnesis.core import devices
+from anamnesis.core.computer import limits, total_memory_mib
+from anamnesis.core.errors import UserError
 
 LIBRARY = Path(__file__).parents[2] / "workflow"
 CLAIM = textwrap.dedent("""\
     import logging, os, sys
     from pathlib import Path
-    from anamnesis.compute.devices import claimed
+    from anamnesis.core.devices import claimed
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     with claimed(int(sys.argv[1]), Path(sys.argv[2])):
         print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)

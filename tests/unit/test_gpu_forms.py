@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.prefix import attention, likelihood
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack, Tree, halved_to_fit
+from anamnesis.engine import attention, likelihood
+from anamnesis.engine.pack import Pack, Tree, halved_to_fit
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.training import divergence
 from anamnesis.training.scores import Scores
 from anamnesis.vectors.activations import mean_head_activations

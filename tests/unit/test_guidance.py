@@ -8,15 +8,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import tiny_models
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora
 from anamnesis.training import divergence as divergence_module
 from anamnesis.training import reference
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.batches import Batch
 from anamnesis.training.distillation import KlSettings
 from anamnesis.training.divergence import DIRECTIONS, divergence
-from anamnesis.training.examples import Example, with_stem
 from anamnesis.training.guidance import strength
 from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective

@@ -8,13 +8,13 @@ import torch
 
 import reference
 import tiny_models
-from anamnesis.artifacts import write_parquet, write_tensors
-from anamnesis.compute.processes import run_together
 from anamnesis.config.guidance import control_tasks
-from anamnesis.errors import UserError
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora
+from anamnesis.core.artifacts import write_parquet, write_tensors
+from anamnesis.core.errors import UserError
+from anamnesis.core.processes import run_together
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora
 from anamnesis.training.guidance import guided_additions, norm
 from anamnesis.training.stage import Stage
 from parallel_stages import written_by_heads

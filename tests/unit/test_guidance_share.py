@@ -18,10 +18,10 @@ from test_guidance import (
 from torch.nn.functional import cross_entropy
 
 import tiny_models
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.batches import Batch
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import Example
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.distillation import KlSettings
-from anamnesis.training.examples import Example
 from anamnesis.training.guidance import Intervention
 from anamnesis.training.loop import train_stage
 from anamnesis.training.methods import build

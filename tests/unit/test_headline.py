@@ -4,8 +4,8 @@ import pytest
 import yaml
 from report_chains import both_methods
 
-from anamnesis.evaluation.summary import BASELINE, chain_measures, table1, to_csv
 from anamnesis.report.headline import headline, main
+from anamnesis.stats.summary import BASELINE, chain_measures, table1, to_csv
 
 
 @pytest.fixture

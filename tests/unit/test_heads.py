@@ -17,9 +17,9 @@ from transformers import (
 from transformers.models.llama.modeling_llama import LlamaAttention
 
 import reference
-from anamnesis.errors import UserError
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import Pack, PrefixEngine, Tree
+from anamnesis.core.errors import UserError
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import Pack, PrefixEngine, Tree
 from tiny_models import ARCHITECTURES, COMMON, build, shared
 
 

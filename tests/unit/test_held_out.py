@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from anamnesis.evaluation.forgetting import knowledge_performance
-from anamnesis.evaluation.held_out import (
+from anamnesis.stats.forgetting import knowledge_performance
+from anamnesis.stats.held_out import (
     chance_levels,
     held_out_cells,
     held_out_markdown,
@@ -14,7 +14,7 @@ from anamnesis.evaluation.held_out import (
     mark_of,
     marks,
 )
-from anamnesis.evaluation.summary import Chain, chain_measures
+from anamnesis.stats.summary import Chain, chain_measures
 
 # set, form, shots -> (before, after the last stage of three seeds); "easy" has both forms
 VALUES = {

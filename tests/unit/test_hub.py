@@ -14,10 +14,10 @@ import pytest
 from hub_rows import ROWS, filled
 from task_files import REPOSITORY, settings
 
+from anamnesis.core.errors import UserError
 from anamnesis.data import hub as hub_module
 from anamnesis.data.catalogue import CATALOGUE, look_up
 from anamnesis.data.sources import prepare
-from anamnesis.errors import UserError
 from hub_server import TOKEN, Hub, Repository, serving
 
 ARC = "datasets/allenai/ai2_arc"

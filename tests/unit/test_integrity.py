@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anamnesis.integrity import LONG_AGO, TIMESTAMP, check_results, note_file, states_read, write_note
+from anamnesis.core.integrity import LONG_AGO, TIMESTAMP, check_results, note_file, states_read, write_note
 
 DAY = 24 * 3600
 
@@ -103,7 +103,7 @@ def test_note_has_no_say_over_files_elsewhere(results, tmp_path):
 
 def test_contents_are_read_again_only_where_size_or_time_differ(results, monkeypatch):
     check_results(results)
-    monkeypatch.setattr("anamnesis.integrity.digest_file", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("anamnesis.core.integrity.digest_file", lambda path: pytest.fail(f"{path} was read"))
     assert check_results(results) == []
     (states,) = states_read(
         [results / "adapter"]

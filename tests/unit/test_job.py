@@ -20,11 +20,11 @@ from snakemake.iocontainers import InputFiles, Namedlist, OutputFiles, Params, R
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
-from anamnesis import artifacts, job, recovery
-from anamnesis.artifacts import check_writable
-from anamnesis.errors import UserError
-from anamnesis.job import run_job
-from anamnesis.recovery import (
+from anamnesis.core import artifacts, job, recovery
+from anamnesis.core.artifacts import check_writable
+from anamnesis.core.errors import UserError
+from anamnesis.core.job import run_job
+from anamnesis.core.recovery import (
     SCHEDULER,
     claim_folder,
     hold_folder,
@@ -233,7 +233,7 @@ def start(code: str, folder: Path) -> subprocess.Popen:
 WRITER = """
     import time
     from pathlib import Path
-    from anamnesis.artifacts import atomic_directory, atomic_path
+    from anamnesis.core.artifacts import atomic_directory, atomic_path
     with atomic_path("out/table.parquet") as file, atomic_directory("out/adapter") as folder:
         file.write_text("half")
         (folder / "weights").write_text("half")
@@ -260,7 +260,7 @@ def test_next_job_removes_what_a_killed_one_had_begun(tmp_path):
 HOLDER = """
     import time
     from pathlib import Path
-    from anamnesis.recovery import hold_folder
+    from anamnesis.core.recovery import hold_folder
     held = hold_folder(Path(".snakemake"))
     Path(".snakemake/locks").mkdir()
     Path(".snakemake/locks/0.input.lock").touch()
@@ -310,10 +310,10 @@ def test_damaged_record_of_snakemake_marks_its_result_as_incomplete(tmp_path, co
 
 SCHEDULING = """
     import subprocess, sys
-    from anamnesis.recovery import announce_scheduler
+    from anamnesis.core.recovery import announce_scheduler
     announce_scheduler()
     job = (
-        "import time; from pathlib import Path; from anamnesis.recovery import end_with_scheduler;"
+        "import time; from pathlib import Path; from anamnesis.core.recovery import end_with_scheduler;"
         "end_with_scheduler(); Path('ready').write_text('x'); time.sleep(60)"
     )
     subprocess.run(["bash", "-c", f'"{sys.executable}" -c "{job}"; true'])
@@ -338,7 +338,7 @@ def test_job_whose_scheduler_is_already_dead_ends_at_once(tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
     space = recovery._process_space()
-    code = "from anamnesis.recovery import end_with_scheduler; end_with_scheduler(); print('goes on')"
+    code = "from anamnesis.core.recovery import end_with_scheduler; end_with_scheduler(); print('goes on')"
     for scheduler, output in (
         (f"{dead.pid} {space}", ""),
         (f"{dead.pid} elsewhere", "goes on\n"),
@@ -353,7 +353,7 @@ def test_job_whose_scheduler_is_already_dead_ends_at_once(tmp_path):
 SUBMITTED = """
     import time
     from pathlib import Path
-    from anamnesis.recovery import claim_folder, end_with_scheduler, superseded
+    from anamnesis.core.recovery import claim_folder, end_with_scheduler, superseded
     claim_folder(Path(".snakemake"))
     end_with_scheduler()
     assert not superseded(Path(".snakemake"))

@@ -10,12 +10,17 @@ import pytest
 from scipy import stats
 
 import mechanism_tables as made
-from anamnesis.errors import UserError
+from anamnesis.analyses.mechanisms.claims import beside_claims, comparison_table, markdown, tabled
+from anamnesis.analyses.mechanisms.comparison import (
+    associations,
+    correlation,
+    interference_along,
+    pairs_frame,
+)
+from anamnesis.analyses.mechanisms.sentences import SHOWN, measure_caption, predictors_caption
+from anamnesis.analyses.mechanisms.summary import chain_summary, compared
+from anamnesis.core.errors import UserError
 from anamnesis.figures import forgetting, mechanisms, save_figure
-from anamnesis.mechanisms.claims import beside_claims, comparison_table, markdown, tabled
-from anamnesis.mechanisms.comparison import associations, correlation, interference_along, pairs_frame
-from anamnesis.mechanisms.sentences import SHOWN, measure_caption, predictors_caption
-from anamnesis.mechanisms.summary import chain_summary, compared
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = ROOT / "workflow" / "reference" / "mechanisms_claims.csv"

@@ -8,20 +8,25 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
 import tiny_models
+from anamnesis.analyses.mechanisms.curvature import Hessian, filter_direction, loss_slice, probe_loss
+from anamnesis.analyses.mechanisms.disruption import (
+    disruption_frame,
+    js_divergence,
+    output_change,
+    routing_frame,
+)
+from anamnesis.analyses.mechanisms.drift import drift_frame, linear_cka, rotation
+from anamnesis.analyses.mechanisms.gradients import grams, interference
+from anamnesis.analyses.mechanisms.landscape import base_landscape, only_trainable
+from anamnesis.analyses.mechanisms.measure import changes, kept, measure, similarity_frame
+from anamnesis.analyses.mechanisms.probes import Probe, draw_probes, observe
+from anamnesis.analyses.mechanisms.routing import routers
+from anamnesis.analyses.mechanisms.tables import EVERY, WHOLE
+from anamnesis.analyses.mechanisms.watching import projection_layers
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError
-from anamnesis.mechanisms.curvature import Hessian, filter_direction, loss_slice, probe_loss
-from anamnesis.mechanisms.disruption import disruption_frame, js_divergence, output_change, routing_frame
-from anamnesis.mechanisms.drift import drift_frame, linear_cka, rotation
-from anamnesis.mechanisms.gradients import grams, interference
-from anamnesis.mechanisms.landscape import base_landscape, only_trainable
-from anamnesis.mechanisms.measure import changes, kept, measure, similarity_frame
-from anamnesis.mechanisms.probes import Probe, draw_probes, observe
-from anamnesis.mechanisms.routing import routers
-from anamnesis.mechanisms.tables import EVERY, WHOLE
-from anamnesis.mechanisms.watching import projection_layers
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.examples import with_stem
+from anamnesis.engine.examples import with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 SETTINGS = {"layer": None, "tolerance": 1e-4, "vectors": 2, "radius": 0.5, "points": 3}

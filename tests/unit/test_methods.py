@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import tiny_models
-from anamnesis.artifacts import read_tensors, write_parquet, write_tensors
 from anamnesis.config.methods import METHODS as NEEDS
 from anamnesis.config.methods import Methods
-from anamnesis.training import adapters
+from anamnesis.core.artifacts import read_tensors, write_parquet, write_tensors
+from anamnesis.models import adapters
 from anamnesis.training.loop import StageTrainer
 from anamnesis.training.methods import METHODS
 from anamnesis.training.prepare import StageFiles, prepare_stage

@@ -9,13 +9,14 @@ import torch
 from torch.nn.functional import log_softmax
 
 import tiny_models
-from anamnesis.artifacts import write_tensors
+from anamnesis.core.artifacts import write_tensors
 from anamnesis.data.prompts import generator
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import Example, with_stem
-from anamnesis.training.methods import METHODS, build, ewc
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora
+from anamnesis.training.methods import METHODS, build
+from anamnesis.training.methods.ewc.method import method as ewc
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.training.student import Needs

@@ -19,14 +19,14 @@ from test_guidance import (
 from torch.nn.functional import cross_entropy
 
 import tiny_models
-from anamnesis.errors import UserError
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack
+from anamnesis.core.errors import UserError
+from anamnesis.engine.examples import Example
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.pack import Pack
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training import distillation
 from anamnesis.training.distillation import KlSettings
 from anamnesis.training.divergence import divergence
-from anamnesis.training.examples import Example
 from anamnesis.training.methods import build
 from anamnesis.training.stage import Stage
 
@@ -185,9 +185,9 @@ def test_terms_below_their_gates_do_not_count(monkeypatch):
     terms = {name: value.detach() for name, value in plain_terms(model).items()}
     change = terms["heads"].sort().values
     gate = float(change[1] + change[2]) / 2
-    monkeypatch.setattr("anamnesis.training.methods.fvg.HEAD_GATE", gate)
+    monkeypatch.setattr("anamnesis.training.methods.fvg.method.HEAD_GATE", gate)
     middle = float(terms["kl_last"] + terms["kl_all"]) / 2
-    monkeypatch.setattr("anamnesis.training.methods.fvg.KL_GATE", middle)
+    monkeypatch.setattr("anamnesis.training.methods.fvg.method.KL_GATE", middle)
     move(model, seed=2)
     objective = objective_of(model, gates=True)
     terms = plain_terms(model)
@@ -204,7 +204,7 @@ def test_a_gated_divergence_counts_whole_or_not_at_all(counts, monkeypatch):
     model = tuned("llama")
     move(model, seed=3)
     value = plain_terms(model)["kl_last"].item()
-    monkeypatch.setattr("anamnesis.training.methods.fvg.KL_GATE", value * (0.9 if counts else 1.1))
+    monkeypatch.setattr("anamnesis.training.methods.fvg.method.KL_GATE", value * (0.9 if counts else 1.1))
     move(model, seed=2)
     objective = objective_of(model, gates=True, consistency=0.0, kl_all=0.0)
     plain = plain_answers(model) + (0.2 * plain_terms(model)["kl_last"] if counts else 0.0)

@@ -20,12 +20,12 @@ from jfa_stages import (
 from torch.nn.functional import kl_div
 
 import tiny_models
-from anamnesis.errors import UserError
-from anamnesis.training.batches import Batch
+from anamnesis.core.errors import UserError
+from anamnesis.engine.batches import Batch
 from anamnesis.training.loop import train_stage
 from anamnesis.training.methods import build
-from anamnesis.training.methods.flashbacks import choose_flashbacks, with_flashbacks
-from anamnesis.training.methods.projection import PROJECTIONS, inner
+from anamnesis.training.methods.jfa.flashbacks import choose_flashbacks, with_flashbacks
+from anamnesis.training.methods.jfa.projection import PROJECTIONS, inner
 
 
 @pytest.fixture(scope="module")

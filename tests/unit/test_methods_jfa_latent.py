@@ -15,17 +15,17 @@ from jfa_stages import (
 from peft import PeftModel
 
 import tiny_models
-from anamnesis.errors import UserError
-from anamnesis.evaluation.generation import Request, generate
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.models.encoder import PromptEncoder
-from anamnesis.models.latent import LatentEngine, LatentPool
-from anamnesis.models.latent_files import engine_of, load_pool
+from anamnesis.core.errors import UserError
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
+from anamnesis.models.adapters import save_adapter
 from anamnesis.models.loading import load_model, merge_adapters
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import save_adapter
-from anamnesis.training.batches import Batch
 from anamnesis.training.methods import build
+from anamnesis.training.methods.jfa.encoder import PromptEncoder
+from anamnesis.training.methods.jfa.latent_files import engine_of, load_pool
+from anamnesis.training.methods.jfa.latent_tasks import LatentEngine, LatentPool
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 import tiny_models
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora, save_adapter
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import with_stem
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora, save_adapter
 from anamnesis.training.methods import build
-from anamnesis.training.methods.olora import Norm, Overlap
+from anamnesis.training.methods.olora.method import Norm, Overlap
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.training.student import Needs

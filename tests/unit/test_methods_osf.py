@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import tiny_models
-from anamnesis.errors import UserError
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_osf
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import with_stem
+from anamnesis.core.errors import UserError
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_osf
 from anamnesis.training.loop import train_stage
 from anamnesis.training.objectives import Objective
 

@@ -8,10 +8,10 @@ from test_guidance import additions, assert_same, batch, move, plain_logits, pla
 from torch.nn.functional import cross_entropy
 
 import tiny_models
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.batches import Batch
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.distillation import KlSettings
-from anamnesis.training.examples import Example, with_stem
 from anamnesis.training.methods import METHODS, build
 from anamnesis.training.stage import Stage
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.catalogue import CATALOGUE, natural_instructions
-from anamnesis.errors import UserError
 from anamnesis.evaluation.metrics import METRICS, Answer, final_number, score, sentence_sari
 from anamnesis.evaluation.words import words
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2ForSequenceClassification
 
 import reference
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 from anamnesis.models import loading, sources
 from anamnesis.models.loading import choose_device, load_model
 from anamnesis.models.sources import prepare_model, snapshot_digest

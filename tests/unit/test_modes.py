@@ -7,23 +7,23 @@ import pytest
 import torch
 
 import tiny_models
-from anamnesis.artifacts import write_parquet
+from anamnesis.analyses.checkpoints.alignment import alignment
+from anamnesis.analyses.checkpoints.conditions import head_outputs, hits
+from anamnesis.analyses.mechanisms.probes import Probe, observe
+from anamnesis.analyses.outputs import scored_outputs
+from anamnesis.core.artifacts import write_parquet
 from anamnesis.data.prompts import generator
-from anamnesis.dynamics.alignment import alignment
-from anamnesis.dynamics.conditions import head_outputs, hits
-from anamnesis.dynamics.outputs import scored_outputs
-from anamnesis.evaluation.generation import Request, generate
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import with_stem
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.modes import evaluation_mode
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.evaluation.scorers import context_log_probabilities
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.mechanisms.probes import Probe, observe
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.modes import evaluation_mode
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import with_stem
+from anamnesis.models.adapters import add_lora
 from anamnesis.training.guidance import guided_additions
-from anamnesis.training.methods import ewc
+from anamnesis.training.methods.ewc.method import method as ewc
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.activations import mean_head_activations

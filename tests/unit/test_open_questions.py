@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from anamnesis.dynamics import open_questions as tables
-from anamnesis.errors import UserError
+from anamnesis.analyses.open_questions import tables
+from anamnesis.core.errors import UserError
 from anamnesis.figures.guidance_gain import guidance_gain
 from anamnesis.figures.style import WIDTH
 from anamnesis.figures.sufficiency import sufficiency

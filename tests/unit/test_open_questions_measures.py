@@ -8,20 +8,20 @@ import pytest
 import torch
 
 import reference
+from anamnesis.analyses.checkpoints.stage import Plan
+from anamnesis.analyses.open_questions import sufficiency as measured
+from anamnesis.analyses.open_questions.wordings import wording_scores
+from anamnesis.analyses.questions import SetQuestions
 from anamnesis.config.analysed import paraphrased
 from anamnesis.config.load import load_config
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import BUILTIN, SENTIMENTS, TOPICS
 from anamnesis.data.paraphrases import builtin_paraphrases
 from anamnesis.data.prompts import Template
-from anamnesis.dynamics import sufficiency as measured
-from anamnesis.dynamics.questions import SetQuestions
-from anamnesis.dynamics.stage import Plan
-from anamnesis.dynamics.wordings import wording_scores
-from anamnesis.errors import UserError
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
-from anamnesis.evaluation.scoring import Question
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
 from tiny_models import shared, token_ids, tokenizer
 
 SCORING = {"scorer": "sum", "max_input_tokens": 64}

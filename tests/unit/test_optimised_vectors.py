@@ -10,12 +10,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import tiny_models
-from anamnesis.artifacts import read_tensors, write_parquet, write_tensors
+from anamnesis.core.artifacts import read_tensors, write_parquet, write_tensors
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.vectors.instruction import instruction_vector
 from anamnesis.vectors.interventions import random_vectors
 from anamnesis.vectors.optimised import Optimisation, chosen_layer, optimised_vector, zero_shot_examples

@@ -14,15 +14,15 @@ import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
 import tiny_models
-from anamnesis.evaluation.generation import Request, generate
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine, born_index
-from anamnesis.prefix.pack import Pack, Tree
-from anamnesis.prefix.rows import Births
-from anamnesis.training.adapters import add_lora
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import with_stem
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import with_stem
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.pack import Pack, Tree
+from anamnesis.engine.prefix_engine import PrefixEngine, born_index
+from anamnesis.engine.rows import Births
+from anamnesis.engine.scoring import Question, score_questions
+from anamnesis.models.adapters import add_lora
 from anamnesis.training.methods import build
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.activations import mean_head_activations

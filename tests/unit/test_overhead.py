@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from overhead import latest_run, lines_of
 
-from anamnesis.errors import UserError
-from anamnesis.stopwatch import Spent
+from anamnesis.core.errors import UserError
+from anamnesis.core.stopwatch import Spent
 
 LOG = textwrap.dedent("""\
     Provided cores: 2
@@ -41,7 +41,7 @@ def leave_behind(folder: Path, elapsed: str) -> None:
     log = folder / ".snakemake" / "log" / "2026-01-04T100000.000000.snakemake.log"
     log.write_text(f"{LOG}Elapsed time: {elapsed}\n")
     for name, (seconds, spent) in JOBS.items():
-        written = {"logs": f"INFO anamnesis.job: {spent}\n", "benchmarks": f"s\tx\n{seconds}\t0\n"}
+        written = {"logs": f"INFO anamnesis.core.job: {spent}\n", "benchmarks": f"s\tx\n{seconds}\t0\n"}
         for (part, text), ending in zip(written.items(), ("log", "tsv"), strict=True):
             file = folder / "results" / part / f"{name}.{ending}"
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamnesis.compute.processes import run_together
+from anamnesis.core.processes import run_together
 from parallel_stages import CASES, layers_kept_whole, run_cases, write_earlier
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from anamnesis.compute.estimate import DEVICES
-from anamnesis.compute.points import MODELS, main, put, tables
-from anamnesis.compute.published import published_sets
-from anamnesis.compute.shape import shape_from
 from anamnesis.config.load import load_config
+from anamnesis.estimate.command import DEVICES
+from anamnesis.estimate.points import MODELS, main, put, tables
+from anamnesis.estimate.published_sizes import published_sets
+from anamnesis.models.shape import shape_from
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "workflow" / "experiments"
@@ -27,7 +27,7 @@ def test_the_documents_have_the_tables_of_the_command(document, made):
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     for name, block in made.items():
         expected = put(text, name, block)
-        assert expected == text, f"run: python -m anamnesis.compute.points … --write docs/{document}"
+        assert expected == text, f"run: python -m anamnesis.estimate.points … --write docs/{document}"
 
 
 def test_every_table_is_in_a_document(made):

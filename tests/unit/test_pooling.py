@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from test_summary import chain
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.pooling import chains_of, pooled
-from anamnesis.evaluation.summary import BASELINE, chain_measures, curves_frame, table1
+from anamnesis.core.errors import UserError
+from anamnesis.stats.pooling import chains_of, pooled
+from anamnesis.stats.summary import BASELINE, chain_measures, curves_frame, table1
 
 ORDERS = [["a", "b"], ["b", "a"]]
 HERE = [chain("inclora", 1, 0, 0.2), chain("inclora-ivg", 1, 0, 0.3)]

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from anamnesis.compute.processes import Elsewhere, run_together
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
+from anamnesis.core.processes import Elsewhere, run_together
 from runs import all_end
 
 LIBRARY = Path(__file__).parents[2] / "workflow"
@@ -89,7 +89,7 @@ def test_of_a_killed_process_and_one_that_lost_it_the_first_is_named(tmp_path):
 STARTER = textwrap.dedent("""\
     import os, signal, sys, time
     from pathlib import Path
-    from anamnesis.compute.processes import run_together
+    from anamnesis.core.processes import run_together
 
     def work(folder):
         signal.signal(signal.SIGTERM, lambda *_: (folder / f"told {os.environ['RANK']}").touch())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import reference
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import (
     Template,
     draw_demonstrations,
@@ -15,11 +16,10 @@ from anamnesis.data.prompts import (
     generator,
     shuffle_labels,
 )
-from anamnesis.errors import UserError
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.stats.layers import best_layer, chosen_layers
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
 from anamnesis.vectors.interventions import intervention_table
-from anamnesis.vectors.layers import best_layer, chosen_layers
 from tiny_models import shared, tokenizer
 
 TEMPLATE = Template()

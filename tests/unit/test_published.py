@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import tiny_models
-from anamnesis.compute.published import measure, published, published_sets
 from anamnesis.data.catalogue import CATALOGUE, SEQUENCES
+from anamnesis.estimate.published_sizes import measure, published, published_sets
 
 DATA = {"train_examples": 1500, "validation_examples": 200, "test_examples": 1000}
 

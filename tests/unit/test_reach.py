@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import reference
-from anamnesis.errors import UserError
-from anamnesis.evaluation.generation import Request, generate
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.pack import Pack, Tree
+from anamnesis.core.errors import UserError
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.pack import Pack, Tree
+from anamnesis.engine.prefix_engine import PrefixEngine
 from tiny_models import REACH, shared, token_ids
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import tiny_models
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation import GENERATED
 from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator, LineEnd, build_items
-from anamnesis.prefix.engine import PrefixEngine
 
 SIZES = {"train": 8, "validation": 2, "test": 6}
 

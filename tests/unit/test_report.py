@@ -9,15 +9,7 @@ import pandas as pd
 import pytest
 from report_chains import both_methods, chain
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.held_out import held_out_table
-from anamnesis.evaluation.summary import (
-    BASELINE,
-    MEASURES,
-    chain_measures,
-    curves_frame,
-    table1,
-)
+from anamnesis.core.errors import UserError
 from anamnesis.figures import save_figure, summary_bars
 from anamnesis.report import (
     ExperimentResults,
@@ -30,6 +22,14 @@ from anamnesis.report import (
 )
 from anamnesis.report.experiment import flatten, shown
 from anamnesis.report.first_screen import first_paragraphs
+from anamnesis.stats.held_out import held_out_table
+from anamnesis.stats.summary import (
+    BASELINE,
+    MEASURES,
+    chain_measures,
+    curves_frame,
+    table1,
+)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import tiny_models
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import accuracy_frame, mean_scores
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.records import EvaluationSet, Evaluator, build_items
 from anamnesis.evaluation.scorers import SCORERS, option_scores
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.stats.forgetting import accuracy_frame, mean_scores
 
 SIZES = {"train": 6, "validation": 2, "test": 5}
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import reference
-from anamnesis.evaluation import scoring
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine import scoring
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
 from tiny_models import ARCHITECTURES, shared, token_ids
 
 

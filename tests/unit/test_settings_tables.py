@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from anamnesis.config.models import Config
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError
 from anamnesis.report import settings
 from anamnesis.report.compare import compare_folders, compare_tables, main
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import tiny_models
-from anamnesis.artifacts import write_parquet
+from anamnesis.analyses.within_stage.measure import asked
+from anamnesis.core.artifacts import write_parquet
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, draw_varied_demonstrations, shuffle_labels
-from anamnesis.dynamics.within_stage import asked
-from anamnesis.errors import UserError
 from anamnesis.vectors.icl import PromptPlan, build_prompts, shuffled_prompts
 from anamnesis.vectors.study import study_pairs
 from runs import ROOT

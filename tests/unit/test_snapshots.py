@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 import reference
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 from anamnesis.models.loading import load_model, without_progress_bars
 from anamnesis.models.sources import prepare_model
 from tiny_models import END, build, save_snapshot, shared, token_ids, tokenizer

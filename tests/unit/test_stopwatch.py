@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from anamnesis.stopwatch import LINE, Spent, stopwatch
+from anamnesis.core.stopwatch import LINE, Spent, stopwatch
 
 
 def test_time_in_imports_is_no_work(tmp_path, monkeypatch):
@@ -42,5 +42,5 @@ def test_a_failure_leaves_imports_as_they_were():
 
 
 def test_what_is_logged_is_found_again():
-    text = f"2026-01-01 INFO anamnesis.job: {Spent(total=12.5, imports=2.25)}\nmore\n"
+    text = f"2026-01-01 INFO anamnesis.core.job: {Spent(total=12.5, imports=2.25)}\nmore\n"
     assert LINE.search(text).groups() == ("10.25", "2.25")

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import COLUMNS
-from anamnesis.evaluation.summary import (
+from anamnesis.core.errors import UserError
+from anamnesis.stats.forgetting import COLUMNS
+from anamnesis.stats.summary import (
     BASELINE,
     MEASURES,
     Chain,

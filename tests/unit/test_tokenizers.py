@@ -8,8 +8,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import tiny_models
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode, encode_pairs
-from anamnesis.errors import UserError
 from anamnesis.evaluation.records import Evaluator, Item, LineEnd
 
 TEXTS = ["Input: hot\nOutput:", "Input: a longer one\nOutput:"]

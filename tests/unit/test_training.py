@@ -18,14 +18,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 import tiny_models
-from anamnesis.artifacts import write_sums
+from anamnesis.core.artifacts import write_sums
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, generator
-from anamnesis.errors import UserError
+from anamnesis.engine.batches import shuffled_batches, spread
+from anamnesis.engine.examples import build_examples
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora, save_adapter
 from anamnesis.models.loading import load_model, merge_adapters
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora, save_adapter
-from anamnesis.training.batches import shuffled_batches, spread
-from anamnesis.training.examples import build_examples
 from anamnesis.training.loop import COMPLETE, newest_checkpoint, train_stage
 from anamnesis.training.objectives import Objective
 
@@ -179,7 +179,7 @@ TOLD = """
 import sys
 from pathlib import Path
 import test_training
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 try:
     test_training.train(Path.cwd(), "told", test_training.Slow(), checkpoint_steps=1000)
 except UserError as error:

@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM
 
 import reference
 import tiny_models
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.records import LineEnd
+from anamnesis.models.adapters import linear_layers
 from anamnesis.models.loading import load_model
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import linear_layers
 from anamnesis.training.objectives import Objective
 from anamnesis.training.tuning import (
     TuningTask,

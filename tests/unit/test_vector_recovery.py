@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.summary import BASELINE
-from anamnesis.evaluation.vector_recovery import MEAN, chain_accuracies, recovery_frame, recovery_gain
+from anamnesis.core.errors import UserError
 from anamnesis.figures import save_figure, vector_recovery
 from anamnesis.figures.style import CONDITION_COLOURS, WIDTH
 from anamnesis.report.builder import build_report
 from anamnesis.report.vector_recovery import recovery_section, recovery_sentences
+from anamnesis.stats.summary import BASELINE
+from anamnesis.stats.vector_recovery import MEAN, chain_accuracies, recovery_frame, recovery_gain
 
 SETS, METHODS = ("antonym", "news_topic"), ("inclora", "inclora-ivg")
 GAINS = {"inclora": (0.1, 0.3, 0.2), "inclora-ivg": (-0.1, 0.1, 0.0)}  # of the chains, on both sets

@@ -9,11 +9,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import reference
-from anamnesis.artifacts import write_tensors
-from anamnesis.errors import UserError
-from anamnesis.evaluation.scoring import Question
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.core.artifacts import write_tensors
+from anamnesis.core.errors import UserError
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
 from anamnesis.vectors.activations import check_answered, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.instruction import head_additions, instruction_vector

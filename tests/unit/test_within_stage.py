@@ -10,9 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import reference
 import tiny_models
-from anamnesis.data.prompts import Template
-from anamnesis.dynamics.within_stage import WEIGHTS, Asked, asked, difference, look, watched
-from anamnesis.dynamics.within_tables import (
+from anamnesis.analyses.within_stage.measure import WEIGHTS, Asked, asked, difference, look, watched
+from anamnesis.analyses.within_stage.tables import (
     FALLERS,
     RISERS,
     SELECTED,
@@ -22,14 +21,15 @@ from anamnesis.dynamics.within_tables import (
     pooled,
     within_table,
 )
-from anamnesis.errors import UserError
-from anamnesis.evaluation.scoring import Question
+from anamnesis.core.errors import UserError
+from anamnesis.data.prompts import Template
+from anamnesis.engine.examples import with_stem
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
 from anamnesis.figures.style import WIDTH
 from anamnesis.figures.within_stage import within_stage
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.models.adapters import add_lora, save_adapter
 from anamnesis.report.within_stage import within_stage_sentences
-from anamnesis.training.adapters import add_lora, save_adapter
-from anamnesis.training.examples import with_stem
 from anamnesis.training.loop import train_stage
 from anamnesis.training.methods import build
 from anamnesis.training.stage import Stage

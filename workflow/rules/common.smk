@@ -9,10 +9,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(workflow.basedir) / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
-from anamnesis.artifacts import check_writable
-from anamnesis.compute.computer import limits
-from anamnesis.compute.demands import Demands
-from anamnesis.compute.devices import present
+from anamnesis.core.artifacts import check_writable
+from anamnesis.core.computer import limits
+from anamnesis.estimate.demands import Demands
+from anamnesis.core.devices import present
 from anamnesis.config.analysed import analysed, has_latent_tasks
 from anamnesis.config.guidance import control_tasks
 from anamnesis.config.load import config_section, load_config
@@ -28,10 +28,10 @@ from anamnesis.config.variants import (
 )
 from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
 from anamnesis.data.places import PINS, find_task
-from anamnesis.digest import code_digests
-from anamnesis.errors import UserError
-from anamnesis.integrity import check_dates, check_results
-from anamnesis.recovery import (
+from anamnesis.core.digest import code_digests
+from anamnesis.core.errors import UserError
+from anamnesis.core.integrity import check_dates, check_results
+from anamnesis.core.recovery import (
     announce_scheduler,
     claim_folder,
     hold_folder,

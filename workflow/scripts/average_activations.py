@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, write_parquet, write_tensors
+from anamnesis.core.artifacts import read_parquet, write_parquet, write_tensors
 
 
 def main(
@@ -24,11 +24,11 @@ def main(
     """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count)."""
     import torch
 
+    from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.prefix.engine import PrefixEngine
-    from anamnesis.progress import progress
     from anamnesis.vectors.activations import mean_head_activations
     from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions
 
@@ -53,6 +53,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

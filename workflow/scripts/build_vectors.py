@@ -5,7 +5,7 @@ or a vector optimised on the answers to zero-shot prompts.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_tensors
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_tensors
 
 
 def main(
@@ -25,8 +25,8 @@ def main(
     ``tables``: the tasks themselves, where ``optimised`` says how vectors are optimised on them; otherwise
     empty.
     """
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.vectors.instruction import instruction_vector, selected_heads
 
     means, vectors, tables = ([x] if isinstance(x, str) else x for x in (means, vectors, tables))
@@ -49,10 +49,10 @@ def main(
 
 def _optimise(engine, tokenizer, task: str, table: str, settings: Mapping, norm: float, batch_tokens: int):
     """``norm``: that of the vector of the heads, which the optimised one may have so many times."""
+    from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
     from anamnesis.data.prompts import generator
-    from anamnesis.progress import progress
     from anamnesis.vectors.optimised import Optimisation, chosen_layer, optimised_vector, zero_shot_examples
 
     rng = generator(settings["seed"], task, "optimised")
@@ -66,6 +66,6 @@ def _optimise(engine, tokenizer, task: str, table: str, settings: Mapping, norm:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

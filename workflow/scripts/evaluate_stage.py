@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, write_parquet
+from anamnesis.core.artifacts import read_parquet, write_parquet
 
 
 def main(
@@ -25,6 +25,7 @@ def main(
     """Write ``output`` (parquet, one row per example). ``tasks``: files named after the keys of ``roles``, in
     that order.
     """
+    from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.evaluation.records import (
         EvaluationSet,
@@ -33,9 +34,8 @@ def main(
         shots_of,
         validation_as_test,
     )
-    from anamnesis.models.latent_files import engine_of
     from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.progress import progress
+    from anamnesis.training.methods.jfa.latent_files import engine_of
 
     adapters = [adapters] if isinstance(adapters, str) else list(adapters)
     language_model, tokenizer = load_model(snapshot, **model)
@@ -82,6 +82,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

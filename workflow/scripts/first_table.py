@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anamnesis.artifacts import write_text
-from anamnesis.evaluation.chains import read_chains, read_chance
-from anamnesis.evaluation.held_out import held_out_markdown, held_out_table
-from anamnesis.evaluation.summary import chain_measures, table1, to_markdown
+from anamnesis.core.artifacts import write_text
+from anamnesis.stats.chains import read_chains, read_chance
+from anamnesis.stats.held_out import held_out_markdown, held_out_table
+from anamnesis.stats.summary import chain_measures, table1, to_markdown
 
 
 def main(
@@ -26,6 +26,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -5,8 +5,8 @@ E).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
-from anamnesis.errors import UserError
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
+from anamnesis.core.errors import UserError
 
 
 def main(
@@ -23,13 +23,13 @@ def main(
     output: str,
 ) -> dict:
     """Write ``output`` (parquet: set, split, layer, condition, base, accuracy, n)."""
+    from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.prefix.engine import PrefixEngine
-    from anamnesis.progress import progress
+    from anamnesis.stats.layers import best_layer
     from anamnesis.vectors.interventions import SPLITS, intervention_table
-    from anamnesis.vectors.layers import best_layer
 
     language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(language_model)
@@ -67,6 +67,6 @@ def _check_layers(layers: Sequence[int] | None, count: int) -> None:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

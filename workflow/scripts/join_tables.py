@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, write_parquet
-from anamnesis.dynamics.tables import labelled
+from anamnesis.analyses.checkpoints.tables import labelled
+from anamnesis.core.artifacts import read_parquet, write_parquet
 
 
 def main(parts: Sequence[str] | str, table: str, places: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -17,6 +17,6 @@ def main(parts: Sequence[str] | str, table: str, places: Sequence[Mapping[str, A
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 
 
 def main(
@@ -26,13 +26,13 @@ def main(
     model before training, which knows the layer for the set. ``asking``: ``shots`` and
     ``include_instruction`` of in-context prompts, and ``examples``.
     """
+    from anamnesis.analyses.robustness.measure import Plan, draws_of
+    from anamnesis.analyses.robustness.measure import robustness as measured
+    from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
-    from anamnesis.dynamics.robustness import Plan, draws_of
-    from anamnesis.dynamics.robustness import robustness as measured
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.prefix.engine import PrefixEngine
-    from anamnesis.progress import progress
     from anamnesis.vectors.instruction import selected_heads
     from anamnesis.vectors.optimised import Optimisation
 
@@ -53,6 +53,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet
-from anamnesis.evaluation.held_out import marks
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures.curves import accuracy_curves
 from anamnesis.figures.style import save_figure
+from anamnesis.stats.held_out import marks
 
 
 def main(frame: str, held_out: str, pdf: str, png: str, csv: str) -> None:
@@ -17,6 +17,6 @@ def main(frame: str, held_out: str, pdf: str, png: str, csv: str) -> None:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

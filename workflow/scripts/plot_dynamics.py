@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from anamnesis.artifacts import read_parquet
-from anamnesis.dynamics import changes, tables
+from anamnesis.analyses.checkpoints import changes, tables
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures import alignment as alignments
 from anamnesis.figures import conditions as seven
 from anamnesis.figures import drift as drifts
@@ -45,6 +45,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures.interventions import interventions
 from anamnesis.figures.style import save_figure
 
@@ -20,6 +20,6 @@ def main(frames: Sequence[str] | str, pdf: str, png: str, csv: str) -> None:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, write_text
+from anamnesis.analyses.mechanisms.sentences import measure_caption, predictors_caption
+from anamnesis.core.artifacts import read_parquet, write_text
 from anamnesis.figures import forgetting, mechanisms
 from anamnesis.figures.style import save_figure
-from anamnesis.mechanisms.sentences import measure_caption, predictors_caption
 
 
 def main(
@@ -42,6 +42,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet
-from anamnesis.dynamics import open_questions as tables
+from anamnesis.analyses.open_questions import tables
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures import guidance_gain as gains
 from anamnesis.figures import sufficiency as sufficiencies
 from anamnesis.figures import wordings as worded
@@ -37,6 +37,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures.style import save_figure
 from anamnesis.figures.twins import twins
 
@@ -17,6 +17,6 @@ def main(frame: str, statistics: Mapping[str, Any], pdf: str, png: str, csv: str
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures.style import save_figure
 from anamnesis.figures.variants import variants, variants_frame
 
@@ -16,6 +16,6 @@ def main(frame: str, comparisons: Sequence[Mapping[str, Any]], pdf: str, png: st
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

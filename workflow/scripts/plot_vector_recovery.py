@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import atomic_path, read_parquet
-from anamnesis.evaluation.vector_recovery import recovery_frame, recovery_gain
+from anamnesis.core.artifacts import atomic_path, read_parquet
 from anamnesis.figures.style import save_figure
 from anamnesis.figures.vector_recovery import vector_recovery
+from anamnesis.stats.vector_recovery import recovery_frame, recovery_gain
 
 
 def main(
@@ -39,6 +39,6 @@ def _read(paths: Sequence[str] | str) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

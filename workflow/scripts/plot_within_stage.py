@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from anamnesis.artifacts import read_parquet
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures.style import save_figure
 from anamnesis.figures.within_stage import within_stage
 
@@ -13,6 +13,6 @@ def main(frame: str, unit: str, pdf: str, png: str, csv: str) -> None:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -11,6 +11,6 @@ def main(source: str, sha256: str | None, snapshot: str) -> dict:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

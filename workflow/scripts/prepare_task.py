@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from anamnesis.artifacts import digest_file, write_parquet
+from anamnesis.core.artifacts import digest_file, write_parquet
 from anamnesis.data.sources import prepare
 
 
@@ -32,6 +32,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

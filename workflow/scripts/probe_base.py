@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, write_parquet, write_tensors
+from anamnesis.core.artifacts import read_parquet, write_parquet, write_tensors
 
 
 def main(
@@ -23,11 +23,11 @@ def main(
     """Write ``states`` (safetensors) for later stages and three tables. ``tasks``: files named after
     ``sets``, in their order.
     """
+    from anamnesis.analyses.mechanisms.measure import kept, measure
+    from anamnesis.analyses.mechanisms.probes import draw_probes
     from anamnesis.data.chat import template_for
-    from anamnesis.mechanisms.measure import kept, measure
-    from anamnesis.mechanisms.probes import draw_probes
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.prefix.engine import PrefixEngine
 
     language_model, tokenizer = load_model(snapshot, **model)
     frames = {name: read_parquet(path) for name, path in zip(sets, tasks, strict=True)}
@@ -42,6 +42,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 
 TABLES = ("gradients", "similarity", "losses", "drift", "heads", "routing", "landscape")
 
@@ -26,9 +26,9 @@ def main(
     """Write ``outputs`` (parquet, one for each of ``TABLES``). ``states``: of the untrained model;
     ``followed``: the first task of the order, in whose adapter the curvature of its loss is measured.
     """
+    from anamnesis.analyses.mechanisms.measure import changes, measure
+    from anamnesis.analyses.mechanisms.probes import draw_probes
     from anamnesis.data.chat import template_for
-    from anamnesis.mechanisms.measure import changes, measure
-    from anamnesis.mechanisms.probes import draw_probes
     from anamnesis.models.loading import load_model
 
     adapters = [adapters] if isinstance(adapters, str) else list(adapters)
@@ -48,9 +48,9 @@ def follow(language_model, adapters: Sequence[str], probes, followed: str, mecha
     """(engine of the model with all adapters merged, table of the landscape of the loss of ``followed``)."""
     import pandas as pd
 
-    from anamnesis.mechanisms.landscape import base_landscape, followed_probe, trained_curvature
+    from anamnesis.analyses.mechanisms.landscape import base_landscape, followed_probe, trained_curvature
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import merge_adapters, open_adapter
-    from anamnesis.prefix.engine import PrefixEngine
 
     first, *later = map(Path, adapters)
     probe = followed_probe(probes, followed, mechanisms["curvature"]["examples"])
@@ -63,6 +63,6 @@ def follow(language_model, adapters: Sequence[str], probes, followed: str, mecha
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, write_parquet
+from anamnesis.core.artifacts import read_parquet, write_parquet
 from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
 
 
@@ -42,6 +42,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 
 COLUMNS = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n"]
 
@@ -34,8 +34,8 @@ def main(
     ``chains`` in turn, as many for each. ``settings``, ``seed``: of the interventions before training, so
     that the questions are the same.
     """
+    from anamnesis.core.progress import progress
     from anamnesis.models.loading import load_tokenizer
-    from anamnesis.progress import progress
 
     files, adapters = zip(*map(_listed, (tasks, vectors, interventions)), strict=True), _listed(adapters)
     limits, tokenizer = (prompts, settings, max_input_tokens, seed), load_tokenizer(Path(snapshot))
@@ -55,8 +55,8 @@ def _asked(tokenizer, name, task, vector, interventions, prompts, settings, max_
     """What a set is asked (``questions``, ``theta``, ``layer``), and how many of its inputs were cut."""
     from anamnesis.data.chat import template_for
     from anamnesis.data.lengths import shorten_inputs
+    from anamnesis.stats.layers import best_layer
     from anamnesis.vectors.interventions import split_questions
-    from anamnesis.vectors.layers import best_layer
 
     template = template_for(prompts, tokenizer)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
@@ -70,8 +70,8 @@ def _asked(tokenizer, name, task, vector, interventions, prompts, settings, max_
 
 def _chain(snapshot: str, adapters: Sequence[str], model, asked: Mapping, batch_tokens: int, done):
     """The rows of one chain. Its model is let go of at the end, before the next one is read."""
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.vectors.after_training import accuracy_with_vector
 
     engine = PrefixEngine(merge_adapters(load_model(snapshot, **model)[0], [Path(a) for a in adapters]))
@@ -88,6 +88,6 @@ def _listed(paths: Sequence[str] | str) -> list[str]:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_parquet
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 
 
 def main(
@@ -19,9 +19,9 @@ def main(
     effects: str,
 ) -> dict:
     """Write ``effects`` (parquet; see ``vectors.ranking.EFFECT_COLUMNS``)."""
+    from anamnesis.core.progress import progress
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.prefix.engine import PrefixEngine
-    from anamnesis.progress import progress
     from anamnesis.vectors.effects import causal_effects
     from anamnesis.vectors.icl import SHUFFLED, encode_questions, shuffled_prompts
 
@@ -47,6 +47,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, write_parquet
-from anamnesis.dynamics.tables import heads_by_stage, labelled
+from anamnesis.analyses.checkpoints.tables import heads_by_stage, labelled
+from anamnesis.core.artifacts import read_parquet, write_parquet
 
 PARTS = ("alignment", "drift", "conditions")
 
@@ -34,6 +34,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_parquet, write_text
-from anamnesis.errors import UserError
-from anamnesis.mechanisms.claims import beside_claims, markdown, tabled
-from anamnesis.mechanisms.comparison import associations, interference_along, pairs_frame
-from anamnesis.mechanisms.summary import chain_summary, compared
+from anamnesis.analyses.mechanisms.claims import beside_claims, markdown, tabled
+from anamnesis.analyses.mechanisms.comparison import associations, interference_along, pairs_frame
+from anamnesis.analyses.mechanisms.summary import chain_summary, compared
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet, write_text
+from anamnesis.core.errors import UserError
 
 STAGE_TABLES = ("drift", "heads", "routing", "landscape")  # of trained stages only
 ALL_TABLES = ("gradients", "similarity", "losses")  # of the untrained model too
@@ -74,6 +74,6 @@ def cosines(files: Sequence[str], sets: Sequence[str]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

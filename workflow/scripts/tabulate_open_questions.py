@@ -6,9 +6,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from anamnesis.artifacts import read_parquet, write_parquet
-from anamnesis.dynamics.open_questions import answer_diversity, guidance_gains
-from anamnesis.dynamics.tables import labelled
+from anamnesis.analyses.checkpoints.tables import labelled
+from anamnesis.analyses.open_questions.tables import answer_diversity, guidance_gains
+from anamnesis.core.artifacts import read_parquet, write_parquet
 
 
 def main(
@@ -41,7 +41,7 @@ def counted(snapshot: Path, texts: Sequence[str]) -> list[float]:
     """
     file = snapshot / "tokenizer.json"
     if not file.exists():
-        from anamnesis.compute.lengths import by_characters
+        from anamnesis.estimate.token_lengths import by_characters
 
         return by_characters(texts)
     found = Tokenizer.from_file(str(file)).encode_batch(list(texts), add_special_tokens=False)
@@ -49,6 +49,6 @@ def counted(snapshot: Path, texts: Sequence[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

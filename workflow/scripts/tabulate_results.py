@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, write_parquet, write_text
-from anamnesis.evaluation.chains import read_chains, read_chance
-from anamnesis.evaluation.comparisons import by_order, comparison_markdown, comparison_table
-from anamnesis.evaluation.held_out import held_out_markdown, held_out_table
-from anamnesis.evaluation.pooling import pooled
-from anamnesis.evaluation.published import published_markdown
-from anamnesis.evaluation.summary import (
+from anamnesis.core.artifacts import read_parquet, write_parquet, write_text
+from anamnesis.stats.chains import read_chains, read_chance
+from anamnesis.stats.comparisons import by_order, comparison_markdown, comparison_table
+from anamnesis.stats.held_out import held_out_markdown, held_out_table
+from anamnesis.stats.paper_table import published_markdown
+from anamnesis.stats.pooling import pooled
+from anamnesis.stats.summary import (
     chain_measures,
     curves_frame,
     table1,
@@ -69,6 +69,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from anamnesis.artifacts import read_json, read_parquet, write_text
 from anamnesis.config.models import Config
+from anamnesis.core.artifacts import read_json, read_parquet, write_text
 from anamnesis.data.chat import template_for
 from anamnesis.report import settings
 from anamnesis.report.was_run import CAPTIONS
@@ -47,6 +47,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

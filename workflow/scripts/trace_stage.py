@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet, read_tensors, write_parquet, write_tensors
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet, write_tensors
 
 
 def main(
@@ -39,12 +39,12 @@ def main(
     ``every_layer``: whether vectors are added after every layer, or after the one chosen before training.
     ``kept``, ``sufficiency``: of the model before training; later stages read the former as ``initial``.
     """
+    from anamnesis.analyses.checkpoints.stage import Plan, kept_tensors, trace_sets
+    from anamnesis.analyses.open_questions.sufficiency import sufficiency_of_sets
+    from anamnesis.analyses.open_questions.wordings import wording_scores
     from anamnesis.data.chat import template_for
-    from anamnesis.dynamics.stage import Plan, kept_tensors, trace_sets
-    from anamnesis.dynamics.sufficiency import sufficiency_of_sets
-    from anamnesis.dynamics.wordings import wording_scores
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.prefix.engine import PrefixEngine
     from anamnesis.vectors.instruction import selected_heads
 
     tasks, prompt_tables, adapters, worded = (
@@ -75,6 +75,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

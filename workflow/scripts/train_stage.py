@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import atomic_directory, write_parquet, write_sums, write_tensors
+from anamnesis.core.artifacts import atomic_directory, write_parquet, write_sums, write_tensors
 
 
 def main(
@@ -79,7 +79,7 @@ def main(
 
 def save(method, state: Mapping, adapter: str, base: str, earlier: Sequence[str]) -> None:
     """The adapter, what the next stage needs to know, and what else belongs to the method."""
-    from anamnesis.training.adapters import save_adapter
+    from anamnesis.models.adapters import save_adapter
 
     with atomic_directory(adapter) as folder:
         save_adapter(method.stage.engine.model, folder, base, earlier)
@@ -90,6 +90,6 @@ def save(method, state: Mapping, adapter: str, base: str, earlier: Sequence[str]
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, write_parquet
+from anamnesis.core.artifacts import read_parquet, write_parquet
 
 
 def main(
@@ -30,9 +30,9 @@ def main(
     """Write the snapshot ``tuned``, the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss at
     every step). ``tasks``: files of ``names``, in that order; ``snapshot``: the prepared model.
     """
+    from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.models.loading import load_model
-    from anamnesis.progress import progress
     from anamnesis.training.prepare import StageFiles
     from anamnesis.training.tuning import (
         TuningTask,
@@ -79,6 +79,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anamnesis.artifacts import read_parquet, write_parquet
+from anamnesis.core.artifacts import read_parquet, write_parquet
 
 
 def main(
@@ -37,9 +37,9 @@ def main(
     that order; ``asking``: ``target``, ``rank_by``, ``shots`` and ``seed`` of the questions; ``guiding``: the
     files of ``training.prepare.StageFiles`` that some methods need.
     """
+    from anamnesis.analyses.within_stage.measure import asked, difference, watched
+    from anamnesis.analyses.within_stage.tables import within_table
     from anamnesis.data.chat import template_for
-    from anamnesis.dynamics.within_stage import asked, difference, watched
-    from anamnesis.dynamics.within_tables import within_table
     from anamnesis.training.guidance import guided_additions
     from anamnesis.training.methods import build
     from anamnesis.training.prepare import StageFiles, prepare_stage
@@ -71,6 +71,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

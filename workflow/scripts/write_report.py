@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.artifacts import read_json, read_parquet
+from anamnesis.core.artifacts import read_json, read_parquet
 from anamnesis.report.builder import build_report
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
 from anamnesis.report.on_request import sections_on_request
@@ -64,6 +64,6 @@ def _record_name(path: str) -> str:
 
 
 if __name__ == "__main__":
-    from anamnesis.job import run_job
+    from anamnesis.core.job import run_job
 
     run_job(snakemake, main)

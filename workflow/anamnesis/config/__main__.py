@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from anamnesis.config.load import load_config
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

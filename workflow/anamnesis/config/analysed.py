@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
+from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.places import find_task
-from anamnesis.errors import UserError, unknown
 
 INTERVENED = 4  # sets of figure 6 of arXiv 2406.12227
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from anamnesis.config.types import Integer, Name, Section, Seed, Text
+from anamnesis.core.fields import Integer, Name, Section, Seed, Text
 
 
 class WithinStage(Section):

@@ -9,8 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from anamnesis.config.models import Config
-from anamnesis.config.types import LARGEST
-from anamnesis.errors import nearest, show_value
+from anamnesis.core.errors import nearest, show_value
+from anamnesis.core.fields import LARGEST
 
 Place = tuple[str | int, ...]
 

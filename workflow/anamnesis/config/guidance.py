@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from anamnesis.config.types import Flag, Integer, Number, Section
+from anamnesis.core.fields import Flag, Integer, Number, Section
 
 OF_SEVERAL_TASKS = ("other_task", "shared", "centred")
 """Controls made from the mean head outputs of other training tasks."""

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from anamnesis.config.checks import find_problems, named_tasks
 from anamnesis.config.describe import describe_errors
 from anamnesis.config.models import Config
+from anamnesis.core.errors import UserError, show_value, unknown
 from anamnesis.data import places
-from anamnesis.errors import UserError, show_value, unknown
 
 Source = Mapping[str, Any] | str | Path
 """A configuration as a mapping (Snakemake's ``config``) or as the path of a YAML file."""

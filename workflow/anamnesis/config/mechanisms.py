@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from anamnesis.config.types import Integer, Name, Number, Section, Seed, Text
+from anamnesis.core.fields import Integer, Name, Number, Section, Seed, Text
 
 
 class Cutoffs(Section):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from anamnesis.config.types import Encoder, Flag, Integer, Name, NotNegative, Number, Section, Share, Text
+from anamnesis.core.fields import Encoder, Flag, Integer, Name, NotNegative, Number, Section, Share, Text
 
 TWIN_SUFFIX = "-ivg"
 """A method's name with this ending is the same method with instruction-vector guidance."""

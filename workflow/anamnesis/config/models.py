@@ -17,7 +17,8 @@ from anamnesis.config.mechanisms import Mechanisms
 from anamnesis.config.methods import Lora, Methods, Variant
 from anamnesis.config.sequences import Order
 from anamnesis.config.tuning import Tuning
-from anamnesis.config.types import (
+from anamnesis.config.vectors import Vectors
+from anamnesis.core.fields import (
     FilePath,
     Flag,
     Form,
@@ -30,7 +31,6 @@ from anamnesis.config.types import (
     Source,
     Text,
 )
-from anamnesis.config.vectors import Vectors
 from anamnesis.data.places import DEFAULT_SOURCES
 
 
@@ -271,8 +271,8 @@ class Evaluation(Section):
     )
     split: Literal["test", "validation"] = Field(
         "test",
-        description="Examples that checkpoints are scored on: test, or validation, to choose tasks and settings "
-        "without a look at the test examples.",
+        description="Examples that checkpoints are scored on: test, or validation, to choose tasks and "
+        "settings without a look at the test examples.",
     )
     metrics: Literal["cleaned", "published"] = Field(
         "cleaned",

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
-from anamnesis.config.types import Name
+from anamnesis.core.errors import unknown
+from anamnesis.core.fields import Name
 from anamnesis.data.catalogue import SEQUENCES
-from anamnesis.errors import unknown
 
 
 def _spell_out(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from anamnesis.config.types import Flag, Integer, Name, Number, Section, Text
+from anamnesis.core.fields import Flag, Integer, Name, Number, Section, Text
 
 
 class TuningLora(Section):

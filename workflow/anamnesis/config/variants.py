@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from anamnesis.config.describe import describe_errors
 from anamnesis.config.methods import METHOD_NAMES, METHODS, TWIN_SUFFIX, Lora, Needs, Variant
 from anamnesis.config.models import Config
-from anamnesis.errors import UserError, unknown
+from anamnesis.core.errors import UserError, unknown
 
 HOW_TO_RUN = ("methods", "seeds", "every_order", "checkpoint_steps")
 """Keys of the section training that do not change what a stage computes."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from anamnesis.config.types import Flag, HeadIndex, Integer, Name, Number, Section
+from anamnesis.core.fields import Flag, HeadIndex, Integer, Name, Number, Section
 
 
 class Optimised(Section):

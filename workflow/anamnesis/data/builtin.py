@@ -24,6 +24,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.builders import (
     Build,
     Pool,
@@ -35,7 +36,6 @@ from anamnesis.data.builders import (
     odd_one,
     pairs,
 )
-from anamnesis.errors import UserError, unknown
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from anamnesis.core.errors import UserError, first_line
 from anamnesis.data.prompts import Template
-from anamnesis.errors import UserError, first_line
 
 ASKED, ANSWERED = "\0", "\1"  # stand for prompt and answer; no template writes them itself
 DATE = "26 Jul 2024"

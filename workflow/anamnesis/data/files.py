@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anamnesis.artifacts import read_parquet
-from anamnesis.errors import UserError, first_line, show_value
+from anamnesis.core.artifacts import read_parquet
+from anamnesis.core.errors import UserError, first_line, show_value
 
 LIST_COLUMNS = ("choices", "knowledge_choices")
 """Columns that hold a list of texts; in a CSV file its items stand between ``|``."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.catalogue import NUMBERED, look_up
-from anamnesis.errors import UserError
 
 
 def find_task_files(root: str | None) -> dict[str, Path]:

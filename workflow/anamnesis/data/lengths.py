@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode
-from anamnesis.errors import UserError
 
 
 def shorten_inputs(

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from anamnesis.core.errors import UserError, show_value
 from anamnesis.data.catalogue.entry import Columns
 from anamnesis.data.files import RawRow
 from anamnesis.data.prompts import FINAL_MARK
-from anamnesis.errors import UserError, show_value
 
 
 def _without_wikihow_marks(text: str) -> str:

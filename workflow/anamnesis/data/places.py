@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from anamnesis.core.errors import unknown
 from anamnesis.data.catalogue import CATALOGUE, look_up
 from anamnesis.data.folder import files_of, find_task_files
-from anamnesis.errors import unknown
 
 DEFAULT_SOURCES = ("folder", "builtin")
 PINS = "hub_revisions.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 
 FINAL_MARK = "####"
 """What stands before the final answer in worked solutions of GSM8K."""

@@ -16,18 +16,18 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import digest_file
+from anamnesis.core.artifacts import digest_file
+from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import COLUMNS, SPLITS, builtin_task
 from anamnesis.data.catalogue import look_up
 from anamnesis.data.catalogue.entry import DataSet
+from anamnesis.data.checked_rows import Example, read_example, read_split, with_letters
 from anamnesis.data.compose import compose
-from anamnesis.data.examples import Example, read_example, read_split, with_letters
 from anamnesis.data.files import RawRow, read_rows
 from anamnesis.data.hub import hub_rows
 from anamnesis.data.instructions import Form, complete_instruction, default_instruction
 from anamnesis.data.places import TaskSource, find_task
 from anamnesis.data.prompts import generator
-from anamnesis.errors import UserError
 
 VALIDATION_SHARE, TEST_SHARE = 0.10, 0.20
 INSTRUCTION_COLUMNS = ("instruction", "definition", "task_description")

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.prompts import FINAL_MARK
-from anamnesis.errors import UserError, unknown
 from anamnesis.evaluation.words import WordTokenizer
 
 _NUMBER = re.compile(

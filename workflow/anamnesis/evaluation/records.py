@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
 from anamnesis.data.prompts import (
     Template,
@@ -18,13 +19,12 @@ from anamnesis.data.prompts import (
     encode_pairs,
     generator,
 )
-from anamnesis.errors import UserError
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.evaluation import GENERATED
-from anamnesis.evaluation.generation import Request, generate
 from anamnesis.evaluation.metrics import WRITTEN, Answer, answer_line, score
 from anamnesis.evaluation.scorers import option_scores
-from anamnesis.evaluation.scoring import Question, score_questions
-from anamnesis.prefix.engine import PrefixEngine
 
 COLUMNS = [
     "set",

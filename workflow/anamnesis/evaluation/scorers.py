@@ -15,12 +15,12 @@ from collections.abc import Sequence
 
 import torch
 
-from anamnesis.errors import unknown
-from anamnesis.evaluation.scoring import Question, Score
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.likelihood import token_log_probabilities
-from anamnesis.prefix.modes import measuring
-from anamnesis.prefix.pack import Pack, Tree, halved_to_fit, pack_by_size
+from anamnesis.core.errors import unknown
+from anamnesis.engine.likelihood import token_log_probabilities
+from anamnesis.engine.modes import measuring
+from anamnesis.engine.pack import Pack, Tree, halved_to_fit, pack_by_size
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, Score
 
 SCORERS = ("sum", "per_token", "per_character", "full_sequence")
 

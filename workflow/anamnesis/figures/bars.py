@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.evaluation.held_out import MEAN, marked_note
-from anamnesis.evaluation.summary import BASELINE
+from anamnesis.core.errors import UserError
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.stats.forgetting import require_columns
+from anamnesis.stats.held_out import MEAN, marked_note
+from anamnesis.stats.summary import BASELINE
 
 _MOST_SIDE_BY_SIDE = 8
 _TITLES = {

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.evaluation.summary import paired_differences, paired_interval
+from anamnesis.core.errors import UserError
 from anamnesis.figures.measures import TITLES, limits, offsets, shown_measures
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.stats.forgetting import require_columns
+from anamnesis.stats.summary import paired_differences, paired_interval
 
 KINDS = {
     "guidance": "Guidance: each method under guidance − the method",

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from anamnesis.evaluation.summary import BASELINE
 from anamnesis.figures.panels import check, method_key, per_cent, title
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.stats.summary import BASELINE
 
 
 def conditions(frame: pd.DataFrame) -> Figure:

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from anamnesis.errors import UserError, unknown
-from anamnesis.evaluation.forgetting import few_shots, require_columns
+from anamnesis.core.errors import UserError, unknown
 from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.stats.forgetting import few_shots, require_columns
 
 _ROW, _HEADING, _NAME_LINE = 1.32, 0.50, 0.135  # heights in inches
 _TITLE_LETTERS = 24  # as many of the usual size fit above the narrowest panel

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from anamnesis.dynamics.tables import overlaps
-from anamnesis.errors import unknown
+from anamnesis.analyses.checkpoints.tables import overlaps
+from anamnesis.core.errors import unknown
 from anamnesis.figures.panels import check
 from anamnesis.figures.style import INK, new_figure, styled
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
+from anamnesis.analyses.mechanisms.tables import BASE, LEARNT, SLICED, TRAINED
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
-from anamnesis.mechanisms.comparison import OUTCOMES, PREDICTORS
-from anamnesis.mechanisms.tables import BASE, LEARNT, SLICED, TRAINED
+from anamnesis.stats.forgetting import require_columns
 
 CHAIN = ["method", "order", "seed"]
 _COLUMNS = 3  # of panels: four would leave no room for their numbers

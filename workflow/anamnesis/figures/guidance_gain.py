@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.dynamics.open_questions import PREDICTORS
+from anamnesis.analyses.open_questions.tables import PREDICTORS
 from anamnesis.figures.panels import MARKERS, check
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
 

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from anamnesis.errors import UserError, unknown
-from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.core.errors import UserError, unknown
 from anamnesis.figures.style import INK, MUTED, new_figure, styled
+from anamnesis.stats.forgetting import require_columns
 
 _MOST_BARS = 15
 _UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.errors import UserError, unknown
-from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.core.errors import UserError, unknown
 from anamnesis.figures.style import CONDITION_COLOURS, INK, new_figure, readable, styled
-from anamnesis.vectors.layers import chosen_layers
+from anamnesis.stats.forgetting import require_columns
+from anamnesis.stats.layers import chosen_layers
 
 _REFERENCES = ("none", "few-shot")
 _NAMES = {

@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.analyses.mechanisms.summary import head_means
+from anamnesis.analyses.mechanisms.tables import EVERY, LEARNT, WHOLE
+from anamnesis.core.errors import UserError
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
-from anamnesis.mechanisms.summary import head_means
-from anamnesis.mechanisms.tables import EVERY, LEARNT, WHOLE
+from anamnesis.stats.forgetting import require_columns
 
 CHAIN = ["method", "order", "seed"]
 _STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (6, 1)), (0, (2, 2)))

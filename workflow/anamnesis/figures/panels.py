@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.core.errors import UserError
 from anamnesis.figures.style import method_colour, readable
+from anamnesis.stats.forgetting import require_columns
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHED, DOTTED = (0, (3.2, 1.4)), (0, (1, 1.2))

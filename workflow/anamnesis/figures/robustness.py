@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from anamnesis.dynamics.robustness_tables import BOTH, COLUMNS, HEADS, NONE, OPTIMISED, robustness_table
+from anamnesis.analyses.robustness.tables import BOTH, COLUMNS, HEADS, NONE, OPTIMISED, robustness_table
 from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, title
 from anamnesis.figures.style import INK, MUTED, new_figure, styled
 

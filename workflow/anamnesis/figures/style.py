@@ -15,7 +15,7 @@ from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from anamnesis.artifacts import atomic_path
+from anamnesis.core.artifacts import atomic_path
 
 WIDTH = 7.0  # inches: the text width of one printed page
 PNG_DPI = 200

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import require_columns
-from anamnesis.evaluation.summary import MEASURES, paired_differences, paired_interval
+from anamnesis.core.errors import UserError
 from anamnesis.figures.measures import TITLES, limits, shown_measures
 from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, styled
+from anamnesis.stats.forgetting import require_columns
+from anamnesis.stats.summary import MEASURES, paired_differences, paired_interval
 
 _LEAST_PAIRS = 3  # with two, Student's interval is wider than any panel
 _TEXT, _LINE, _GAP = 0.17, 0.105, 0.10  # heights in inches: the numbers of a row, a chain, the space below

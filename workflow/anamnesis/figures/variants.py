@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from anamnesis.errors import UserError
-from anamnesis.evaluation.forgetting import require_columns
+from anamnesis.core.errors import UserError
 from anamnesis.figures.measures import TITLES, by_chain, limits, offsets, shown_measures
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.stats.forgetting import require_columns
 
 COMPARED = ("base", "setting", "method", "value")
 _AROUND = 0.75  # inches: titles above a row of panels, numbers below

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.evaluation.summary import BASELINE
-from anamnesis.evaluation.vector_recovery import COLUMNS, chain_accuracies, recovery_gain
 from anamnesis.figures.measures import offsets
 from anamnesis.figures.panels import DOTTED, check, title
 from anamnesis.figures.style import CONDITION_COLOURS, MUTED, new_figure, styled
+from anamnesis.stats.summary import BASELINE
+from anamnesis.stats.vector_recovery import COLUMNS, chain_accuracies, recovery_gain
 
 _PLACES = {"none": -0.24, "add": 0.0, "random": 0.24}  # of a method's rows, downwards
 _NAMES = {

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from anamnesis.dynamics.within_tables import COLUMNS, FALLERS, FORMS, GROUPS, RISERS, SELECTED, pooled
-from anamnesis.errors import unknown
+from anamnesis.analyses.within_stage.tables import COLUMNS, FALLERS, FORMS, GROUPS, RISERS, SELECTED, pooled
+from anamnesis.core.errors import unknown
 from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent
 from anamnesis.figures.style import INK, MUTED, new_figure, styled
 

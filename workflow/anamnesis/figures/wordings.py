@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.dynamics.open_questions import OWN
-from anamnesis.evaluation.summary import BASELINE
+from anamnesis.analyses.open_questions.tables import OWN
 from anamnesis.figures.panels import chains_note, check, method_key, per_cent, title
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.stats.summary import BASELINE
 
 
 def wordings(frame: pd.DataFrame) -> Figure:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from anamnesis.artifacts import SUMS, damaged_file, read_json
-from anamnesis.compute.shape import shape_of
-from anamnesis.errors import UserError, first_line
+from anamnesis.core.artifacts import SUMS, damaged_file, read_json
+from anamnesis.core.errors import UserError, first_line
+from anamnesis.models.shape import shape_of
 
 ADAPTER_KINDS = ("LORA", "OSF")
 

@@ -18,9 +18,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from anamnesis.artifacts import atomic_directory, atomic_path, digest_file
-from anamnesis.errors import UserError, first_line
-from anamnesis.hub_access import allow, explain
+from anamnesis.core.artifacts import atomic_directory, atomic_path, digest_file
+from anamnesis.core.errors import UserError, first_line
+from anamnesis.core.hub_access import allow, explain
 from anamnesis.models.loading import read_weights, without_progress_bars
 
 logger = logging.getLogger(__name__)

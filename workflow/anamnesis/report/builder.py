@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import jinja2
 
-from anamnesis.artifacts import write_text
-from anamnesis.errors import UserError
+from anamnesis.core.artifacts import write_text
+from anamnesis.core.errors import UserError
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PNG = b"\x89PNG\r\n\x1a\n"

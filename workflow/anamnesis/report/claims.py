@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from anamnesis.analyses.checkpoints import changes, tables
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.dynamics import changes, tables
-from anamnesis.evaluation.summary import BASELINE
 from anamnesis.report.builder import Section, Table
 from anamnesis.report.dynamics import DynamicsResults, number, recovered
 from anamnesis.report.sentences import percent, points
+from anamnesis.stats.summary import BASELINE
 
 NOTE = (
     "Published: Llama-2-7b-chat on other tasks, with other scoring, so its levels are no target. Compared is "

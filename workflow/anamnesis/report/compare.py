@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from anamnesis.config.load import load_config
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 
 NUMBERED = {"order", "seed", "stage", "shots", "layer", "head", "draw"}
 """Columns of whole numbers that say which row it is; other numbers are values to be compared."""

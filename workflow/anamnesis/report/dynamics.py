@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.dynamics import changes, tables
+from anamnesis.analyses.checkpoints import changes, tables
 from anamnesis.report.builder import Picture, Section
 from anamnesis.report.sentences import percent, points
 

@@ -12,14 +12,14 @@ from statistics import mean
 
 import pandas as pd
 
-from anamnesis.evaluation.comparisons import TITLES, comparison_cells, comparison_note
-from anamnesis.evaluation.held_out import NOTE as HELD_OUT_NOTE
-from anamnesis.evaluation.held_out import held_out_cells
-from anamnesis.evaluation.published import DIRECTION, NOTE, direction_cells, published_cells, sources
-from anamnesis.evaluation.summary import HEADINGS, MEASURES, table_cells, table_note
 from anamnesis.report import first_screen, sentences
 from anamnesis.report.builder import Picture, Section, Table
 from anamnesis.report.vector_recovery import recovery_section
+from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_note
+from anamnesis.stats.held_out import NOTE as HELD_OUT_NOTE
+from anamnesis.stats.held_out import held_out_cells
+from anamnesis.stats.paper_table import DIRECTION, NOTE, direction_cells, published_cells, sources
+from anamnesis.stats.summary import HEADINGS, MEASURES, table_cells, table_note
 
 _CAPTIONS = {
     "summary": """\

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.evaluation.held_out import AT, MEAN
-from anamnesis.evaluation.summary import BASELINE, MINIMUM_PAIRS
 from anamnesis.report.sentences import percent, points
+from anamnesis.stats.held_out import AT, MEAN
+from anamnesis.stats.summary import BASELINE, MINIMUM_PAIRS
 
 STAYED = 0.03  # a change that counts as none, unless its interval says otherwise
 WORDS = {

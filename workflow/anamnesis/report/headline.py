@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.config.load import load_config
-from anamnesis.errors import UserError
-from anamnesis.evaluation.summary import MINIMUM_PAIRS
+from anamnesis.core.errors import UserError
+from anamnesis.stats.summary import MINIMUM_PAIRS
 
 
 def headline(paths: Sequence[str | Path]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.mechanisms.claims import tabled
+from anamnesis.analyses.mechanisms.claims import tabled
 from anamnesis.report.builder import Picture, Section, Table
 
 ALTERNATIVES = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.artifacts import read_parquet
+from anamnesis.core.artifacts import read_parquet
 from anamnesis.report.builder import Section
 from anamnesis.report.claims import claims_section
 from anamnesis.report.dynamics import DynamicsResults, dynamics_section

@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from anamnesis.analyses.open_questions import tables
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.dynamics import open_questions as tables
-from anamnesis.evaluation.summary import MINIMUM_PAIRS
 from anamnesis.report.builder import Picture, Section
 from anamnesis.report.dynamics import number
 from anamnesis.report.sentences import percent, points
+from anamnesis.stats.summary import MINIMUM_PAIRS
 
 SUPPORTS, DOES_NOT, TOO_LITTLE = "the data support this", "the data do not support this", "too little data"
 NEGLIGIBLE = 0.05  # a difference whose interval ends below it counts as none

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.dynamics.robustness_tables import (
+from anamnesis.analyses.robustness.tables import (
     HEADS,
     NONE,
     OPTIMISED,

@@ -11,9 +11,9 @@ import math
 import pandas as pd
 
 from anamnesis.config.methods import TWIN_SUFFIX
-from anamnesis.evaluation.forgetting import few_shots
-from anamnesis.evaluation.summary import BASELINE, HEADINGS, MINIMUM_PAIRS
-from anamnesis.vectors.layers import chosen_layers
+from anamnesis.stats.forgetting import few_shots
+from anamnesis.stats.layers import chosen_layers
+from anamnesis.stats.summary import BASELINE, HEADINGS, MINIMUM_PAIRS
 
 MEASURE_NAMES = {
     "hp": "zero-shot accuracy on held-out sets (HP)",

@@ -11,9 +11,9 @@ import pandas as pd
 from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
 from anamnesis.data.prompts import Template
-from anamnesis.evaluation.summary import latex_escape, markdown_table
 from anamnesis.report.experiment import flatten
 from anamnesis.report.was_run import cells
+from anamnesis.stats.summary import latex_escape, markdown_table
 
 SPLITS = ("train", "validation", "test")
 ROLE_NAMES = {"train_task": "training", "held_out": "held out"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.evaluation.summary import MINIMUM_PAIRS, difference_cell
-from anamnesis.evaluation.vector_recovery import MEAN
 from anamnesis.report.builder import Picture, Section, Table
 from anamnesis.report.sentences import FEW, percent, points
+from anamnesis.stats.summary import MINIMUM_PAIRS, difference_cell
+from anamnesis.stats.vector_recovery import MEAN
 
 CAPTION = """\
     Accuracy on test examples when the instruction vector θ of the model before training is added to zero-shot

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.dynamics.within_tables import FALLERS, RISERS, SELECTED, changes, half_way, pooled
+from anamnesis.analyses.within_stage.tables import FALLERS, RISERS, SELECTED, changes, half_way, pooled
 from anamnesis.report.builder import Picture, Section
 from anamnesis.report.sentences import percent
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from anamnesis.errors import UserError
-from anamnesis.models.heads import HeadGeometry
+from anamnesis.core.errors import UserError
+from anamnesis.engine.heads import HeadGeometry
 
 
 def random_heads(ranking: pd.DataFrame, count: int, generator: torch.Generator) -> list[tuple[int, int]]:

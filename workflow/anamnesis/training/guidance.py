@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import torch
 
-from anamnesis.artifacts import read_parquet, read_tensors
+from anamnesis.core.artifacts import read_parquet, read_tensors
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import generator
-from anamnesis.errors import UserError
-from anamnesis.models.heads import HeadGeometry
-from anamnesis.prefix.hooks import added_to_heads
-from anamnesis.prefix.pack import Pack
+from anamnesis.engine.examples import Example
+from anamnesis.engine.heads import HeadGeometry
+from anamnesis.engine.hooks import added_to_heads
+from anamnesis.engine.pack import Pack
 from anamnesis.training.controls import from_several_tasks, random_heads, random_vectors
-from anamnesis.training.examples import Example
 from anamnesis.training.stage import Stage
 from anamnesis.training.student import Additions
 from anamnesis.vectors.activations import mean_head_activations

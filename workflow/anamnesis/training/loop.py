@@ -21,12 +21,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from anamnesis.artifacts import SUMS, damaged_file, write_sums
-from anamnesis.errors import UserError, first_line, unknown
+from anamnesis.core.artifacts import SUMS, damaged_file, write_sums
+from anamnesis.core.errors import UserError, first_line, unknown
+from anamnesis.core.recovery import told_to_end
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.loading import check_adapter
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.recovery import told_to_end
-from anamnesis.training.batches import Batch
 from anamnesis.training.objectives import Loss, Objective
 
 log = logging.getLogger(__name__)

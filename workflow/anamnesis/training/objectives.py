@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch.nn.functional import cross_entropy
 
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.batches import Batch
-from anamnesis.training.examples import Example
+from anamnesis.engine.batches import Batch
+from anamnesis.engine.examples import Example
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.guidance import Intervention
 from anamnesis.training.student import Needs, Student, run_student
 from anamnesis.training.world import ALONE

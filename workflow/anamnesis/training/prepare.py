@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anamnesis.artifacts import digest_file, digest_json, read_parquet, read_tensors
 from anamnesis.config.methods import METHODS
+from anamnesis.core.artifacts import digest_file, digest_json, read_parquet, read_tensors
 from anamnesis.data.chat import template_for
 from anamnesis.data.prompts import generator
+from anamnesis.engine.examples import build_examples
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.adapters import add_lora, add_osf
 from anamnesis.models.loading import choose_device, load_model, merge_adapters, open_adapter
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora, add_osf
-from anamnesis.training.examples import build_examples
 from anamnesis.training.stage import Stage, of_stage
 from anamnesis.training.world import join_world, share_out
 from anamnesis.vectors.instruction import selected_heads

@@ -9,12 +9,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.hooks import captured_heads
-from anamnesis.prefix.likelihood import has_plain_head, head_input
-from anamnesis.prefix.modes import evaluation_mode
-from anamnesis.prefix.pack import Pack, Tree, pack_by_size
-from anamnesis.training.examples import Example
+from anamnesis.engine.examples import Example
+from anamnesis.engine.hooks import captured_heads
+from anamnesis.engine.likelihood import has_plain_head, head_input
+from anamnesis.engine.modes import evaluation_mode
+from anamnesis.engine.pack import Pack, Tree, pack_by_size
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.scores import Scores, frozen_head, run_scores
 from anamnesis.training.student import compared_rows
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.likelihood import has_plain_head, head_input
-from anamnesis.prefix.pack import Pack
+from anamnesis.engine.likelihood import has_plain_head, head_input
+from anamnesis.engine.pack import Pack
+from anamnesis.engine.prefix_engine import PrefixEngine
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from anamnesis.data.prompts import generator
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.examples import Example
+from anamnesis.engine.examples import Example
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.reference import Change, Reference, Start
 from anamnesis.training.world import ALONE, World
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.hooks import added_to_heads, captured_heads
-from anamnesis.prefix.pack import Pack
-from anamnesis.training.examples import Example
+from anamnesis.engine.examples import Example
+from anamnesis.engine.hooks import added_to_heads, captured_heads
+from anamnesis.engine.pack import Pack
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.scores import Scores, frozen_head, run_scores
 
 POSITIONS = ("last_prompt", "output", "all")  # from few to many: each contains those before it

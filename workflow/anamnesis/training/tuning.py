@@ -13,15 +13,15 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
-from anamnesis.artifacts import atomic_directory, write_sums
+from anamnesis.core.artifacts import atomic_directory, write_sums
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, generator
-from anamnesis.errors import UserError
+from anamnesis.engine.batches import Batch, shuffled_batches
+from anamnesis.engine.examples import Example, build_examples
+from anamnesis.engine.heads import find_heads
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.records import EvaluationSet, Evaluator, validation_as_test
-from anamnesis.models.heads import find_heads
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.training.adapters import add_lora, linear_layers, save_adapter
-from anamnesis.training.batches import Batch, shuffled_batches
-from anamnesis.training.examples import Example, build_examples
+from anamnesis.models.adapters import add_lora, linear_layers, save_adapter
 from anamnesis.training.loop import train_stage
 from anamnesis.training.objectives import Objective
 

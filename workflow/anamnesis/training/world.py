@@ -17,9 +17,9 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from anamnesis.compute.processes import RENDEZVOUS
-from anamnesis.errors import UserError
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.core.errors import UserError
+from anamnesis.core.processes import RENDEZVOUS
+from anamnesis.engine.prefix_engine import PrefixEngine
 
 PATIENCE = timedelta(hours=2)  # for another process; one that has ended is noticed at once, by who started it
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from anamnesis.artifacts import read_header
-from anamnesis.errors import UserError
-from anamnesis.evaluation.scoring import Question, score_batch
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.hooks import captured_heads
-from anamnesis.prefix.modes import measuring
-from anamnesis.prefix.pack import Pack, Tree, halved_to_fit, pack_by_size
+from anamnesis.core.artifacts import read_header
+from anamnesis.core.errors import UserError
+from anamnesis.engine.hooks import captured_heads
+from anamnesis.engine.modes import measuring
+from anamnesis.engine.pack import Pack, Tree, halved_to_fit, pack_by_size
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question, score_batch
 
 ENOUGH = 5  # with fewer correct answers than this, the mean is taken over all prompts
 

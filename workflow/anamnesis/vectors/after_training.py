@@ -7,8 +7,8 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from anamnesis.evaluation.scoring import score_questions
-from anamnesis.prefix.engine import PrefixEngine
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import score_questions
 from anamnesis.vectors.interventions import SplitQuestions, intervene, random_vectors
 
 COLUMNS = ["condition", "layer", "accuracy", "n"]

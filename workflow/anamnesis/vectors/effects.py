@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anamnesis.evaluation.scoring import Question
-from anamnesis.prefix.engine import PrefixEngine, born_index
-from anamnesis.prefix.modes import measuring
-from anamnesis.prefix.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
-from anamnesis.prefix.rows import Births
+from anamnesis.engine.modes import measuring
+from anamnesis.engine.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
+from anamnesis.engine.prefix_engine import PrefixEngine, born_index
+from anamnesis.engine.rows import Births
+from anamnesis.engine.scoring import Question
 from anamnesis.vectors.ranking import EFFECT_COLUMNS
 
 ROWS = 4096  # of the logits, in float32 at a time

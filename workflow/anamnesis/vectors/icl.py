@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import (
     Template,
     draw_demonstrations,
@@ -17,8 +18,7 @@ from anamnesis.data.prompts import (
     generator,
     shuffle_labels,
 )
-from anamnesis.errors import UserError
-from anamnesis.evaluation.scoring import Question
+from anamnesis.engine.scoring import Question
 
 CLEAN, SHUFFLED = "clean", "shuffled"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from anamnesis.models.heads import HeadGeometry
+from anamnesis.engine.heads import HeadGeometry
 
 
 def instruction_vector(

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
-from anamnesis.errors import UserError
-from anamnesis.evaluation.scoring import Question
-from anamnesis.prefix.engine import PrefixEngine, born_index
-from anamnesis.prefix.modes import measuring
-from anamnesis.prefix.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
-from anamnesis.prefix.rows import Births
+from anamnesis.engine.modes import measuring
+from anamnesis.engine.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
+from anamnesis.engine.prefix_engine import PrefixEngine, born_index
+from anamnesis.engine.rows import Births
+from anamnesis.engine.scoring import Question
 
 COLUMNS = ["set", "split", "layer", "condition", "base", "accuracy", "n"]
 SPLITS = ("test", "validation")

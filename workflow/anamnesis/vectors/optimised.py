@@ -15,15 +15,15 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode_pairs
-from anamnesis.errors import UserError
-from anamnesis.models.heads import HeadGeometry
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.hooks import added_to_residual
-from anamnesis.prefix.modes import evaluation_mode
-from anamnesis.prefix.pack import Pack, pack_by_size
-from anamnesis.training.batches import shuffled_batches
-from anamnesis.training.examples import Example, with_stem
+from anamnesis.engine.batches import shuffled_batches
+from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.heads import HeadGeometry
+from anamnesis.engine.hooks import added_to_residual
+from anamnesis.engine.modes import evaluation_mode
+from anamnesis.engine.pack import Pack, pack_by_size
+from anamnesis.engine.prefix_engine import PrefixEngine
 
 
 @dataclass(frozen=True)

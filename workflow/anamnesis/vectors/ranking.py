@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from anamnesis.errors import UserError
+from anamnesis.core.errors import UserError
 
 EFFECT_COLUMNS = ["prompt_id", "layer", "head", "p_clean", "p_patched", "effect", "log_effect"]
 """Columns of a table of causal effects: one row per prompt and head."""

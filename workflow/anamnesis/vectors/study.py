@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode
-from anamnesis.errors import UserError
-from anamnesis.evaluation.generation import Request, generate
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.hooks import added_to_residual
+from anamnesis.engine.modes import evaluation_mode
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.records import LineEnd
-from anamnesis.prefix.engine import PrefixEngine
-from anamnesis.prefix.hooks import added_to_residual
-from anamnesis.prefix.modes import evaluation_mode
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions, shuffled_prompts

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token
-from anamnesis.training.methods.ewc import Ewc
-from anamnesis.training.methods.fvg import Fvg
-from anamnesis.training.methods.jfa import Jfa
-from anamnesis.training.methods.lwf import Lwf
-from anamnesis.training.methods.method import Method
-from anamnesis.training.methods.olora import Olora
-from anamnesis.training.methods.replay import Replay
+from anamnesis.training.method import Method
+from anamnesis.training.methods.ewc.method import Ewc
+from anamnesis.training.methods.fvg.method import Fvg
+from anamnesis.training.methods.jfa.method import Jfa
+from anamnesis.training.methods.lwf.method import Lwf
+from anamnesis.training.methods.olora.method import Olora
+from anamnesis.training.methods.replay.method import Replay
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 

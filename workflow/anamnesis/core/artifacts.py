@@ -1,0 +1,356 @@
+"""Files that are whole or not there: atomic writes, checked reads, the record beside each result, and
+digests.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from anamnesis.core.errors import UserError, first_line
+
+PACKAGES = (
+    "anamnesis",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "snakemake",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "scipy",
+)
+
+DIGEST = "sha256"  # in the header of safetensors: over names, types, shapes and contents
+SUMS = "SHA256SUMS"
+BATCH_ROWS = 1 << 15  # of a large table that are in memory at a time
+LEAST_FREE = 1 << 20  # bytes; with less, not even logs can be written
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of ulimit -f, or of the file system
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that replaces it once the block has ended well, and vanishes
+    otherwise.
+    """
+    path = Path(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            _sync(part)
+            part.chmod(0o666 & ~_umask())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """As ``atomic_path`` for a folder: what was at ``path`` stays until the new folder is complete."""
+    path = Path(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            yield part
+            for file in part.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+                    file.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
+            part.chmod(0o777 & ~_umask())
+            _swap(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put the folder ``new`` in the place of ``path``, which comes back should that fail."""
+    old = new.with_suffix(".old")
+    if path.exists():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into one line with a remedy."""
+    try:
+        yield
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # safetensors raises an exception of its own kind that only says it in words
+        if number in _FULL or re.search("No space left|quota exceeded|File too large", str(error)):
+            raise UserError(
+                f"no space left to write {path}: free some (or set `results` to another disk) and run again"
+            ) from error
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): make its folder writable, or set `results` to "
+                "another one"
+            ) from error
+        raise
+
+
+def check_writable(results: str | Path) -> None:
+    """Raise UserError unless files can be written to the folder ``results``, or to where it is to be made."""
+    place = Path(results).absolute()
+    existing = next(path for path in (place, *place.parents) if os.path.exists(path))
+    if not existing.is_dir():
+        reason = f"{existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"{existing} is not writable"
+    elif shutil.disk_usage(existing).free < LEAST_FREE:
+        reason = f"no space left on the disk of {existing}"
+    else:
+        return
+    raise UserError(
+        f"results = '{results}': nothing can be written there ({reason}); mend that, or set `results` to "
+        "another folder"
+    )
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Mapping) -> None:
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """The object in a JSON file. Raises UserError when it is missing, damaged or holds anything else."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    return content
+
+
+def write_parquet(path: str | Path, frame) -> None:
+    """Write a frame, with a checksum for each page of data."""
+    with atomic_path(path) as part:
+        frame.to_parquet(part, index=False, compression="zstd", write_page_checksum=True)
+
+
+def read_parquet(path: str | Path, columns=None):
+    """The frame in a parquet file. Raises UserError when the file is missing, cut short, damaged (where its
+    pages have checksums) or lacks ``columns``.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path, page_checksum_verification=True)
+    except Exception as error:  # pyarrow raises several kinds for a damaged file
+        raise _unreadable(path, error) from error
+    _require(path, columns or [], frame.columns)
+    return frame
+
+
+def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator:
+    """The frame in a parquet file in parts of ``BATCH_ROWS`` rows, at least one, with ``columns`` alone, so
+    that memory does not grow with the file. All of it is read and checked. Raises UserError as
+    ``read_parquet`` does.
+    """
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            _require(path, columns, file.schema_arrow.names)
+            yield file.schema_arrow.empty_table().select(columns).to_pandas()
+            for batch in file.iter_batches(BATCH_ROWS):
+                yield batch.select(columns).to_pandas()
+    except UserError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _require(path: str | Path, columns: Sequence[str], present: Sequence[str]) -> None:
+    missing = [c for c in columns if c not in present]
+    if missing:
+        raise UserError(
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
+            f"{', '.join(map(str, present))}"
+        )
+
+
+def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, with their digest in the header."""
+    from safetensors.torch import save_file
+
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with atomic_path(path) as part:
+        save_file(plain, part, metadata={**(header or {}), DIGEST: _digest_tensors(plain)})
+        _sort_header(part)
+
+
+def _sort_header(file: Path) -> None:
+    """safetensors writes the entries of the header in another order each time; the same tensors shall give
+    the same bytes. The header is JSON behind its length in eight bytes, filled up with blanks.
+    """
+    with file.open("r+b") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            handle.seek(8)
+            handle.write(text.ljust(length))
+
+
+def read_tensors(path: str | Path) -> dict:
+    """The tensors in a safetensors file. Raises UserError when the file is missing, cut short or, where it
+    has a digest, anything else than what was written.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get(DIGEST)
+        if expected not in (None, _digest_tensors(tensors)):
+            raise ValueError("its content is not what was written")
+    except Exception as error:  # safetensors raises its own kinds for a damaged file
+        raise _unreadable(path, error) from error
+    return tensors
+
+
+def read_header(path: str | Path) -> dict[str, str]:
+    """The header of a safetensors file, as given to :func:`write_tensors`. Raises UserError for a missing or
+    damaged file.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except Exception as error:  # safetensors raises its own kinds
+        raise _unreadable(path, error) from error
+
+
+def _digest_tensors(tensors: Mapping) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_sums(folder: str | Path) -> None:
+    """Write the digests of all files below ``folder`` to its SHA256SUMS, which ``sha256sum -c`` reads."""
+    folder = Path(folder)
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SUMS)
+    lines = [f"{digest_file(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def damaged_file(folder: str | Path) -> str | None:
+    """The first file below ``folder`` that is not what its SHA256SUMS says, or None if all are.
+
+    Named are missing files too, and the list itself when it is damaged or leaves out weights. Raises OSError
+    when there is no list.
+    """
+    folder, listed = Path(folder), set()
+    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+        expected, _, name = line.partition("  ")
+        file = folder / name
+        if not file.is_file() or digest_file(file) != expected:
+            return name or SUMS
+        listed.add(file)
+    return None if listed.issuperset(folder.rglob("*.safetensors")) else SUMS
+
+
+def _unreadable(path, error: Exception) -> UserError:
+    if not Path(path).exists():
+        return UserError(
+            f"{path} does not exist: run the workflow again, or check the path in the configuration"
+        )
+    return UserError(
+        f"{path} cannot be read ({first_line(error)}): it is damaged or incomplete; delete it and run again"
+    )
+
+
+def digest_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest_json(content) -> str:
+    """SHA-256 of a JSON-able value, independent of key order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def provenance(started: float, **facts) -> dict:
+    """The record that stands beside a result: what made it, from what, where, and at what cost.
+
+    ``started``: time.time() at the beginning of the job. Peak resident memory (MiB) is that of this process,
+    or of the largest it has started.
+    """
+    import resource
+
+    who_ran = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return {
+        "schema": 1,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "git_commit": _git_commit(),
+        "seconds": round(time.time() - started, 2),
+        "peak_memory_mib": max(resource.getrusage(who).ru_maxrss for who in who_ran) // 1024,
+        **facts,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit this code runs from, with ``+`` when files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

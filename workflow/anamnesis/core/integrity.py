@@ -1,0 +1,248 @@
+"""Whether results are still what was written. Every job leaves a note of what it read and wrote; a run checks
+the notes before it plans anything, so that it trusts neither half a file nor the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from anamnesis.core.artifacts import digest_file, read_json, write_json
+from anamnesis.core.errors import UserError
+
+SET_ASIDE = ".damaged"
+ENDING = ".made.json"
+TIMESTAMP = ".snakemake_timestamp"  # Snakemake writes it into a folder, whose own time says nothing
+LONG_AGO = 10**9  # nanoseconds since 1970; Snakemake takes 0 for no time at all
+
+# [bytes, SHA-256, time of change in ns], by the path below a result ("." where that is one file)
+States = dict[str, list]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a job read and wrote: files and folders, each with the states of its files."""
+
+    file: Path
+    read: Mapping[str, States]
+    written: Mapping[str, States]
+
+    @classmethod
+    def load(cls, file: Path) -> Note:
+        """Raises UserError for a damaged one."""
+        content = read_json(file)
+        try:
+            parts = [{path: dict(states) for path, states in content[p].items()} for p in ("read", "written")]
+            sizes = [size for part in parts for states in part.values() for size, _, _ in states.values()]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{file} is no note of a job") from error
+        if not all(isinstance(size, int) for size in sizes):
+            raise UserError(f"{file} is no note of a job")
+        return cls(file, *parts)
+
+    def save(self) -> None:
+        write_json(self.file, {"read": self.read, "written": self.written})
+
+
+def note_file(outputs: Sequence[str | Path]) -> Path:
+    """Where the note of the job with these outputs is: hidden beside the first."""
+    first = Path(outputs[0])
+    return first.with_name(f".{first.name}{ENDING}")
+
+
+def states_read(inputs: Iterable[str | Path]) -> dict[str, States]:
+    """The states of what a job has read. A model's weights are digested once, by the job that wrote them."""
+    return {str(path): _states(Path(path), _noted(path)) for path in inputs}
+
+
+def _noted(path: str | Path) -> States:
+    """The states of a result in the note of the job that wrote it first of all, if there is one."""
+    file = note_file([path])
+    with suppress(UserError):
+        return Note.load(file).written.get(str(path), {}) if file.exists() else {}
+    return {}
+
+
+def write_note(read: Mapping[str, States], outputs: Sequence[str | Path]) -> None:
+    """Note what a job has read, as ``states_read`` says, and what it has written."""
+    Note(note_file(outputs), read, {str(path): _states(Path(path)) for path in outputs}).save()
+
+
+def check_results(results: str | Path) -> list[str]:
+    """Set aside what is not what was written, and date the rest so that Snakemake makes again what was made
+    from other files than there are now, and nothing else. Returns a line for everything that was wrong.
+
+    A damaged result is renamed, as only its user knows whether it was damaged or edited. Files whose size and
+    time are as noted are not read again.
+    """
+    results, notes, said = Path(results), [], []
+    for file in sorted(results.rglob(f".*{ENDING}")):
+        try:
+            note = Note.load(file)
+        except UserError:
+            said += _set_aside_unknown(file)
+            continue
+        if not all(_is_below(path, results) for path in note.written):  # moved, or forged
+            continue
+        present = {path: _states_of(path, states) for path, states in note.written.items()}
+        faults = {
+            path: _fault(note.written[path], states) for path, states in present.items() if states is not None
+        }
+        said += [_set_aside(Path(path), fault) for path, fault in faults.items() if fault]
+        if not any(faults.values()) and None not in present.values() and present != note.written:
+            note = Note(file, note.read, present)
+            note.save()
+        notes.append(note)
+    _settle_times(notes)
+    for file in (results / "benchmarks").rglob("*.tsv"):  # Snakemake lets their age count, too
+        _date(file, time.time_ns())
+    return said
+
+
+def check_dates(files: Iterable[str | Path]) -> None:
+    """Raise UserError for a file of the user's that is dated in the future: what is made from it now would
+    seem older, which Snakemake takes for a failure.
+    """
+    for file in map(Path, files):
+        if _time(file) > time.time_ns():
+            dated = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(_time(file) / 1e9))
+            raise UserError(
+                f"{file} is dated {dated}, which is in the future: set the clock of this computer right, or "
+                f"run: touch '{file}'"
+            )
+
+
+def _states(path: Path, noted: Mapping[str, Sequence] | None = None) -> States:
+    files = [path]
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.is_file() and f.name != TIMESTAMP)
+    names, noted = {str(file.relative_to(path)): file for file in files if file.exists()}, noted or {}
+    return {name: _state(file, noted.get(name)) for name, file in names.items()}
+
+
+def _states_of(path: str, noted: States) -> States | None:
+    """The present states of the files of a result, or None if it is not there at all."""
+    if not Path(path).exists():
+        return None
+    files = {name: Path(path) / name for name in noted}
+    return {name: _state(file, noted[name]) for name, file in files.items() if file.is_file()}
+
+
+def _state(file: Path, noted: Sequence | None = None) -> list:
+    """The state of a file; where size and time are as noted, so is the digest."""
+    stat = file.stat()
+    if noted and (noted[0], noted[2]) == (stat.st_size, stat.st_mtime_ns):
+        return list(noted)
+    return [stat.st_size, digest_file(file), stat.st_mtime_ns]
+
+
+def _is_below(path: str, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
+
+def _fault(noted: States, present: States) -> str | None:
+    """What is wrong with a result."""
+    for name, (size, digest, _) in noted.items():
+        what = "it" if name == "." else name
+        if name not in present:
+            return f"{what} is missing"
+        if present[name][0] != size:
+            return f"{what} has {present[name][0]:,} bytes instead of {size:,}"
+        if present[name][1] != digest:
+            return f"{what} has another content"
+    return None
+
+
+def _set_aside(path: Path, fault: str) -> str:
+    aside = path.with_name(path.name + SET_ASIDE)
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
+    os.replace(path, aside)
+    return (
+        f"{path} is not what was written ({fault}): it is now {aside.name}, and is made again where this run "
+        "needs it, or by the same command with this path behind it"
+    )
+
+
+def _set_aside_unknown(file: Path) -> list[str]:
+    """Without its note nobody knows what a job wrote."""
+    file.unlink()
+    result = file.with_name(file.name[1 : -len(ENDING)])
+    return [_set_aside(result, f"its note {file.name} is damaged")] if result.exists() else []
+
+
+# ---------------------------------------------------------------- times
+
+
+def _settle_times(notes: Sequence[Note]) -> None:
+    """Let the times of results say what their contents say, whatever the clock said when they were made.
+
+    Nothing is dated in the future, as what is made from it now would seem older. What was made from other
+    contents than there are now is dated long ago, and what was made from these not before them.
+    """
+    now, seen, current = time.time_ns(), {}, []
+    for note in notes:
+        seen |= note.written
+        for path in note.written:
+            if _time(path) > now:
+                _date(_clock(path), now)
+    for note in notes:
+        if all(_as_read(path, states, seen) for path, states in note.read.items()):
+            current.append(note)
+        else:
+            for path in note.written:
+                _date(_clock(path), LONG_AGO)
+    _put_in_order(current)
+
+
+def _as_read(path: str, states: States, seen: dict[str, States]) -> bool:
+    """Whether an input has the content that was read. What is missing is Snakemake's affair."""
+    if not Path(path).exists():
+        return True
+    if path not in seen:
+        seen[path] = _states_of(path, states)
+    return _contents(states) == _contents(seen[path])
+
+
+def _contents(states: States) -> dict[str, list]:
+    return {name: state[:2] for name, state in states.items()}
+
+
+def _put_in_order(notes: Sequence[Note]) -> None:
+    """Date no result before what it was made from, however many steps there are between them."""
+    times = {path: _time(path) for note in notes for path in (*note.read, *note.written)}
+    late = True
+    while late:
+        late = False
+        for note in notes:
+            newest = max((times[path] for path in note.read), default=0)
+            for path in note.written:
+                if 0 < times[path] < newest:
+                    _date(_clock(path), newest)
+                    times[path], late = newest, True
+
+
+def _clock(path: str | Path) -> Path:
+    """The file whose time Snakemake takes for the time of a result."""
+    path = Path(path)
+    return path / TIMESTAMP if (path / TIMESTAMP).exists() else path
+
+
+def _time(path: str | Path) -> int:
+    """In nanoseconds; 0 for what is not there."""
+    try:
+        return _clock(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _date(file: Path, nanoseconds: int) -> None:
+    with suppress(FileNotFoundError, PermissionError):  # others' files keep their times
+        os.utime(file, ns=(nanoseconds, nanoseconds))

@@ -1,0 +1,161 @@
+"""What every job of the workflow has in common: threads, logging, one-line errors, and the record beside its
+result.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import inspect
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from anamnesis.core.artifacts import provenance, write_json
+from anamnesis.core.devices import claimed
+from anamnesis.core.errors import UserError, one_line
+from anamnesis.core.integrity import States, note_file, states_read, write_note
+from anamnesis.core.processes import run_together
+from anamnesis.core.recovery import end_with_scheduler, remove_leftovers
+from anamnesis.core.stopwatch import stopwatch
+
+RECORD = "record"  # the output that holds the provenance record
+CODE = "code"  # the param that holds the digest of the code: for reruns, and for scripts that ask for it
+HOW_TO_RUN = (
+    "batch_tokens",
+    "checkpoint_steps",
+)  # resources given to the script: they change its memory, not its result
+
+
+def run_job(snakemake, main: Callable[..., dict | None]) -> None:
+    """Call ``main(**inputs, **params, **outputs)`` for a rule; what it returns goes into the record.
+
+    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. With a resource ``processes`` above 1
+    ``main`` is called in so many processes at once, which share the job's threads. Any error ends the job
+    with status 1 after one line on the terminal; its traceback is in the job's log.
+    """
+    started = time.time()
+    atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
+    end_with_scheduler()
+    processes = int(_named(snakemake.resources).get("processes") or 1)
+    _limit_threads(max(1, snakemake.threads // processes))
+    log_file = Path(snakemake.log[0]) if snakemake.log else None
+    _log_to(log_file, anew=True)
+    try:
+        _run(snakemake, main, started, processes, log_file)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        logger = logging.getLogger("anamnesis")
+        if isinstance(error, UserError):
+            logger.error("%s", error)
+        else:
+            logger.error(
+                "unexpected %s: %s (traceback in %s)", type(error).__name__, one_line(error)[:300], log_file
+            )
+        logger.debug("%s", traceback.format_exc())
+        sys.exit(1)
+
+
+def _run(
+    snakemake, main: Callable[..., dict | None], started: float, processes: int, log_file: Path | None
+) -> None:
+    inputs, outputs = _named(snakemake.input), _named(snakemake.output)
+    written = _paths(outputs)
+    remove_leftovers([*written, note_file(written)])
+    note_file(written).unlink(missing_ok=True)
+    record = outputs.pop(RECORD, None)
+    params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
+    params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
+    asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
+    with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
+        facts = _call(main, {**inputs, **params, **asked, **outputs}, processes, log_file) or {}
+    logging.getLogger(__name__).info("%s", spent)
+    read = states_read(_paths(inputs))
+    if record:
+        about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
+        write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
+    write_note(read, written)
+
+
+def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log_file: Path | None):
+    if processes == 1:
+        return main(**arguments)
+    return run_together(processes, main, arguments, partial(_begin, log_file))
+
+
+def _begin(log_file: Path | None, number: int) -> None:
+    """Of several processes of a job the first one speaks for all."""
+    if number == 0:
+        _log_to(log_file)
+    else:
+        logging.disable()
+        warnings.simplefilter("ignore")
+
+
+def _limit_threads(threads: int) -> None:
+    """Before torch is imported: as many threads as the scheduler gave this job, and no hub access."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _log_to(file: Path | None, anew: bool = False) -> None:
+    """Everything to the job's log file; warnings and errors to the terminal too."""
+    root = logging.getLogger()
+    root.handlers.clear()
+    root.setLevel(logging.INFO)
+    logging.getLogger("anamnesis").setLevel(logging.DEBUG)
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)
+    console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root.addHandler(console)
+    if file:
+        with suppress(OSError):  # without space for a log there is none for results, which say so
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if anew:
+                file.open("w").close()
+            handler = logging.FileHandler(file, encoding="utf-8")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            root.addHandler(handler)
+    logging.raiseExceptions = (
+        False  # a log that cannot be written (full disk) must not bury the one line in tracebacks
+    )
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addFilter(lambda record: False)
+
+
+def _named(values) -> dict:
+    """Named inputs, params or outputs as plain Python: one path as str, several as a list."""
+    return {
+        name: value
+        if isinstance(value, str | int | float | bool | dict | tuple | None)
+        else list(value)
+        if hasattr(value, "__iter__")
+        else value
+        for name, value in values.items()
+    }
+
+
+def _paths(named: dict) -> list[str]:
+    return [path for value in named.values() for path in ([value] if isinstance(value, str) else value)]
+
+
+def _digests(read: Mapping[str, States]) -> dict[str, str]:
+    """Of files, and of the weights in folders."""
+    return {
+        str(Path(path, name)): digest
+        for path, states in read.items()
+        for name, (_, digest, _) in states.items()
+        if name == "." or name.endswith(".safetensors")
+    }

@@ -1,0 +1,210 @@
+"""What a run that was killed leaves behind, and how the next one gets rid of it: locks, half-written files,
+orphaned jobs. And what a job does that is told to end.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import glob
+import json
+import os
+import platform
+import shutil
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from anamnesis.core.artifacts import write_text
+from anamnesis.core.errors import UserError, one_line
+
+# environment variable: number of the Snakemake process a job belongs to, and where that number is valid
+SCHEDULER = "ANAMNESIS_SCHEDULER"
+RUN = "ANAMNESIS_RUN"  # environment variable: the run a job belongs to, as `claim_folder` wrote it down
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_READS = 5  # of a file on what may be a network disk
+
+
+def hold_folder(folder: Path) -> IO | None:
+    """Keep other runs out of ``folder`` (.snakemake) for as long as what is returned stays open.
+
+    A lock of the operating system does it, which ends with the process however that ends. None where the file
+    system has no such locks. Raises UserError when another run has it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "alive").open("a+", encoding="utf-8", errors="replace")
+        _lock(handle)
+    except BlockingIOError:
+        handle.seek(0)
+        raise UserError(
+            f"another run ({one_line(handle.read())}) is at work in {folder.parent.absolute()}: wait until "
+            "it has ended, or give this one another --directory"
+        ) from None
+    except OSError:
+        return None
+    with suppress(OSError):  # a full disk: the lock holds without a name
+        handle.truncate(0)
+        os.write(handle.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
+    return handle
+
+
+def _lock(handle: IO, seconds: float = 1) -> None:
+    """As a plan may have the lock for a moment, try for a while. Raises BlockingIOError after that."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def remove_locks(folder: Path) -> bool:
+    """Remove the locks that Snakemake left in ``folder`` (.snakemake) when it was killed: they are plain
+    files. True if there were any. Only for whom ``hold_folder`` has told that no other run is alive.
+    """
+    stale = list((folder / "locks").glob("*.lock"))
+    for file in stale:
+        file.unlink(missing_ok=True)
+    return bool(stale)
+
+
+def mend_metadata(folder: Path) -> list[str]:
+    """Replace every record of Snakemake in ``folder`` (.snakemake) that cannot be read by its mark of
+    incomplete results: without the record nobody knows with which parameters a result was made. Returns a
+    line for each.
+    """
+    said = []
+    for file in sorted((folder / "metadata").rglob("*")):
+        if file.is_file() and not _is_record(file):
+            name = file.relative_to(folder / "metadata")
+            mark = folder / "incomplete" / name
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.write_text('{"external_jobid": null}', encoding="utf-8")
+            file.unlink()
+            said.append(f"Snakemake's record of {_result_of(name)} is damaged: it is made again")
+    return said
+
+
+def _is_record(file: Path) -> bool:
+    try:
+        return isinstance(json.loads(file.read_bytes()), dict)
+    except ValueError:
+        return False
+
+
+def _result_of(name: Path) -> str:
+    """The path of a result, which Snakemake encodes in the name of its record, or in several folders."""
+    encoded = "".join(part.removeprefix("@") for part in name.parts)
+    try:
+        return base64.urlsafe_b64decode(encoded).decode()
+    except ValueError:
+        return str(name)
+
+
+def remove_leftovers(outputs: Iterable[str | Path]) -> None:
+    """Delete what ``artifacts.atomic_path`` and ``atomic_directory`` had begun for ``outputs`` in a process
+    that was killed.
+    """
+    for path in map(Path, outputs):
+        for ending in ("part", "old"):
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*.{ending}"):
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+
+
+def announce_scheduler() -> None:
+    """Tell the jobs started from now on that this process is their Snakemake. Every Snakemake does, also one
+    inside a cluster job, so that no job takes the distant one that submitted it for its own.
+    """
+    os.environ[SCHEDULER] = f"{os.getpid()} {_process_space()}"
+
+
+def claim_folder(folder: Path) -> None:
+    """Write down in ``folder`` (.snakemake) that a new run begins, and tell its jobs, on whatever machine."""
+    os.environ[RUN] = uuid.uuid4().hex
+    write_text(folder / "run", os.environ[RUN])
+
+
+def superseded(folder: Path) -> bool:
+    """Whether another run has begun in ``folder`` since this process was submitted: a job of a Snakemake
+    that was killed, which its cluster knows nothing of.
+    """
+    own = os.environ.get(RUN)
+    try:
+        return own is not None and own != (folder / "run").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def end_with_scheduler(folder: Path = Path(".snakemake")) -> None:
+    """Let this process end as soon as the Snakemake process that started it has, or another run begins.
+
+    Otherwise a job would go on alone after ``kill -9`` of Snakemake, and write to the same files as the job
+    that the next run starts in its place. Does nothing for a script started by hand; in a container that
+    numbers processes anew it only looks out for another run.
+    """
+    if RUN in os.environ:
+        _end_when(partial(superseded, folder.absolute()), SECONDS_BETWEEN_READS)
+    number, _, space = os.environ.get(SCHEDULER, "").partition(" ")
+    if not number or space != _process_space():
+        return
+    scheduler = next((p for p in psutil.Process().parents() if str(p.pid) == number), None)
+    if scheduler is None:  # it was killed while this process started
+        os._exit(1)
+    _end_when(lambda: not lives(scheduler), SECONDS_BETWEEN_LOOKS)
+
+
+def _process_space() -> str:
+    """What tells apart containers with process numbers of their own (Linux)."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _end_when(condition: Callable[[], bool], seconds: float) -> None:
+    def look() -> None:
+        while not condition():
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process still does something: one that only waits for its parent to take note does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def told_to_end() -> Iterator[Callable[[], bool]]:
+    """In this block SIGTERM does not end the process; what is yielded says whether it has come.
+
+    Cluster schedulers send it some time before they take the machine away. Only the main thread can catch
+    signals: in others nothing changes.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

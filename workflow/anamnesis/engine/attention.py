@@ -1,0 +1,354 @@
+"""Attention over packed trees.
+
+The function below is registered with transformers under the name ``anamnesis`` and used only while a *layout*
+is active (a context variable, so that nothing has to be passed through a model's own code). A layout says
+which keys each query of the packed row may see. Everything else of the model runs unchanged, whatever its
+architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Protocol
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from anamnesis.core.errors import UserError
+from anamnesis.engine.pack import Pack, Tree
+
+NAME = "anamnesis"
+HALF = (torch.float16, torch.bfloat16)
+FEW = {"cpu": 1, "cuda": 8}  # keys of a row's own up to which sums of products beat a matrix product per row
+GROUP_WASTE = 1.15  # trees share one attention call while padding costs less than this factor
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an attention layer hands over besides queries, keys and values."""
+
+    layer: int
+    scale: float
+    dropout: float
+    window: int | None  # sliding window in tokens, or None
+    softcap: float | None
+
+
+class Layout(Protocol):
+    """Which keys each query sees. Shapes of the row: query (n_heads, N, head_dim), key/value (n_kv_heads, N,
+    head_dim).
+    """
+
+    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+        """Attention output (N, n_heads, head_dim)."""
+
+
+_active: ContextVar[tuple[Layout, list] | None] = ContextVar("anamnesis_layout", default=None)
+
+
+@contextmanager
+def layout(model, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
+    """Run ``model`` under ``chosen``; yields the list that fills with the attention modules in the order of
+    their calls.
+    """
+    calls: list[torch.nn.Module] = []
+    before = model.config._attn_implementation
+    token = _active.set((chosen, calls))
+    try:
+        model.set_attn_implementation(NAME)
+        yield calls
+    finally:
+        model.set_attn_implementation(before)
+        _active.reset(token)
+
+
+def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **options):
+    """Transformers attention function: query (1, n_heads, N, head_dim) -> output (1, N, n_heads,
+    head_dim).
+    """
+    active = _active.get()
+    if active is None:
+        raise RuntimeError(
+            "the attention function 'anamnesis' runs only inside anamnesis.engine.attention.layout"
+        )
+    chosen, calls = active
+    if options.get("s_aux") is not None or options.get("position_bias") is not None:
+        raise UserError(
+            f"{type(module).__name__} uses attention sinks or a position bias, which the shared-prefix "
+            "engine does not cover: use a model with plain, sliding-window or soft-capped attention"
+        )
+    call = Call(
+        len(calls),
+        query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        dropout,
+        options.get("sliding_window"),
+        options.get("softcap"),
+    )
+    calls.append(module)
+    return chosen.attend(query[0], key[0], value[0], call)[None], None
+
+
+AttentionInterface.register(NAME, tree_attention)
+
+
+# --- static trees
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trees of like size that share one attention call.
+
+    ``index`` (B, n): the row index of each token, padded with the tree's first token; ``sees`` (B, n, n):
+    True where a query sees a key, None when plain causal attention is right; ``stem``: the rows of the stem
+    that all of them continue.
+    """
+
+    index: torch.Tensor
+    sees: torch.Tensor | None
+    stem: range = range(0)
+
+
+def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Tensor]:
+    """The groups of a pack and, for each token of the row, its place in the concatenated (padded) group
+    outputs.
+    """
+    groups, place, offset = [], torch.empty(pack.size, dtype=torch.long), 0
+    for stem in pack.stems.values():
+        place[stem.start : stem.stop] = offset + torch.arange(len(stem))
+        groups.append(Group(torch.arange(stem.start, stem.stop, device=device)[None], None))
+        offset += len(stem)
+    for batch in _alike(pack.trees):
+        n = max(pack.trees[i].size for i in batch)
+        index = torch.zeros(len(batch), n, dtype=torch.long)
+        for b, i in enumerate(batch):
+            size, start = pack.trees[i].size, pack.starts[i]
+            index[b, :] = start
+            index[b, :size] = torch.arange(start, start + size)
+            place[start : start + size] = offset + b * n + torch.arange(size)
+        chains = all(pack.trees[i].is_chain for i in batch)
+        sees = None if chains else torch.stack([tree_mask(pack.trees[i], n) for i in batch]).to(device)
+        stem = pack.stems.get(pack.trees[batch[0]].stem, range(0))
+        groups.append(Group(index.to(device), sees, stem))
+        offset += len(batch) * n
+    return groups, place.to(device)
+
+
+def _alike(trees: Sequence[Tree]) -> list[list[int]]:
+    """Indices of trees with the same stem and about the same size."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(trees)), key=lambda i: (trees[i].stem, trees[i].size)):
+        first = trees[batches[-1][0]] if batches else None
+        if first and first.stem == trees[i].stem and trees[i].size <= GROUP_WASTE * first.size:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def tree_mask(tree: Tree, n: int) -> torch.Tensor:
+    """(n, n) booleans: a token sees its ancestors and itself. Rows beyond the tree see themselves only."""
+    sees = torch.eye(n, dtype=torch.bool)
+    trunk = len(tree.trunk)
+    sees[:trunk, :trunk] = torch.ones(trunk, trunk, dtype=torch.bool).tril()
+    start = trunk
+    for branch in tree.branches:
+        end = start + len(branch)
+        sees[start:end, :trunk] = True
+        sees[start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).tril()
+        start = end
+    return sees
+
+
+class ForestLayout:
+    """Attention of a pack's trees, each seeing the shared prefix (if any) and its own path."""
+
+    def __init__(self, pack: Pack, device: torch.device, record: bool = False):
+        self.pack, self.record, self.device = pack, record, device
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self._grouped = {device: group_trees(pack, device)}  # layers may lie on further devices
+        groups, _ = self._grouped[device]
+        self._whole = len(groups) == 1 and groups[0].index.shape[0] == 1  # the row is one tree
+        self._masks: dict = {}
+
+    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+        if self.record:
+            self.keys.append(key)
+            self.values.append(value)
+        if query.device not in self._grouped:
+            self._grouped[query.device] = group_trees(self.pack, query.device)
+        groups, place = self._grouped[query.device]
+        outputs = [self._attend_group(g, query, key, value, call) for g in range(len(groups))]
+        flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return flat if self._whole else flat[place]
+
+    def _attend_group(self, g: int, query, key, value, call: Call) -> torch.Tensor:
+        group = self._grouped[query.device][0][g]
+        index, stem = group.index, group.stem
+        batch, n = index.shape
+        if self._whole:  # nothing to gather
+            q, k, v = query[None], key[None], value[None]
+        else:
+            q, k, v = (x[:, index].transpose(0, 1) for x in (query, key, value))
+        if stem:
+            k, v = (
+                torch.cat([row[None, :, stem.start : stem.stop].expand(batch, -1, -1, -1), x], 2)
+                for row, x in ((key, k), (value, v))
+            )
+        if self.pack.prefix is not None:
+            k, v = (
+                torch.cat([p.to(x).expand(batch, -1, -1, -1), x], 2)
+                for p, x in (
+                    (self.pack.prefix.keys[call.layer][None], k),
+                    (self.pack.prefix.values[call.layer][None], v),
+                )
+            )
+        out = masked_attention(q, k, v, self._mask(g, call.window, query.device), call)
+        return out.transpose(1, 2).reshape(batch * n, query.shape[0], -1)
+
+    def _mask(self, g: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+        """(B, 1, n, prefix + n) booleans, or None where plain causal attention is right."""
+        group = self._grouped[device][0][g]
+        before = (self.pack.prefix.length if self.pack.prefix else 0) + len(group.stem)
+        batch, n = group.index.shape
+        if window is not None and window >= before + n:
+            window = None
+        if group.sees is None and window is None and not before:
+            return None
+        if (g, window, device) not in self._masks:
+            sees = group.sees
+            if sees is None:
+                sees = torch.ones(n, n, dtype=torch.bool, device=device).tril().expand(batch, n, n)
+            sees = torch.cat([sees.new_ones(batch, n, before), sees], 2)
+            if window is not None:
+                at = self.pack.positions.to(device)[group.index]
+                keys = torch.cat([torch.arange(before, device=device).expand(batch, before), at], 1)
+                sees = sees & (at[:, :, None] - keys[:, None, :] < window)
+                sees.diagonal(before, 1, 2).fill_(True)
+            self._masks[g, window, device] = sees[:, None]
+        return self._masks[g, window, device]
+
+
+def masked_attention(query, key, value, mask, call: Call) -> torch.Tensor:
+    """(B, n_heads, n, d) attention with grouped keys; ``mask`` None is causal, otherwise True where a key is
+    seen.
+    """
+    if call.softcap is not None:
+        return _capped_attention(query, key, value, mask, call)
+    groups = query.shape[1] // key.shape[1]
+    grouped = groups > 1
+    if grouped and not knows_groups(query, mask):
+        key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+        grouped = False
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=call.dropout,
+        is_causal=mask is None,
+        scale=call.scale,
+        enable_gqa=grouped,
+    )
+
+
+def knows_groups(query: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """Whether the attention kernel that will be chosen reads grouped keys without copies of them.
+
+    Of the fast ones of a GPU only that for causal half precision does. Copies cost less than the slow one,
+    which holds all scores.
+    """
+    return not query.is_cuda or (mask is None and query.dtype in HALF)
+
+
+def _capped_attention(query, key, value, mask, call: Call) -> torch.Tensor:
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = query @ key.transpose(-1, -2) * call.scale
+    scores = call.softcap * torch.tanh(scores / call.softcap)
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    weights = scores.masked_fill(~mask, -math.inf).float().softmax(-1).to(query.dtype)
+    return torch.nn.functional.dropout(weights, call.dropout, call.dropout > 0) @ value
+
+
+# --- rows that read several blocks of keys without copying them
+
+
+@dataclass(frozen=True)
+class Block:
+    """Keys and values seen by rows. ``key``, ``value``: (T, n_kv_heads, n, d) with T = 1 (seen by the rows of
+    every
+    tree) or T = number of trees, or (T, R, n_kv_heads, n, d) when each row has keys of its own.
+    ``sees``: booleans that broadcast to (T, R, m, n), or None when all is seen."""
+
+    key: torch.Tensor
+    value: torch.Tensor
+    sees: torch.Tensor | None = None
+
+
+def attend_blocks(query: torch.Tensor, blocks: Sequence[Block], call: Call) -> torch.Tensor:
+    """One softmax over several blocks of keys, none of which is copied or expanded.
+
+    ``query``: (T, R, m, n_heads, d), R rows of m tokens for each of T trees. Returns the same shape, with the
+    values' d. The softmax is summed in float32 whatever the dtype.
+    """
+    trees, rows, m, n_heads, d = query.shape  # values may be of another width than d
+    kv = blocks[0].key.shape[-3]
+    q = query.reshape(trees, rows, m, kv, n_heads // kv, d).permute(0, 3, 1, 4, 2, 5)  # T, kv, R, G, m, d
+    q = q.contiguous()  # once for all blocks
+    scores = []
+    for block in blocks:
+        s = _scores(q, block.key, call.scale)
+        if call.softcap is not None:
+            s = call.softcap * torch.tanh(s / call.softcap)
+        if block.sees is not None:
+            s = s.masked_fill(~block.sees[:, None, :, None], -math.inf)
+        scores.append(s)
+    parts = torch.cat(scores, -1).softmax(-1).split([s.shape[-1] for s in scores], -1)
+    out = reduce(add, (_mix(w, block.value) for w, block in zip(parts, blocks, strict=True)))
+    return out.permute(0, 2, 4, 1, 3, 5).reshape(trees, rows, m, n_heads, -1)
+
+
+def _scores(q: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor:
+    """(T, kv, R, G, m, d) queries against a block's keys, times ``scale`` -> (T, kv, R, G, m, n)."""
+    trees, kv, rows, groups, m, d = q.shape
+    if key.dim() == 5:  # keys of each row
+        k = key.transpose(1, 2)
+        if k.shape[-2] <= FEW.get(q.device.type, 1):
+            products = q.view(trees, kv, rows, groups * m, 1, d) * k[:, :, :, None]
+            return (products.sum(-1) * scale).view(trees, kv, rows, groups, m, -1)
+        return _scaled(q.view(trees, kv, rows, groups * m, d), k, scale).view(trees, kv, rows, groups, m, -1)
+    if key.shape[0] == trees:
+        return _scaled(q.view(trees, kv, -1, d), key, scale).view(trees, kv, rows, groups, m, -1)
+    flat = _scaled(q.transpose(0, 1).reshape(kv, -1, d), key[0], scale)
+    return flat.view(kv, trees, rows, groups, m, -1).transpose(0, 1)
+
+
+def _scaled(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
+    """scale · q kᵀ over leading dimensions, without a pass over the scores for the scale."""
+    batch = q.shape[:-2]
+    q, k = q.reshape(-1, *q.shape[-2:]), k.reshape(-1, *k.shape[-2:])
+    found = torch.baddbmm(q.new_zeros(1), q, k.transpose(-1, -2), beta=0, alpha=scale)
+    return found.view(*batch, *found.shape[-2:])
+
+
+def _mix(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(T, kv, R, G, m, n) weights over a block's values -> (T, kv, R, G, m, d)."""
+    trees, kv, rows, groups, m, n = weights.shape
+    if value.dim() == 5:
+        v, w = value.transpose(1, 2), weights.reshape(trees, kv, rows, groups * m, n)
+        few = n <= FEW.get(v.device.type, 1)
+        mixed = (w[..., None] * v[:, :, :, None]).sum(-2) if few else w @ v
+        return mixed.view(trees, kv, rows, groups, m, -1)
+    if value.shape[0] == trees:
+        return (weights.reshape(trees, kv, -1, n) @ value).view(trees, kv, rows, groups, m, -1)
+    flat = weights.transpose(0, 1).reshape(kv, -1, n) @ value[0]
+    return flat.view(kv, trees, rows, groups, m, -1).transpose(0, 1)

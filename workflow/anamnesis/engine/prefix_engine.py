@@ -1,0 +1,145 @@
+"""Runs packs of token trees through a decoder and returns only the logits that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+from torch import nn
+
+from anamnesis.core.errors import UserError
+from anamnesis.engine.attention import ForestLayout, layout
+from anamnesis.engine.heads import HeadGeometry, find_heads
+from anamnesis.engine.hooks import without_scaling
+from anamnesis.engine.modes import measuring
+from anamnesis.engine.pack import Pack, Prefix, Tree, common_prefix_length
+from anamnesis.engine.rows import Births, BranchingLayout, births_hooked, keep_rows
+
+# tokens; a pass over a few reads all weights and takes as long as so many more in a full one
+WORTH_A_PASS = 64
+
+
+class PrefixEngine:
+    """A Hugging Face decoder that computes shared prefixes once.
+
+    ``model`` may carry PEFT adapters; it is used as it is and left as it was. Its layers may lie on several
+    devices, as accelerate dispatches them. ``geometry`` tells its layers and heads. Raises UserError for a
+    model whose attention or output projections cannot be found (see ``find_heads``).
+    """
+
+    def __init__(self, model: nn.Module, geometry: HeadGeometry | None = None):
+        self.model = model
+        self.geometry = geometry or find_heads(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens go in: the device of the first weights."""
+        return next(self.model.parameters()).device
+
+    @property
+    def divided(self) -> bool:
+        """Whether what comes out of the last layer lies on another device."""
+        return next(self.geometry.blocks[-1].parameters()).device != self.device
+
+    def run(
+        self, pack: Pack, keep: Sequence[int] | torch.Tensor, births: Births | None = None
+    ) -> torch.Tensor:
+        """Logits (len(keep), vocabulary) at the row indices ``keep`` of a pack.
+
+        With ``births`` the row is followed by the born tokens, ordered (birth layer, copy, tree, token): see
+        :func:`born_index`. Gradients flow as the caller's grad mode says.
+        """
+        if births is None:
+            return self._forward(pack, ForestLayout(pack, self.device), keep)
+        branching = BranchingLayout(pack, births, self.device)
+        with births_hooked(self.geometry, branching):
+            return self._forward_kept(self._forward, pack, branching, keep)
+
+    def shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many first tokens of all prompts may run once; every prompt keeps one or more of its own."""
+        return min(common_prefix_length(prompts), min(map(len, prompts), default=1) - 1)
+
+    def continuing(self, prompts: Sequence[Sequence[int]]) -> AbstractContextManager:
+        """A context in which the model runs one further token of each prompt, in a row."""
+        return nullcontext()
+
+    def beginning(self, prompts: Sequence[Sequence[int]]) -> Prefix | None:
+        """Keys and values of what all prompts begin with; None where that would save too little."""
+        shared = self.shared(prompts)
+        worth = shared * (len(prompts) - 1) >= WORTH_A_PASS
+        return self.prefill(prompts[0][:shared]) if worth else None
+
+    @measuring
+    def prefill(self, tokens: Sequence[int]) -> Prefix | None:
+        """Keys and values of a shared prefix (None for an empty one)."""
+        if not len(tokens):
+            return None
+        _, recorded = self.run_recorded(Pack((Tree(tokens),)), keep=[0])
+        return Prefix(tuple(recorded.keys), tuple(recorded.values))
+
+    def run_recorded(self, pack: Pack, keep) -> tuple[torch.Tensor, ForestLayout]:
+        """As ``run``, and the layout that recorded each layer's keys and values (n_kv_heads, n_tokens,
+        head_dim).
+        """
+        recorded = ForestLayout(pack, self.device, record=True)
+        return self._forward(pack, recorded, keep), recorded
+
+    def run_in(self, pack: Pack, chosen: ForestLayout, keep) -> torch.Tensor:
+        """As ``run``, in a layout of the caller's own, which may watch what it is given."""
+        return self._forward(pack, chosen, keep)
+
+    def _forward_kept(self, forward: Callable, pack: Pack, chosen, keep) -> torch.Tensor:
+        """``forward``, for rows that a model cannot be asked for by itself: of a grown row, or on another
+        device.
+        """
+        keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
+        with keep_rows(self.geometry, keep, pack.size):
+            return forward(pack, chosen, keep=0)[: len(keep)]
+
+    def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
+        if not isinstance(keep, int):
+            if self.divided:
+                # not self._forward, which may do more than this, and is doing it
+                return self._forward_kept(partial(PrefixEngine._forward, self), pack, chosen, keep)
+            keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
+        longest = int(pack.positions.max()) + 1
+        tokens = pack.tokens.to(self.device)
+        return self.call(tokens, pack.positions, longest, chosen, logits_to_keep=keep)
+
+    def call(
+        self, tokens: torch.Tensor, positions: torch.Tensor, longest: int, chosen, **options
+    ) -> torch.Tensor:
+        """Logits (N, vocabulary) of a row of tokens (N,) at ``positions`` (N,) of their texts, in a layout.
+
+        ``longest``: tokens of the longest text, which the device need not be asked for; ``options``: of the
+        model. Raises UserError for a text that is longer than the geometry's reach.
+        """
+        reach = self.geometry.reach
+        if reach is not None and longest > reach:
+            raise UserError(
+                f"a text has {longest} tokens, but {type(self.model).__name__} takes {reach} at most: lower "
+                "training.max_input_tokens, vectors.shots or evaluation.shots"
+            )
+        with layout(self.model, chosen) as calls, without_scaling(self.geometry.scaled):
+            output = self.model(
+                input_ids=tokens[None],
+                position_ids=positions[None].to(self.device),
+                use_cache=False,
+                **options,
+            )
+        if len(calls) != self.geometry.n_layers:
+            raise UserError(
+                f"{type(self.model).__name__}: {len(calls)} of {self.geometry.n_layers} layers used the "
+                f"shared-prefix "
+                "attention: use a model whose layers all go through transformers' attention interface"
+            )
+        return output.logits.flatten(0, 1)
+
+
+def born_index(pack: Pack, births: Births) -> torch.Tensor:
+    """Row indices of the born tokens, (n_birth_layers, copies, n_trees, m)."""
+    m = len(pack.trees[0].branches[0])
+    shape = (len(births.layers), births.copies, len(pack.trees), m)
+    return pack.size + torch.arange(torch.Size(shape).numel()).view(shape)

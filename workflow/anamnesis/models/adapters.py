@@ -1,0 +1,140 @@
+"""The adapter of a stage: made, saved as plain PEFT, with a note that says how to load a chain of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from anamnesis.core.artifacts import read_json, write_json
+from anamnesis.core.errors import UserError
+
+
+def add_lora(model, settings: Mapping, seed: int, key: str = "training.lora"):
+    """``model`` with a fresh LoRA adapter, initialised from ``seed``. ``settings``: rank, alpha, dropout,
+    target_modules; ``key``: where they stand in the configuration, for messages.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    _check_targets(model, settings["target_modules"], key)
+    config = LoraConfig(
+        r=settings["rank"],
+        lora_alpha=settings["alpha"],
+        lora_dropout=settings["dropout"],
+        target_modules=list(settings["target_modules"]),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def add_osf(model, target_modules: Sequence[str], preserved: float):
+    """``model`` whose target weights are split by their singular values: the share ``preserved`` of the
+    directions, the largest first, stays, the others are trained at right angles to them.
+
+    Raises UserError where so small a share leaves a weight no direction to preserve.
+    """
+    from peft import OSFConfig, get_peft_model
+
+    _check_targets(model, target_modules)
+    smallest = min(
+        min(m.weight.shape) for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in target_modules
+    )
+    if int(smallest * preserved) < 1:
+        raise UserError(
+            f"methods.osf.preserved = {preserved:g}: of the {smallest} singular directions of the smallest "
+            f"weight none would be preserved; give at least {1 / smallest:.2g}"
+        )
+    config = OSFConfig(
+        effective_rank=float(preserved), target_modules=list(target_modules), task_type="CAUSAL_LM"
+    )
+    tuned = get_peft_model(model, config)
+    if not any(p.requires_grad for p in tuned.parameters()):
+        raise UserError(
+            f"osf cannot adapt {', '.join(target_modules)} of {type(model).__name__} "
+            "(training.lora.target_modules): it takes torch.nn.Linear layers only; name others, or choose "
+            "another method"
+        )
+    return tuned
+
+
+def linear_layers(blocks: Sequence, model) -> list[str]:
+    """Full names in ``model`` of the linear layers (Linear, or GPT-2's Conv1D) inside its decoder layers."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    inside = {module for block in blocks for module in block.modules() if isinstance(module, Linear | Conv1D)}
+    return [name for name, module in model.named_modules() if module in inside]
+
+
+def _check_targets(model, target_modules: Sequence[str], key: str = "training.lora") -> None:
+    leaves = [name for name, module in model.named_modules() if not list(module.children())]
+    names = {*leaves, *(name.rsplit(".", 1)[-1] for name in leaves)}
+    missing = [name for name in target_modules if name not in names]
+    if missing:
+        linear = sorted(
+            {
+                n.rsplit(".", 1)[-1]
+                for n, m in model.named_modules()
+                if getattr(m, "weight", None) is not None and m.weight.dim() == 2
+            }
+        )
+        raise UserError(
+            f"{key}.target_modules names {', '.join(missing)}, which {type(model).__name__} does "
+            f"not have: "
+            f"choose from {', '.join(linear)}"
+        )
+
+
+def save_adapter(model, folder: Path, base: str, earlier: Sequence[str]) -> None:
+    """Write the adapter (safetensors) and the README that states the base model and the load order."""
+    model.save_pretrained(folder, safe_serialization=True)
+    sort_modules(folder)
+    (Path(folder) / "README.md").write_text(load_note(base, [*earlier, "this adapter"]), encoding="utf-8")
+
+
+def sort_modules(folder: Path) -> None:
+    """Sort the names of modules in an adapter's configuration: PEFT keeps them in a set, whose order differs
+    from process to process.
+    """
+    settings = read_json(Path(folder) / "adapter_config.json")
+    if isinstance(settings["target_modules"], list):
+        settings["target_modules"].sort()
+    write_json(Path(folder) / "adapter_config.json", settings)
+
+
+def load_note(base: str, order: Sequence[str]) -> str:
+    """Markdown: how to load this stage with PEFT alone."""
+    if len(order) == 1:
+        return f"""# Adapter
+
+Base model: `{base}`. Nothing else is needed:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), this_adapter)
+```
+"""
+    steps = "\n".join(f"{i}. {name}" for i, name in enumerate(order, 1))
+    return f"""# Adapter of one stage
+
+Base model: `{base}`.
+
+Each adapter was trained on top of the base model with all earlier adapters merged into it. Load them in this
+order and merge each one before the next:
+
+{steps}
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained(base)
+for adapter in adapters_in_this_order:
+    model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+```
+"""
