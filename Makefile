@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores all
 # before Snakemake, which would run the expressions of a configuration that asks for it (SECURITY.md)
-CHECK = $(BIN)/python -m anamnesis.config config.yaml $(CONFIG)
+CHECK = $(BIN)/python -m anamnesis.commands.check config.yaml $(CONFIG)
 TORCH := $(shell grep '^torch==' requirements.lock)
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
@@ -33,7 +33,7 @@ help: ## show the targets
 run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print the headline row
 	@$(CHECK)
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
-	@$(BIN)/python -m anamnesis.report.headline config.yaml $(CONFIG)
+	@$(BIN)/python -m anamnesis.commands.headline config.yaml $(CONFIG)
 
 analyses: $(STAMP) ## what happens inside the models of $(CONFIG), and why they forget: tables, figures, the report with them
 	@$(CHECK)
@@ -41,10 +41,10 @@ analyses: $(STAMP) ## what happens inside the models of $(CONFIG), and why they 
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
 
 compare: $(STAMP) ## say what differs between the tables and figures of $(CONFIG) and those in $(REFERENCE)
-	@$(BIN)/python -m anamnesis.report.compare $(REFERENCE) config.yaml $(CONFIG)
+	@$(BIN)/python -m anamnesis.commands.compare $(REFERENCE) config.yaml $(CONFIG)
 
 estimate: $(STAMP) ## say what $(CONFIG) will cost; ARGS="--device a100-80gb --at-once 4" and others, see ARGS=--help
-	@$(BIN)/python -m anamnesis.estimate.command config.yaml $(CONFIG) $(ARGS)
+	@$(BIN)/python -m anamnesis.commands.estimate config.yaml $(CONFIG) $(ARGS)
 
 figures: $(STAMP) ## bring the figures up to date, and what they need
 	@$(CHECK)

@@ -17,9 +17,10 @@ from anamnesis.data.chat import template_for
 from anamnesis.data.lengths import shorten_inputs
 from anamnesis.data.prompts import encode, encode_pairs, end_token
 from anamnesis.engine.examples import build_examples
+from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.estimate.token_lengths import by_tokenizer, lengths_of
-from anamnesis.evaluation.records import EvaluationSet, Evaluator, LineEnd, build_items
+from anamnesis.evaluation.records import EvaluationSet, Evaluator, build_items
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
 from anamnesis.vectors.interventions import intervention_table

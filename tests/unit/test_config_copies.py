@@ -11,9 +11,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from anamnesis.commands.schema import SCHEMA_PATH, schema_text
 from anamnesis.config import METHOD_NAMES, METHODS, Config, load_config
 from anamnesis.config.models import UserTask
-from anamnesis.config.schema import SCHEMA_PATH, schema_text
 from anamnesis.data.catalogue import CATALOGUE, SEQUENCES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def commented_keys(text: str) -> tuple[set[str], set[str]]:
 
 
 def test_schema_file_is_in_step():
-    fix = "run: PYTHONPATH=workflow python -m anamnesis.config.schema"
+    fix = "run: PYTHONPATH=workflow python -m anamnesis.commands.schema"
     assert SCHEMA_PATH.is_file(), fix
     assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), fix
 

@@ -19,8 +19,8 @@ from anamnesis.analyses.checkpoints.conditions import (
     layer_sweep,
     stage_conditions,
 )
-from anamnesis.analyses.checkpoints.drift import head_vectors, random_head_sets, summed, vector_drift
-from anamnesis.analyses.checkpoints.stage import Plan, trace_set
+from anamnesis.analyses.checkpoints.measure import Plan, trace_set
+from anamnesis.analyses.checkpoints.vector_drift import head_vectors, random_head_sets, summed, vector_drift
 from anamnesis.analyses.questions import SetQuestions, set_questions
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template

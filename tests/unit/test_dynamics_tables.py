@@ -14,16 +14,16 @@ import pandas as pd
 import pytest
 
 from anamnesis.analyses.checkpoints import changes, tables
+from anamnesis.analyses.checkpoints import section as said
+from anamnesis.analyses.checkpoints.alignment_figure import alignment
+from anamnesis.analyses.checkpoints.claims import claims, claims_section
+from anamnesis.analyses.checkpoints.conditions_figure import conditions
+from anamnesis.analyses.checkpoints.drift_figure import drift
+from anamnesis.analyses.checkpoints.effect_maps import effect_maps
+from anamnesis.analyses.checkpoints.form_changes import form_changes
+from anamnesis.analyses.checkpoints.recovery_figure import recovery
 from anamnesis.core.errors import UserError
-from anamnesis.figures.alignment import alignment
-from anamnesis.figures.conditions import conditions
-from anamnesis.figures.drift import drift
-from anamnesis.figures.effect_maps import effect_maps
-from anamnesis.figures.form_changes import form_changes
-from anamnesis.figures.recovery import recovery
 from anamnesis.figures.style import WIDTH
-from anamnesis.report import dynamics as said
-from anamnesis.report.claims import claims, claims_section
 from anamnesis.stats.summary import BASELINE
 
 

@@ -15,10 +15,11 @@ import tiny_models
 from anamnesis.core.artifacts import write_parquet
 from anamnesis.data.prompts import Template
 from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation import records
 from anamnesis.evaluation.metrics import Answer, score
-from anamnesis.evaluation.records import EvaluationSet, Evaluator, LineEnd, empty_shares
+from anamnesis.evaluation.records import EvaluationSet, Evaluator, empty_shares
 from runs import ROOT
 
 PROMPTS = [[41, 17, *rest] for rest in tiny_models.token_ids(3, 9, 5, 12, 4, 7)]

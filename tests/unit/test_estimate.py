@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anamnesis.config.load import load_config
-from anamnesis.estimate.command import (
+from anamnesis.commands.estimate import (
     DEVICES,
     READ_RATE,
     START_SECONDS,
@@ -18,6 +17,7 @@ from anamnesis.estimate.command import (
     main,
     measured_seconds,
 )
+from anamnesis.config.load import load_config
 from anamnesis.estimate.plan import FIGURES
 from anamnesis.models.shape import known_shape
 

@@ -14,7 +14,8 @@ import yaml
 from matplotlib.colors import to_rgb
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures import accuracy_curves, head_effects, interventions, save_figure, summary_bars
+from anamnesis.figures import accuracy_curves, head_effects, save_figure, summary_bars
+from anamnesis.figures import intervention_panels as interventions
 from anamnesis.figures.style import CONDITION_COLOURS, FAINT, METHOD_COLOURS, MUTED, WIDTH, method_colour
 from anamnesis.stats.forgetting import COLUMNS
 from anamnesis.stats.summary import BASELINE
@@ -375,7 +376,7 @@ def test_unknown_choices_are_refused():
         head_effects(heads(), unit="logit")
 
 
-@pytest.mark.parametrize("module", ["anamnesis.figures", "anamnesis.report", "anamnesis.report.headline"])
+@pytest.mark.parametrize("module", ["anamnesis.figures", "anamnesis.report", "anamnesis.commands.headline"])
 def test_import_needs_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert (

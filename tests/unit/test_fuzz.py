@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from task_files import REPOSITORY
 
-from anamnesis.config.__main__ import main
+from anamnesis.commands.check import main
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from report_chains import both_methods
 
-from anamnesis.report.headline import headline, main
+from anamnesis.commands.headline import headline, main
 from anamnesis.stats.summary import BASELINE, chain_measures, table1, to_csv
 
 

@@ -10,6 +10,8 @@ import pytest
 from scipy import stats
 
 import mechanism_tables as made
+from anamnesis.analyses.mechanisms import figure as mechanisms
+from anamnesis.analyses.mechanisms import forgetting_figure as forgetting
 from anamnesis.analyses.mechanisms.claims import beside_claims, comparison_table, markdown, tabled
 from anamnesis.analyses.mechanisms.comparison import (
     associations,
@@ -17,10 +19,10 @@ from anamnesis.analyses.mechanisms.comparison import (
     interference_along,
     pairs_frame,
 )
+from anamnesis.analyses.mechanisms.last_stage import chain_summary, compared
 from anamnesis.analyses.mechanisms.sentences import SHOWN, measure_caption, predictors_caption
-from anamnesis.analyses.mechanisms.summary import chain_summary, compared
 from anamnesis.core.errors import UserError
-from anamnesis.figures import forgetting, mechanisms, save_figure
+from anamnesis.figures import save_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = ROOT / "workflow" / "reference" / "mechanisms_claims.csv"

@@ -15,14 +15,14 @@ from anamnesis.analyses.mechanisms.disruption import (
     output_change,
     routing_frame,
 )
-from anamnesis.analyses.mechanisms.drift import drift_frame, linear_cka, rotation
 from anamnesis.analyses.mechanisms.gradients import grams, interference
 from anamnesis.analyses.mechanisms.landscape import base_landscape, only_trainable
 from anamnesis.analyses.mechanisms.measure import changes, kept, measure, similarity_frame
 from anamnesis.analyses.mechanisms.probes import Probe, draw_probes, observe
+from anamnesis.analyses.mechanisms.representation_drift import drift_frame, linear_cka, rotation
 from anamnesis.analyses.mechanisms.routing import routers
-from anamnesis.analyses.mechanisms.tables import EVERY, WHOLE
 from anamnesis.analyses.mechanisms.watching import projection_layers
+from anamnesis.analyses.mechanisms.words import EVERY, WHOLE
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
 from anamnesis.engine.examples import with_stem

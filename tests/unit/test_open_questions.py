@@ -14,13 +14,13 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from anamnesis.analyses.open_questions import section as said
 from anamnesis.analyses.open_questions import tables
+from anamnesis.analyses.open_questions.guidance_gain import guidance_gain
+from anamnesis.analyses.open_questions.sufficiency_figure import sufficiency
+from anamnesis.analyses.open_questions.wordings_figure import wordings
 from anamnesis.core.errors import UserError
-from anamnesis.figures.guidance_gain import guidance_gain
 from anamnesis.figures.style import WIDTH
-from anamnesis.figures.sufficiency import sufficiency
-from anamnesis.figures.wordings import wordings
-from anamnesis.report import open_questions as said
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "tabulate_open_questions.py"
 CHANCE = (400, 0.95)

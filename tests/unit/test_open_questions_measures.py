@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import reference
-from anamnesis.analyses.checkpoints.stage import Plan
+from anamnesis.analyses.checkpoints.measure import Plan
 from anamnesis.analyses.open_questions import sufficiency as measured
 from anamnesis.analyses.open_questions.wordings import wording_scores
 from anamnesis.analyses.questions import SetQuestions

@@ -52,5 +52,5 @@ def test_make_checks_a_configuration_before_snakemake_reads_it(target):
     command = ["make", "--dry-run", target, "CONFIG=a.yaml b.yaml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if "a.yaml b.yaml" in line]
-    assert lines[0].endswith("-m anamnesis.config config.yaml a.yaml b.yaml")
+    assert lines[0].endswith("-m anamnesis.commands.check config.yaml a.yaml b.yaml")
     assert "snakemake" in lines[1]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from anamnesis.commands.estimate import DEVICES
 from anamnesis.config.load import load_config
-from anamnesis.estimate.command import DEVICES
 from anamnesis.estimate.points import MODELS, main, put, tables
 from anamnesis.estimate.published_sizes import published_sets
 from anamnesis.models.shape import shape_from

@@ -9,11 +9,12 @@ import torch
 
 import tiny_models
 from anamnesis.core.errors import UserError
+from anamnesis.core.names import GENERATED
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
+from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.evaluation import GENERATED
-from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator, LineEnd, build_items
+from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator, build_items
 
 SIZES = {"train": 8, "validation": 2, "test": 6}
 

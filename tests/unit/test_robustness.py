@@ -11,16 +11,16 @@ import torch
 
 import reference
 from anamnesis.analyses.outputs import scored_outputs
+from anamnesis.analyses.robustness import figure as drawn
 from anamnesis.analyses.robustness.measure import Plan, averaged, draws_of, robustness
+from anamnesis.analyses.robustness.section import robustness_sentences
 from anamnesis.analyses.robustness.tables import COLUMNS, HEADS, OPTIMISED, robustness_table
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
-from anamnesis.figures import robustness as drawn
 from anamnesis.figures.style import WIDTH
-from anamnesis.report.robustness import robustness_sentences
 from anamnesis.vectors.activations import is_correct, mean_head_activations
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
 from anamnesis.vectors.instruction import instruction_vector

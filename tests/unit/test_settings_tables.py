@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from anamnesis.commands.compare import compare_folders, compare_tables, main
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.report import settings
-from anamnesis.report.compare import compare_folders, compare_tables, main
 
 ROLES = {
     "news_topic": "train_task",

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import tiny_models
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode, encode_pairs
-from anamnesis.evaluation.records import Evaluator, Item, LineEnd
+from anamnesis.engine.line_end import LineEnd
+from anamnesis.evaluation.records import Evaluator, Item
 
 TEXTS = ["Input: hot\nOutput:", "Input: a longer one\nOutput:"]
 ANSWERS = [" cold", " größer als"]

@@ -13,8 +13,8 @@ import reference
 import tiny_models
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
+from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.evaluation.records import LineEnd
 from anamnesis.models.adapters import linear_layers
 from anamnesis.models.loading import load_model
 from anamnesis.training.objectives import Objective

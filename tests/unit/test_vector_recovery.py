@@ -11,10 +11,11 @@ import pytest
 from scipy import stats
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures import save_figure, vector_recovery
+from anamnesis.figures import recovered_accuracy as vector_recovery
+from anamnesis.figures import save_figure
 from anamnesis.figures.style import CONDITION_COLOURS, WIDTH
 from anamnesis.report.builder import build_report
-from anamnesis.report.vector_recovery import recovery_section, recovery_sentences
+from anamnesis.report.given_back import recovery_section, recovery_sentences
 from anamnesis.stats.summary import BASELINE
 from anamnesis.stats.vector_recovery import MEAN, chain_accuracies, recovery_frame, recovery_gain
 

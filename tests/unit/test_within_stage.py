@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 
 import reference
 import tiny_models
+from anamnesis.analyses.within_stage.figure import within_stage
 from anamnesis.analyses.within_stage.measure import WEIGHTS, Asked, asked, difference, look, watched
+from anamnesis.analyses.within_stage.section import within_stage_sentences
 from anamnesis.analyses.within_stage.tables import (
     FALLERS,
     RISERS,
@@ -27,9 +29,7 @@ from anamnesis.engine.examples import with_stem
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.figures.style import WIDTH
-from anamnesis.figures.within_stage import within_stage
 from anamnesis.models.adapters import add_lora, save_adapter
-from anamnesis.report.within_stage import within_stage_sentences
 from anamnesis.training.loop import train_stage
 from anamnesis.training.methods import build
 from anamnesis.training.stage import Stage

@@ -16,7 +16,7 @@ from anamnesis.core.devices import present
 from anamnesis.config.analysed import analysed, has_latent_tasks
 from anamnesis.config.guidance import control_tasks
 from anamnesis.config.load import config_section, load_config
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.config.tuning import tuning_tasks
 from anamnesis.config.variants import (
     chains,
@@ -173,7 +173,7 @@ RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
 CHAINS = chains(CONFIG)
 COMPARISONS = variant_comparisons(CONFIG)
 COMPARED = paired_comparisons(CONFIG)
-TWINS = [name for name in CONFIG.training.methods if name + TWIN_SUFFIX in CONFIG.training.methods]
+TWINS = [name for name in CONFIG.training.methods if name + GUIDED_SUFFIX in CONFIG.training.methods]
 # What vectors give back is measured on sets of the suite, and in models whose weights do not depend on the prompt.
 RECOVERED_SETS = [name for name in CONFIG.interventions.sets if name in ROLES]
 RECOVERED = [

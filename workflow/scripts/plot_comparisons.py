@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from anamnesis.core.artifacts import read_parquet
-from anamnesis.figures.comparisons import comparisons, comparisons_frame
+from anamnesis.figures.paired_differences import comparisons, comparisons_frame
 from anamnesis.figures.style import save_figure
 
 

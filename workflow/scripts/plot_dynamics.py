@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from anamnesis.analyses.checkpoints import alignment_figure as alignments
 from anamnesis.analyses.checkpoints import changes, tables
+from anamnesis.analyses.checkpoints import conditions_figure as seven
+from anamnesis.analyses.checkpoints import drift_figure as drifts
+from anamnesis.analyses.checkpoints.effect_maps import effect_maps
+from anamnesis.analyses.checkpoints.form_changes import form_changes
+from anamnesis.analyses.checkpoints.recovery_figure import recovery
 from anamnesis.core.artifacts import read_parquet
-from anamnesis.figures import alignment as alignments
-from anamnesis.figures import conditions as seven
-from anamnesis.figures import drift as drifts
-from anamnesis.figures.effect_maps import effect_maps
-from anamnesis.figures.form_changes import form_changes
-from anamnesis.figures.recovery import recovery
 from anamnesis.figures.style import save_figure
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.core.artifacts import read_parquet
-from anamnesis.figures.interventions import interventions
+from anamnesis.figures.intervention_panels import interventions
 from anamnesis.figures.style import save_figure
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.analyses.mechanisms import figure as mechanisms
+from anamnesis.analyses.mechanisms import forgetting_figure as forgetting
 from anamnesis.analyses.mechanisms.sentences import measure_caption, predictors_caption
 from anamnesis.core.artifacts import read_parquet, write_text
-from anamnesis.figures import forgetting, mechanisms
 from anamnesis.figures.style import save_figure
 
 

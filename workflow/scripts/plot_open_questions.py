@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anamnesis.analyses.open_questions import guidance_gain as gains
+from anamnesis.analyses.open_questions import sufficiency_figure as sufficiencies
 from anamnesis.analyses.open_questions import tables
+from anamnesis.analyses.open_questions import wordings_figure as worded
 from anamnesis.core.artifacts import read_parquet
-from anamnesis.figures import guidance_gain as gains
-from anamnesis.figures import sufficiency as sufficiencies
-from anamnesis.figures import wordings as worded
 from anamnesis.figures.style import save_figure
 
 

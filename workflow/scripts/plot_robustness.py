@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from anamnesis.analyses.robustness.figure import robustness
 from anamnesis.core.artifacts import read_parquet
-from anamnesis.figures.robustness import robustness
 from anamnesis.figures.style import save_figure
 
 

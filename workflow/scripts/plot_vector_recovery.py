@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.core.artifacts import atomic_path, read_parquet
+from anamnesis.figures.recovered_accuracy import vector_recovery
 from anamnesis.figures.style import save_figure
-from anamnesis.figures.vector_recovery import vector_recovery
 from anamnesis.stats.vector_recovery import recovery_frame, recovery_gain
 
 

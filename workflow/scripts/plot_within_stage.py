@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from anamnesis.analyses.within_stage.figure import within_stage
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.figures.style import save_figure
-from anamnesis.figures.within_stage import within_stage
 
 
 def main(frame: str, unit: str, pdf: str, png: str, csv: str) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from anamnesis.analyses.mechanisms.claims import beside_claims, markdown, tabled
 from anamnesis.analyses.mechanisms.comparison import associations, interference_along, pairs_frame
-from anamnesis.analyses.mechanisms.summary import chain_summary, compared
+from anamnesis.analyses.mechanisms.last_stage import chain_summary, compared
 from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet, write_text
 from anamnesis.core.errors import UserError
 

@@ -39,7 +39,7 @@ def main(
     ``every_layer``: whether vectors are added after every layer, or after the one chosen before training.
     ``kept``, ``sufficiency``: of the model before training; later stages read the former as ``initial``.
     """
-    from anamnesis.analyses.checkpoints.stage import Plan, kept_tensors, trace_sets
+    from anamnesis.analyses.checkpoints.measure import Plan, kept_tensors, trace_sets
     from anamnesis.analyses.open_questions.sufficiency import sufficiency_of_sets
     from anamnesis.analyses.open_questions.wordings import wording_scores
     from anamnesis.data.chat import template_for

@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from anamnesis.core.fields import Encoder, Flag, Integer, Name, NotNegative, Number, Section, Share, Text
-
-TWIN_SUFFIX = "-ivg"
-"""A method's name with this ending is the same method with instruction-vector guidance."""
+from anamnesis.core.names import GUIDED_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ METHODS = {
     "jfa": Needs(past=True),
 }
 
-METHOD_NAMES = tuple(name + suffix for name in METHODS for suffix in ("", TWIN_SUFFIX))
+METHOD_NAMES = tuple(name + suffix for name in METHODS for suffix in ("", GUIDED_SUFFIX))
 """Everything ``training.methods`` may list besides variants."""
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from anamnesis.config.describe import describe_errors
-from anamnesis.config.methods import METHOD_NAMES, METHODS, TWIN_SUFFIX, Lora, Needs, Variant
+from anamnesis.config.methods import METHOD_NAMES, METHODS, Lora, Needs, Variant
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, unknown
+from anamnesis.core.names import GUIDED_SUFFIX
 
 HOW_TO_RUN = ("methods", "seeds", "every_order", "checkpoint_steps")
 """Keys of the section training that do not change what a stage computes."""
@@ -62,7 +63,7 @@ def resolve(config: Config, name: str) -> Resolved:
         raise UserError(
             f"{key}: {unknown('method', method, METHOD_NAMES if variant else known_names(config))}"
         )
-    base = method.removesuffix(TWIN_SUFFIX)
+    base = method.removesuffix(GUIDED_SUFFIX)
     section = getattr(config.methods, base, None)
     if variant and variant.settings and section is None:
         raise UserError(f"variants.{name}.settings: {base} has no settings of its own; leave the key out")
@@ -80,7 +81,7 @@ def resolve(config: Config, name: str) -> Resolved:
         METHODS[base],
         {key: value for key, value in training.items() if key not in HOW_TO_RUN},
         settings,
-        guidance if method.endswith(TWIN_SUFFIX) else None,
+        guidance if method.endswith(GUIDED_SUFFIX) else None,
     )
 
 
@@ -155,7 +156,7 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
             ordered = sorted(values, key=values.__getitem__)
             rows += [{"base": base, "setting": key, "method": m, "value": values[m]} for m in ordered]
         if others := [name for name in family if not any(name in values for values in series.values())]:
-            names = [*_listed(config, base, base.removesuffix(TWIN_SUFFIX)), *others]
+            names = [*_listed(config, base, base.removesuffix(GUIDED_SUFFIX)), *others]
             if len(names) > 1:
                 rows += [{"base": base, "setting": None, "method": m, "value": None} for m in names]
     return rows

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.commands.estimate import DEVICES, READ_RATE, START_SECONDS, Device, estimate
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.core.artifacts import write_text
 from anamnesis.core.errors import UserError
 from anamnesis.estimate.capacity import IN_ONE_COMPUTER, MOST, devices_needed
-from anamnesis.estimate.command import DEVICES, READ_RATE, START_SECONDS, Device, estimate
 from anamnesis.estimate.published_sizes import published_sets
 from anamnesis.estimate.work import Work
 from anamnesis.models.shape import Shape, known_shape

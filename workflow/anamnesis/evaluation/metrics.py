@@ -16,6 +16,7 @@ from functools import cache
 
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.prompts import FINAL_MARK
+from anamnesis.engine.line_end import answer_line
 from anamnesis.evaluation.words import WordTokenizer
 
 _NUMBER = re.compile(
@@ -43,11 +44,6 @@ class Answer:
     def line(self) -> str:
         """The first line that is not blank, without blanks around it."""
         return answer_line(self.text)
-
-
-def answer_line(text: str) -> str:
-    """The first line of a generated text that is not blank, without blanks around it; empty where none is."""
-    return text.strip().split("\n")[0].strip()
 
 
 Metric = Callable[[Answer], float]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from anamnesis.core.errors import UserError
+from anamnesis.core.names import GENERATED
 from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
 from anamnesis.data.prompts import (
     Template,
@@ -20,10 +21,10 @@ from anamnesis.data.prompts import (
     generator,
 )
 from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
-from anamnesis.evaluation import GENERATED
-from anamnesis.evaluation.metrics import WRITTEN, Answer, answer_line, score
+from anamnesis.evaluation.metrics import WRITTEN, Answer, score
 from anamnesis.evaluation.scorers import option_scores
 
 COLUMNS = [
@@ -264,34 +265,6 @@ def _warn_of_empty(table: pd.DataFrame) -> None:
                 100 * share,
                 len(rows),
             )
-
-
-class LineEnd:
-    """Stops generation at a special token (end of text, end of turn) or at a line break behind some text;
-    cuts the text there. Blanks and line breaks before the text are skipped.
-    """
-
-    def __init__(self, tokenizer):
-        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.tokenizer = tokenizer
-        self.ends = {*tokenizer.all_special_ids, tokenizer.eos_token_id, *special}
-        self._breaks: dict[int, bool] = {}
-
-    def __call__(self, ids: Sequence[int]) -> bool:
-        last = ids[-1]
-        if last in self.ends:
-            return True
-        if last not in self._breaks:
-            self._breaks[last] = "\n" in self.tokenizer.decode([last])
-        return self._breaks[last] and "\n" in self.whole(ids).lstrip()
-
-    def text(self, ids: Sequence[int]) -> str:
-        """The first generated line that is not blank, stripped."""
-        return answer_line(self.whole(ids))
-
-    def whole(self, ids: Sequence[int]) -> str:
-        """All that was generated, without the space that every answer begins with."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).removeprefix(" ")
 
 
 def build_items(

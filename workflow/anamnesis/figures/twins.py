@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.core.errors import UserError
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.measures import TITLES, limits, shown_measures
 from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
@@ -54,7 +54,7 @@ def twins(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95
     require_columns(frame, ["method", "order", "seed", *MEASURES], "table of measures")
     pairs = _pairs(frame)
     if not pairs:
-        raise UserError(f"no method has a guided twin (<method>{TWIN_SUFFIX}): there is nothing to draw")
+        raise UserError(f"no method has a guided twin (<method>{GUIDED_SUFFIX}): there is nothing to draw")
     bottom = pairs[-1].top + pairs[-1].height
     shown = frame[frame["method"].isin([name for pair in pairs for name in (pair.plain, pair.guided)])]
     measures = shown_measures(shown)
@@ -78,7 +78,7 @@ def _pairs(frame: pd.DataFrame) -> list[_Pair]:
     pairs: list[_Pair] = []
     methods = list(dict.fromkeys(frame["method"]))
     for plain in methods:
-        guided = plain + TWIN_SUFFIX
+        guided = plain + GUIDED_SUFFIX
         differences = paired_differences(frame, plain, guided)
         if guided in methods and len(differences):
             levels = frame[frame["method"] == plain].set_index(["order", "seed"]).loc[differences.index]
@@ -138,7 +138,7 @@ def _key(frame: pd.DataFrame, confidence: float, most: int) -> list[Line2D]:
     point = {"marker": "o", "linewidth": 0, "color": MUTED}
     handles = [
         Line2D([], [], **point, markersize=4.6, fillstyle="none", label="plain method"),
-        Line2D([], [], **point, markersize=3.6, label=f"guided ({TWIN_SUFFIX})"),
+        Line2D([], [], **point, markersize=3.6, label=f"guided ({GUIDED_SUFFIX})"),
         Line2D([], [], color=MUTED, linewidth=1.0, label="one order and seed"),
     ]
     orders = sorted(int(order) for order in frame["order"].unique())

@@ -14,7 +14,7 @@ import pandas as pd
 
 from anamnesis.report import first_screen, sentences
 from anamnesis.report.builder import Picture, Section, Table
-from anamnesis.report.vector_recovery import recovery_section
+from anamnesis.report.given_back import recovery_section
 from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_note
 from anamnesis.stats.held_out import NOTE as HELD_OUT_NOTE
 from anamnesis.stats.held_out import held_out_cells

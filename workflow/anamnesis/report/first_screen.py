@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.report.sentences import percent, points
 from anamnesis.stats.held_out import AT, MEAN
 from anamnesis.stats.summary import BASELINE, MINIMUM_PAIRS
@@ -45,7 +45,7 @@ def first_paragraphs(
 def plain_method(held_out: pd.DataFrame) -> str:
     """The method that the first screen is about: the first that is not guided."""
     methods = list(held_out["method"].unique())
-    return next((name for name in methods if not name.endswith(TWIN_SUFFIX)), methods[0])
+    return next((name for name in methods if not name.endswith(GUIDED_SUFFIX)), methods[0])
 
 
 def _means(held_out: pd.DataFrame, method: str) -> pd.DataFrame:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from anamnesis.analyses.checkpoints.claims import claims_section
+from anamnesis.analyses.checkpoints.section import DynamicsResults, dynamics_section
+from anamnesis.analyses.mechanisms.section import mechanisms_section
+from anamnesis.analyses.open_questions.section import open_questions_section
+from anamnesis.analyses.robustness.section import robustness_section
+from anamnesis.analyses.within_stage.section import within_stage_section
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.report.builder import Section
-from anamnesis.report.claims import claims_section
-from anamnesis.report.dynamics import DynamicsResults, dynamics_section
-from anamnesis.report.mechanisms import mechanisms_section
-from anamnesis.report.open_questions import open_questions_section
-from anamnesis.report.robustness import robustness_section
 from anamnesis.report.was_run import settings_section
-from anamnesis.report.within_stage import within_stage_section
 
 TRACED = ("alignment", "drift", "conditions", "heads")
 OPEN = ("guidance_gain", "wordings", "sufficiency")

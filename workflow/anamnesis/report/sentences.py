@@ -10,7 +10,7 @@ import math
 
 import pandas as pd
 
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.forgetting import few_shots
 from anamnesis.stats.layers import chosen_layers
 from anamnesis.stats.summary import BASELINE, HEADINGS, MINIMUM_PAIRS
@@ -110,7 +110,7 @@ def variants_sentences(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for base, rows in frame.groupby("base", sort=False):
         means = rows.groupby("method", sort=False)["ip"].mean().dropna()
-        found = means.drop([base, base.removesuffix(TWIN_SUFFIX)], errors="ignore")
+        found = means.drop([base, base.removesuffix(GUIDED_SUFFIX)], errors="ignore")
         if found.empty:
             continue
         low, high = str(found.idxmin()), str(found.idxmax())

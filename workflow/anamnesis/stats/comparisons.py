@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.summary import (
     HEADINGS,
     MEASURES,
@@ -66,7 +66,7 @@ def by_order(measures: pd.DataFrame, compared: Sequence[Mapping[str, str]]) -> l
     tasks by itself, where both went through several. A difference may depend on the order.
     """
     names, rows = list(dict.fromkeys(measures["method"])), []
-    twins = [(name + TWIN_SUFFIX, name) for name in names if name + TWIN_SUFFIX in names]
+    twins = [(name + GUIDED_SUFFIX, name) for name in names if name + GUIDED_SUFFIX in names]
     for method, against in dict.fromkeys([*twins, *((row["method"], row["against"]) for row in compared)]):
         orders = paired_differences(measures, against, method).index.unique("order")
         several = orders if len(orders) > 1 else ()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from anamnesis.evaluation import GENERATED
+from anamnesis.core.names import GENERATED
 from anamnesis.stats.forgetting import accuracy_matrix, few_shots
 from anamnesis.stats.summary import Chain, difference_cell, markdown_table, paired_interval
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.summary import BASELINE, HEADINGS, MINIMUM_PAIRS, markdown_table
 
 _MEASURES = ("hp", "ip", "op")
@@ -43,7 +43,7 @@ def published_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[
     rows = []
     for method in dict.fromkeys(reference["method"]):
         for guided in ("no", "yes"):
-            name = method + (TWIN_SUFFIX if guided == "yes" else "")
+            name = method + (GUIDED_SUFFIX if guided == "yes" else "")
             published = reference[(reference["method"] == method) & (reference["guided"] == guided)]
             if name in present and len(published):
                 here = [_here(levels, table, name, measure) for measure in _MEASURES]
@@ -73,7 +73,7 @@ def direction_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[
     header = ["Method", *(HEADINGS[m] for m in _MEASURES)]
     rows = []
     for method in dict.fromkeys(reference["method"]):
-        twin = method + TWIN_SUFFIX
+        twin = method + GUIDED_SUFFIX
         pairs = table[(table["kind"] == "difference") & (table["twin"] == twin) & (table["n"] > 0)]
         if len(pairs):
             ours = pairs.set_index("measure")

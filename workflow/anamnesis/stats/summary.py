@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.core.errors import UserError
-from anamnesis.evaluation import GENERATED
+from anamnesis.core.names import GENERATED, GUIDED_SUFFIX
 from anamnesis.stats import forgetting as measures_of
 
 BASELINE = "before training"
@@ -142,7 +141,7 @@ def table1(
     methods = list(dict.fromkeys(measures["method"]))
     rows = [_level_row(measures, method, name) for method in methods for name in MEASURES]
     for method in methods:
-        twin = method + TWIN_SUFFIX
+        twin = method + GUIDED_SUFFIX
         if twin in methods:
             pairs = paired_differences(measures, method, twin)
             rows += [

@@ -12,9 +12,9 @@ from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.hooks import added_to_residual
+from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.evaluation.records import LineEnd
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions, shuffled_prompts

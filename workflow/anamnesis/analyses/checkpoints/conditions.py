@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import pandas as pd
 import torch
 
-from anamnesis.analyses.checkpoints.drift import Heads
+from anamnesis.analyses.checkpoints.vector_drift import Heads
 from anamnesis.analyses.questions import SetQuestions
 from anamnesis.analyses.states import last_tokens, packed, replaced_heads
 from anamnesis.engine.hooks import captured_heads

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anamnesis.analyses.mechanisms.tables import EVERY, HELD_OUT, LATER, LEARNT, NEW, TRAINED, WHOLE
+from anamnesis.analyses.mechanisms.words import EVERY, HELD_OUT, LATER, LEARNT, NEW, TRAINED, WHOLE
 
 KEYS = ["method", "order", "seed", "stage"]
 OUTCOMES = {

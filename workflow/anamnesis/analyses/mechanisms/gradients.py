@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from anamnesis.analyses.mechanisms.probes import Observation, Projection
-from anamnesis.analyses.mechanisms.tables import EVERY, GRADIENTS, WHOLE
+from anamnesis.analyses.mechanisms.words import EVERY, GRADIENTS, WHOLE
 from anamnesis.engine.heads import HeadGeometry
 
 

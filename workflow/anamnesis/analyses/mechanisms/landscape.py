@@ -13,8 +13,8 @@ from torch import nn
 
 from anamnesis.analyses.mechanisms.curvature import Hessian, Loss, filter_direction, loss_slice, probe_loss
 from anamnesis.analyses.mechanisms.probes import Probe
-from anamnesis.analyses.mechanisms.tables import BASE, LANDSCAPE, SLICED, TRAINED
 from anamnesis.analyses.mechanisms.watching import projection_layers
+from anamnesis.analyses.mechanisms.words import BASE, LANDSCAPE, SLICED, TRAINED
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import generator
 from anamnesis.engine.modes import evaluation_mode

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from anamnesis.analyses.mechanisms.disruption import disruption_frame, routing_frame
-from anamnesis.analyses.mechanisms.drift import drift_frame
 from anamnesis.analyses.mechanisms.gradients import grams, interference_frame
 from anamnesis.analyses.mechanisms.probes import Observation, Probe, observe
+from anamnesis.analyses.mechanisms.representation_drift import drift_frame
 from anamnesis.analyses.mechanisms.watching import projection_layers
 from anamnesis.engine.prefix_engine import PrefixEngine
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
-from anamnesis.analyses.mechanisms.summary import MEASURES, SHARES
+from anamnesis.analyses.mechanisms.last_stage import MEASURES, SHARES
 from anamnesis.stats.summary import MINIMUM_PAIRS
 
 SHOWN = {

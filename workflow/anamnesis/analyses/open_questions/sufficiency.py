@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from anamnesis.analyses.checkpoints.conditions import hits
-from anamnesis.analyses.checkpoints.drift import Heads, summed
-from anamnesis.analyses.checkpoints.stage import Plan, SetTrace
+from anamnesis.analyses.checkpoints.measure import Plan, SetTrace
+from anamnesis.analyses.checkpoints.vector_drift import Heads, summed
 from anamnesis.analyses.questions import SetQuestions, set_questions
 from anamnesis.data.prompts import Template, generator
 from anamnesis.engine.modes import measuring

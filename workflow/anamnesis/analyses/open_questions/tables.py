@@ -15,7 +15,7 @@ import pandas as pd
 
 from anamnesis.analyses.checkpoints.tables import CHAIN
 from anamnesis.analyses.mechanisms.comparison import correlation
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.core.names import GUIDED_SUFFIX
 
 OWN = 0  # the number of a set's own wording
 PREDICTORS = {
@@ -87,8 +87,8 @@ def wording_contrasts(frame: pd.DataFrame, resamples: int, confidence: float) ->
         found = {name: _by_set(part[part["shots"] == shots]) for name, part in parts}
         for method, sets in found.items():
             add("wording", method, shots, [t[1:] - t[:1] for t in sets.values()], _chains(last, method))
-        for plain in (name for name in found if name and name + TWIN_SUFFIX in found):
-            twin, pairs = found[plain + TWIN_SUFFIX], _chains(last, plain, plain + TWIN_SUFFIX)
+        for plain in (name for name in found if name and name + GUIDED_SUFFIX in found):
+            twin, pairs = found[plain + GUIDED_SUFFIX], _chains(last, plain, plain + GUIDED_SUFFIX)
             gains = [twin[name] - table for name, table in found[plain].items()]
             add("guided, own", plain, shots, [gain[:1] for gain in gains], pairs)
             add("guided, others", plain, shots, [gain[1:] for gain in gains], pairs)
@@ -179,9 +179,9 @@ def guidance_gains(
     keys, methods = ["order", "seed", "set"], list(dict.fromkeys(part["method"]))
     columns = ["method", *keys, "plain", "guided", "gain", "n"]
     found = [pd.DataFrame(columns=columns)]
-    for method in (m for m in methods if m + TWIN_SUFFIX in methods):
+    for method in (m for m in methods if m + GUIDED_SUFFIX in methods):
         plain = part[part["method"] == method][[*keys, "value", "n"]].rename(columns={"value": "plain"})
-        guided = part[part["method"] == method + TWIN_SUFFIX][[*keys, "value"]]
+        guided = part[part["method"] == method + GUIDED_SUFFIX][[*keys, "value"]]
         both = plain.merge(guided.rename(columns={"value": "guided"}), on=keys)
         found.append(both.assign(method=method, gain=both["guided"] - both["plain"])[columns])
     table = pd.concat(found[1:] or found, ignore_index=True)

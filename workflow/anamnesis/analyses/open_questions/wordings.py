@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.analyses.checkpoints.stage import Plan
+from anamnesis.analyses.checkpoints.measure import Plan
 from anamnesis.data.prompts import Template
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.records import EvaluationSet, Evaluator

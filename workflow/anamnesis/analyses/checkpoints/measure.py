@@ -15,7 +15,13 @@ from anamnesis.analyses.checkpoints.conditions import (
     layer_sweep,
     stage_conditions,
 )
-from anamnesis.analyses.checkpoints.drift import Heads, head_vectors, random_head_sets, summed, vector_drift
+from anamnesis.analyses.checkpoints.vector_drift import (
+    Heads,
+    head_vectors,
+    random_head_sets,
+    summed,
+    vector_drift,
+)
 from anamnesis.analyses.questions import SetQuestions, set_questions
 from anamnesis.core.progress import progress
 from anamnesis.data.prompts import Template, generator

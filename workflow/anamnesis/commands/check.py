@@ -1,4 +1,4 @@
-"""Check configuration files without running anything in them: ``python -m anamnesis.config FILE ...``.
+"""Check configuration files, running nothing of theirs: ``python -m anamnesis.commands.check FILE ...``.
 
 Snakemake itself runs the expressions of a file with ``__use_yte__: true``; here such a file is refused.
 """
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if the files, later ones on top of earlier ones, make a valid configuration; else 1 and one line."""
     paths = list(sys.argv[1:] if arguments is None else arguments)
     if not paths or paths[0] in ("-h", "--help"):
-        print("usage: python -m anamnesis.config CONFIG [CONFIG ...]")
+        print("usage: python -m anamnesis.commands.check CONFIG [CONFIG ...]")
         return 0 if paths else 2
     try:
         load_config(paths)

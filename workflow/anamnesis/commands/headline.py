@@ -1,5 +1,5 @@
 """Say where the results of a configuration are, and the headline numbers: ``python -m
-anamnesis.report.headline FILE ...``.
+anamnesis.commands.headline FILE ...``.
 
 Several configuration files are laid over each other as Snakemake does, later ones on top.
 """
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     paths = list(sys.argv[1:] if arguments is None else arguments)
     if not paths or paths[0] in ("-h", "--help"):
-        print("usage: python -m anamnesis.report.headline CONFIG [CONFIG ...]")
+        print("usage: python -m anamnesis.commands.headline CONFIG [CONFIG ...]")
         return 0 if paths else 2
     try:
         print(headline(paths), end="")

@@ -1,5 +1,5 @@
 """Compare the tables and figures of an experiment with reference ones, by their data: ``python -m
-anamnesis.report.compare REFERENCE FILE ...``.
+anamnesis.commands.compare REFERENCE FILE ...``.
 
 REFERENCE is a folder of CSV files, FILE ... the configuration, later files on top of earlier ones.
 """
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what differs; 1 and one line of error when nothing can be compared."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if len(given) < 2 or given[0] in ("-h", "--help"):
-        print("usage: python -m anamnesis.report.compare REFERENCE CONFIG [CONFIG ...]")
+        print("usage: python -m anamnesis.commands.compare REFERENCE CONFIG [CONFIG ...]")
         return 0 if given[:1] in (["-h"], ["--help"]) else 2
     try:
         config = load_config(given[1:])

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from anamnesis.analyses.checkpoints import changes, tables
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.analyses.checkpoints.section import DynamicsResults, number, recovered
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.report.builder import Section, Table
-from anamnesis.report.dynamics import DynamicsResults, number, recovered
 from anamnesis.report.sentences import percent, points
 from anamnesis.stats.summary import BASELINE
 
@@ -50,7 +50,7 @@ def claims(results: DynamicsResults, table: pd.DataFrame, method: str) -> list[C
 def claims_section(results: DynamicsResults, table: pd.DataFrame) -> Section:
     """The claims as a table; of the first method that is not guided."""
     methods = list(results.conditions["method"].unique())
-    method = next((m for m in methods if not m.endswith(TWIN_SUFFIX)), methods[0])
+    method = next((m for m in methods if not m.endswith(GUIDED_SUFFIX)), methods[0])
     words = {True: "yes", False: "no", None: "–"}
     found = claims(results, table, method)
     rows = [[c.where, c.text, c.published, c.ours, words[c.agrees]] for c in found]
@@ -135,7 +135,7 @@ def _recovery(table: pd.DataFrame, method: str) -> list[Claim]:
 
 def _guidance(table: pd.DataFrame, method: str) -> list[Claim]:
     mean: Mapping = table[table["kind"] == "level"].set_index(["method", "measure"])["mean"].to_dict()
-    twin = method + TWIN_SUFFIX
+    twin = method + GUIDED_SUFFIX
     if (twin, "hp") not in mean:
         return []
     lost = [mean[BASELINE, "hp"] - mean[name, "hp"] for name in (method, twin)]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from anamnesis.analyses.checkpoints.section import number
 from anamnesis.analyses.open_questions import tables
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.report.builder import Picture, Section
-from anamnesis.report.dynamics import number
 from anamnesis.report.sentences import percent, points
 from anamnesis.stats.summary import MINIMUM_PAIRS
 
@@ -84,7 +84,7 @@ def gain_sentences(frame: pd.DataFrame, resamples: int, confidence: float) -> li
         else:
             answer = f"{SUPPORTS} ({sum(falls)} of {len(falls)} measures)" if any(falls) else DOES_NOT
         said.append(
-            f"{method}{TWIN_SUFFIX} against {method}: the gain on training tasks is "
+            f"{method}{GUIDED_SUFFIX} against {method}: the gain on training tasks is "
             f"{points(own['gain'].mean())} on average, and its rank correlation with {_listed(parts)} "
             f"(n\u00a0=\u00a0{tasks} tasks, means over {pairs} pair{'s' * (pairs > 1)} of chains). That it "
             f"is larger for short instructions and for few different answers: {answer}."
@@ -134,7 +134,7 @@ def _wording_gains(found: pd.DataFrame, confidence: float) -> list[str]:
         answer = TOO_LITTLE if row.wordings < MINIMUM_PAIRS else _answer(row.low, row.high)
         size = f"n\u00a0=\u00a0{row.wordings} wordings and {row.examples} examples of {row.sets} sets"
         said.append(
-            f"{_form(row.shots)}, after the last stage, {row.method}{TWIN_SUFFIX} minus {row.method} under "
+            f"{_form(row.shots)}, after the last stage, {row.method}{GUIDED_SUFFIX} minus {row.method} under "
             f"wordings that nothing was trained on: {_covered(row, confidence)}, {size}; under the own "
             f"wordings {points(own[row.method, row.shots])}. That guidance keeps more under unseen "
             f"wordings: {answer}{_seeds(row.chains)}."

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
-from anamnesis.analyses.mechanisms.tables import BASE, LEARNT, SLICED, TRAINED
+from anamnesis.analyses.mechanisms.words import BASE, LEARNT, SLICED, TRAINED
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
 from anamnesis.stats.forgetting import require_columns
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.config.methods import TWIN_SUFFIX
 from anamnesis.core.errors import UserError
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.measures import TITLES, limits, offsets, shown_measures
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
@@ -40,9 +40,9 @@ def comparisons_frame(measures: pd.DataFrame, compared: Sequence[Mapping[str, st
     require_columns(measures, ["method", "order", "seed", *TITLES], "table of measures")
     methods = list(dict.fromkeys(measures["method"]))
     guided = [
-        {"kind": "guidance", "method": name + TWIN_SUFFIX, "against": name}
+        {"kind": "guidance", "method": name + GUIDED_SUFFIX, "against": name}
         for name in methods
-        if name + TWIN_SUFFIX in methods
+        if name + GUIDED_SUFFIX in methods
     ]
     parts = [pd.DataFrame(columns=list(COLUMNS))]
     for row in [*guided, *compared]:
@@ -98,7 +98,7 @@ def _draw(
     labels = []
     for place, ((method, against), rows) in enumerate(part.groupby(["method", "against"], sort=False)):
         values = rows[measure].dropna().to_numpy(dtype=float)
-        colour, guided = method_colour(method, names), against + TWIN_SUFFIX == method
+        colour, guided = method_colour(method, names), against + GUIDED_SUFFIX == method
         labels.append(method if guided or part["kind"].iloc[0] == "method" else f"{method} − {against}")
         if not len(values):
             continue

@@ -1,4 +1,4 @@
-"""JSON schema of the configuration, for editors; ``python -m anamnesis.config.schema`` writes it."""
+"""JSON schema of the configuration, for editors; ``python -m anamnesis.commands.schema`` writes it."""
 
 from __future__ import annotations
 

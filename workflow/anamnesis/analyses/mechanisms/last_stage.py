@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from anamnesis.analyses.mechanisms.tables import BASE, EVERY, LEARNT, TRAINED, WHOLE
-from anamnesis.config.methods import TWIN_SUFFIX
+from anamnesis.analyses.mechanisms.words import BASE, EVERY, LEARNT, TRAINED, WHOLE
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.summary import paired_interval
 
 CHAIN = ["method", "order", "seed"]
@@ -115,12 +115,12 @@ def compared(summary: pd.DataFrame, resamples: int, confidence: float) -> pd.Dat
         methods = list(dict.fromkeys(values.index.get_level_values("method")))
         rows += [_row(measure, "level", m, values.xs(m, level="method").to_numpy()) for m in methods]
         for plain in methods:
-            if plain + TWIN_SUFFIX in methods:
-                both = values.xs(plain + TWIN_SUFFIX, level="method") - values.xs(plain, level="method")
+            if plain + GUIDED_SUFFIX in methods:
+                both = values.xs(plain + GUIDED_SUFFIX, level="method") - values.xs(plain, level="method")
                 found = both.dropna().to_numpy()
                 low, high, _ = paired_interval(found, resamples, confidence)
                 rows.append(
-                    {**_row(measure, "difference", plain + TWIN_SUFFIX, found), "low": low, "high": high}
+                    {**_row(measure, "difference", plain + GUIDED_SUFFIX, found), "low": low, "high": high}
                 )
     return pd.DataFrame(rows, columns=["measure", "kind", "method", "mean", "sd", "n", "low", "high"])
 

@@ -1,4 +1,4 @@
-"""What an experiment will cost, before it starts: ``python -m anamnesis.estimate.command CONFIG ...``.
+"""What an experiment will cost, before it starts: ``python -m anamnesis.commands.estimate CONFIG ...``.
 
 Operations are counted from the configuration and the model's shape; hours follow from one rate, measured on
 this computer or assumed for a named device. Rules that have run already count with the seconds they took.

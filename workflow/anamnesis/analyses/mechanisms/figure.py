@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from anamnesis.analyses.mechanisms.summary import head_means
-from anamnesis.analyses.mechanisms.tables import EVERY, LEARNT, WHOLE
+from anamnesis.analyses.mechanisms.last_stage import head_means
+from anamnesis.analyses.mechanisms.words import EVERY, LEARNT, WHOLE
 from anamnesis.core.errors import UserError
 from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns

@@ -1,0 +1,7 @@
+"""Words that configuration, tables and figures share."""
+
+GUIDED_SUFFIX = "-ivg"
+"""A method's name with this ending is the same method with instruction-vector guidance."""
+
+GENERATED = "generated"
+"""The ``scorer`` of answers that were written, not ranked."""

@@ -1,0 +1,38 @@
+"""Where a generated answer ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LineEnd:
+    """Stops generation at a special token (end of text, end of turn) or at a line break behind some text;
+    cuts the text there. Blanks and line breaks before the text are skipped.
+    """
+
+    def __init__(self, tokenizer):
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.tokenizer = tokenizer
+        self.ends = {*tokenizer.all_special_ids, tokenizer.eos_token_id, *special}
+        self._breaks: dict[int, bool] = {}
+
+    def __call__(self, ids: Sequence[int]) -> bool:
+        last = ids[-1]
+        if last in self.ends:
+            return True
+        if last not in self._breaks:
+            self._breaks[last] = "\n" in self.tokenizer.decode([last])
+        return self._breaks[last] and "\n" in self.whole(ids).lstrip()
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The first generated line that is not blank, stripped."""
+        return answer_line(self.whole(ids))
+
+    def whole(self, ids: Sequence[int]) -> str:
+        """All that was generated, without the space that every answer begins with."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).removeprefix(" ")
+
+
+def answer_line(text: str) -> str:
+    """The first line of a generated text that is not blank, without blanks around it; empty where none is."""
+    return text.strip().split("\n")[0].strip()
