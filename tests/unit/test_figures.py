@@ -14,8 +14,7 @@ import yaml
 from matplotlib.colors import to_rgb
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures import accuracy_curves, head_effects, save_figure, summary_bars
-from anamnesis.figures import intervention_panels as interventions
+from anamnesis.figures import accuracy_curves, head_effects, interventions, save_figure, summary_bars
 from anamnesis.figures.style import CONDITION_COLOURS, FAINT, METHOD_COLOURS, MUTED, WIDTH, method_colour
 from anamnesis.stats.forgetting import COLUMNS
 from anamnesis.stats.summary import BASELINE

@@ -10,8 +10,7 @@ from scipy import stats
 from anamnesis.config.load import load_config
 from anamnesis.config.variants import paired_comparisons, variant_comparisons, variant_differences
 from anamnesis.core.errors import UserError
-from anamnesis.figures import comparisons_frame, save_figure, twins, variants, variants_frame
-from anamnesis.figures import paired_differences as comparisons
+from anamnesis.figures import comparisons, comparisons_frame, save_figure, twins, variants, variants_frame
 from anamnesis.figures.measures import TITLES
 from anamnesis.figures.style import WIDTH, method_colour
 from anamnesis.report.sentences import twins_sentences, variants_sentences

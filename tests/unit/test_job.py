@@ -366,7 +366,7 @@ def test_job_of_a_dead_run_ends_when_another_run_begins(tmp_path, monkeypatch):
     """Nothing but the folder connects them: a cluster job may be on another machine."""
     monkeypatch.setenv(recovery.RUN, "put back afterwards")
     monkeypatch.delenv(recovery.RUN)
-    code = "from anamnesis import recovery; recovery.SECONDS_BETWEEN_READS = 0.1\n"
+    code = "from anamnesis.core import recovery; recovery.SECONDS_BETWEEN_READS = 0.1\n"
     process = start(code + textwrap.dedent(SUBMITTED), tmp_path)
     time.sleep(0.5)
     assert process.poll() is None

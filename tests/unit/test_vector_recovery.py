@@ -11,8 +11,7 @@ import pytest
 from scipy import stats
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures import recovered_accuracy as vector_recovery
-from anamnesis.figures import save_figure
+from anamnesis.figures import save_figure, vector_recovery
 from anamnesis.figures.style import CONDITION_COLOURS, WIDTH
 from anamnesis.report.builder import build_report
 from anamnesis.report.given_back import recovery_section, recovery_sentences
