@@ -271,8 +271,8 @@ class Evaluation(Section):
     )
     split: Literal["test", "validation"] = Field(
         "test",
-        description="Examples that checkpoints are scored on: test, or validation, to choose tasks and settings "
-        "without a look at the test examples.",
+        description="Examples that checkpoints are scored on: test, or validation, to choose tasks and "
+        "settings without a look at the test examples.",
     )
     metrics: Literal["cleaned", "published"] = Field(
         "cleaned",
