@@ -105,7 +105,8 @@ def _require_causal(config, name: str) -> None:
     if getattr(config, "use_bidirectional_attention", None):
         raise UserError(
             f"{name} has use_bidirectional_attention = {config.use_bidirectional_attention}, which the "
-            "prefix engine does not cover: use a model with causal attention that is full, sliding or soft-capped"
+            "prefix engine does not cover: use a model with causal attention that is full, sliding or "
+            "soft-capped"
         )
 
 
@@ -119,8 +120,8 @@ def _require_one_shape(
         if found.projection is None:
             raise UserError(
                 f"no output projection found in {name} at '{place_of[found.attention]}': its attention "
-                "output must go through a linear child of that module (o_proj, c_proj, dense, out_proj, ...): use a "
-                "model of that form"
+                "output must go through a linear child of that module (o_proj, c_proj, dense, out_proj, ...): "
+                "use a model of that form"
             )
     shapes = sorted({(f.n_heads, f.head_dim) for f in seen})
     if len(shapes) != 1:
@@ -132,8 +133,8 @@ def _require_one_shape(
     if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model):
         raise UserError(
             f"{name} mixes tokens outside transformers' attention interface (convolutions, state-space "
-            "layers, attention of its own), so that texts packed into one row disturb each other: use a model "
-            "whose layers all are attention layers"
+            "layers, attention of its own), so that texts packed into one row disturb each other: use a "
+            "model whose layers all are attention layers"
         )
     return tuple(siblings[i] for siblings, i in layers), tuple(f.projection for f in seen)
 
