@@ -120,8 +120,8 @@ def _require_one_shape(
         if found.projection is None:
             raise UserError(
                 f"no output projection found in {name} at '{place_of[found.attention]}': its attention "
-                "output must go through a linear child of that module (o_proj, c_proj, dense, out_proj, ...): "
-                "use a model of that form"
+                "output must go through a linear child of that module (o_proj, c_proj, dense, out_proj, "
+                "...): use a model of that form"
             )
     shapes = sorted({(f.n_heads, f.head_dim) for f in seen})
     if len(shapes) != 1:
