@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import reference
+from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.hooks import added_to_heads, added_to_residual, captured_heads
 from anamnesis.engine.pack import Pack, Tree, common_prefix_length, pack_by_size
-from anamnesis.engine.prefix_engine import PrefixEngine, born_index
-from anamnesis.engine.rows import Births
+from anamnesis.engine.prefix_engine import PrefixEngine, branch_row_index
 from tiny_models import ARCHITECTURES, WINDOWED, build, shared, token_ids
 
 PREFIX, *TRUNKS = token_ids(1, 9, 11, 17, 5)
@@ -120,9 +120,9 @@ def test_born_heads_equal_one_forward_per_head(name, with_prefix, m):
 
     trees = tuple(Tree(tree.trunk, [tree.branches[0][:m]]) for tree in SPROUTS)
     pack, before = prefixed(engine, trees, with_prefix)
-    births = Births(heads, range(layers), "heads", change)
-    index = born_index(pack, births)
-    born = engine.run(pack, index.flatten(), births).view(*index.shape, -1)
+    branch_rows = BranchRows(heads, range(layers), "heads", change)
+    index = branch_row_index(pack, branch_rows)
+    born = engine.run(pack, index.flatten(), branch_rows).view(*index.shape, -1)
     for t, tree in enumerate(trees):
         ids = [*before, *tree.trunk, *tree.branches[0]]
         clean = reference.logits(engine.model, ids)[-m:]
@@ -144,10 +144,10 @@ def test_born_residuals_equal_one_forward_per_vector(name, with_prefix, m):
     vectors = torch.randn(2, engine.model.config.hidden_size, generator=torch.Generator().manual_seed(6))
     trees = tuple(Tree(tree.trunk, [tree.branches[0][:m]]) for tree in SPROUTS)
     pack, before = prefixed(engine, trees, with_prefix)
-    births = Births(2, at, "residual", lambda layer, x: x + vectors)
-    index = born_index(pack, births)
+    branch_rows = BranchRows(2, at, "residual", lambda layer, x: x + vectors)
+    index = branch_row_index(pack, branch_rows)
     clean = [pack.branch_start(t, 0) for t in range(len(trees))]
-    rows = engine.run(pack, torch.cat([index.flatten(), torch.tensor(clean)]), births)
+    rows = engine.run(pack, torch.cat([index.flatten(), torch.tensor(clean)]), branch_rows)
     born, static = rows[: index.numel()].view(*index.shape, -1), rows[index.numel() :]
     for t, tree in enumerate(trees):
         ids = [*before, *tree.trunk, *tree.branches[0]]
@@ -172,9 +172,9 @@ def test_born_residuals_equal_one_forward_per_vector(name, with_prefix, m):
 )
 def test_rows_are_born_only_from_one_branch_of_one_length(trees):
     engine = engine_of("llama")
-    births = Births(1, [0], "residual", lambda layer, x: x)
+    branch_rows = BranchRows(1, [0], "residual", lambda layer, x: x)
     with pytest.raises(ValueError, match="one branch, all of the same length"):
-        engine.run(Pack(trees), [0], births)
+        engine.run(Pack(trees), [0], branch_rows)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
@@ -182,11 +182,11 @@ def test_rows_are_born_only_from_one_branch_of_one_length(trees):
 def test_rows_are_born_from_prompts_of_one_token(name):
     engine = engine_of(name)
     vector = torch.randn(48, generator=torch.Generator().manual_seed(4))
-    pack, births = (
+    pack, branch_rows = (
         Pack((Tree([], [[7]]), Tree([], [[9]]))),
-        Births(1, [1], "residual", lambda layer, x: x + vector),
+        BranchRows(1, [1], "residual", lambda layer, x: x + vector),
     )
-    born = engine.run(pack, born_index(pack, births).flatten(), births)
+    born = engine.run(pack, branch_row_index(pack, branch_rows).flatten(), branch_rows)
     for row, token in zip(born, (7, 9), strict=True):
         with reference.shifted_residual(engine.model, 1, 0, vector):
             reference.close(row, reference.logits(engine.model, [token])[0])
@@ -198,8 +198,8 @@ def test_values_of_another_width_than_keys():
     assert (engine.geometry.n_heads, engine.geometry.head_dim) == (4, 12)
     vector = torch.randn(48, generator=torch.Generator().manual_seed(4))
     pack, before = prefixed(engine, SPROUTS, with_prefix=True)
-    births = Births(1, [1], "residual", lambda layer, x: x + vector)
-    born = engine.run(pack, born_index(pack, births)[0, 0, :, -1], births)
+    branch_rows = BranchRows(1, [1], "residual", lambda layer, x: x + vector)
+    born = engine.run(pack, branch_row_index(pack, branch_rows)[0, 0, :, -1], branch_rows)
     for row, tree in zip(born, SPROUTS, strict=True):
         ids = [*before, *tree.trunk, *tree.branches[0]]
         with reference.shifted_residual(engine.model, 1, len(ids) - 6, vector):
@@ -209,7 +209,7 @@ def test_values_of_another_width_than_keys():
 @pytest.mark.parametrize("layers", [[2, 0], [1, 1]])
 def test_birth_layers_must_increase(layers):
     with pytest.raises(ValueError, match="must increase"):
-        Births(1, layers, "heads", lambda layer, x: x)
+        BranchRows(1, layers, "heads", lambda layer, x: x)
 
 
 # ---------------------------------------------------------------- gradients
@@ -292,11 +292,11 @@ def test_model_is_left_as_it_was(name):
     before, logits = state_of(model), reference.logits(model, TRUNKS[0])
     engine = PrefixEngine(model)
     pack = Pack(SPROUTS, engine.prefill(PREFIX))
-    engine.run(pack, [0], Births(2, [1], "heads", lambda layer, x: x))
+    engine.run(pack, [0], BranchRows(2, [1], "heads", lambda layer, x: x))
     assert state_of(model) == before
     for where in ("heads", "residual"):
         with pytest.raises(KeyError, match="own code failed"):
-            engine.run(pack, [0], Births(2, [1], where, failing))
+            engine.run(pack, [0], BranchRows(2, [1], where, failing))
         assert state_of(model) == before
     with pytest.raises(IndexError):
         engine.run(pack, [10**6])

@@ -15,12 +15,12 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
 import tiny_models
 from anamnesis.engine.batches import Batch
+from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.examples import with_stem
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.pack import Pack, Tree
-from anamnesis.engine.prefix_engine import PrefixEngine, born_index
-from anamnesis.engine.rows import Births
+from anamnesis.engine.prefix_engine import PrefixEngine, branch_row_index
 from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.models.adapters import add_lora
 from anamnesis.training.methods import build
@@ -94,9 +94,9 @@ def test_rows_are_born_where_the_model_is(name, with_prefix, m, where):
     engine = engine_on_device(name)
     prefix = engine.prefill(PREFIX) if with_prefix else None
     pack = Pack(tuple(Tree(trunk, [token_ids(3, m)[0]]) for trunk in TRUNKS), prefix)
-    births = Births(2, [0, 2], where, lambda layer, x: x + 1)
-    index = born_index(pack, births)
-    assert engine.run(pack, index.flatten(), births).device == DEVICE
+    branch_rows = BranchRows(2, [0, 2], where, lambda layer, x: x + 1)
+    index = branch_row_index(pack, branch_rows)
+    assert engine.run(pack, index.flatten(), branch_rows).device == DEVICE
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])

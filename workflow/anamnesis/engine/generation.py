@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from anamnesis.engine.attention import Block, Call, ForestLayout, attend_blocks
+from anamnesis.engine.attention import Call, ForestLayout
+from anamnesis.engine.block_attention import Block, attend_blocks
 from anamnesis.engine.hooks import on_each_device
 from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Tree, pack_by_size

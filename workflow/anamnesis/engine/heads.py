@@ -4,6 +4,7 @@ name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,58 +77,66 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     not followed by a linear output projection, when layers differ in their number of heads, or when tokens
     meet anywhere but in attention.
     """
-    config = model.config.get_text_config()
-    if getattr(config, "use_bidirectional_attention", None):
-        raise UserError(
-            f"{type(model).__name__} has use_bidirectional_attention = {config.use_bidirectional_attention}, "
-            "which the prefix engine does not cover: use a model with causal attention that is full, sliding "
-            "or soft-capped"
-        )
+    config, name = model.config.get_text_config(), type(model).__name__
+    _require_causal(config, name)
     seen = _watch(model)
     if not seen:
         raise UserError(
-            f"{type(model).__name__} calls no attention through transformers' attention interface, which "
-            f"the prefix "
-            "engine needs: use a model that does, such as Llama, Qwen, Gemma, Mistral, Phi, GPT-2 or GPT-NeoX"
+            f"{name} calls no attention through transformers' attention interface, which the prefix engine "
+            "needs: use a model that does, such as Llama, Qwen, Gemma, Mistral, Phi, GPT-2 or GPT-NeoX"
         )
-    name_of = {module: name for name, module in model.named_modules()}
-    for found in seen:
-        if found.projection is None:
-            raise UserError(
-                f"no output projection found in {type(model).__name__} at '{name_of[found.attention]}': its "
-                f"attention output must go through a linear child of that module (o_proj, c_proj, dense, "
-                "out_proj, ...): use a model of that form"
-            )
-    shapes = sorted({(f.n_heads, f.head_dim) for f in seen})
-    if len(shapes) != 1:
-        raise UserError(
-            f"{type(model).__name__} has {len(seen)} attention layers of (heads, head size) {shapes}: the "
-            "prefix engine needs one shape in all layers: use a model of that form"
-        )
-    layers = [_decoder_layer(model, name_of[f.attention]) for f in seen]
-    if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model):
-        raise UserError(
-            f"{type(model).__name__} mixes tokens outside transformers' attention interface (convolutions, "
-            f"state-space "
-            "layers, attention of its own), so that texts packed into one row disturb each other: use a "
-            "model whose "
-            "layers all are attention layers"
-        )
-    blocks = tuple(siblings[place] for siblings, place in layers)
-    projections = tuple(f.projection for f in seen)
-    (n_heads, head_dim), hidden = shapes[0], projection_weight(projections[0]).shape[1]
+    blocks, projections = _require_one_shape(model, seen)
     scaled = tuple(f.attention for f in seen if getattr(f.attention, "attn_temperature_tuning", False))
     return HeadGeometry(
         len(blocks),
-        n_heads,
-        head_dim,
-        hidden,
+        seen[0].n_heads,
+        seen[0].head_dim,
+        projection_weight(projections[0]).shape[1],
         blocks,
         projections,
         _fixed_length(model, blocks[-1]),
         _reach(config, scaled),
         scaled,
     )
+
+
+def _require_causal(config, name: str) -> None:
+    """Attention to what comes later would make a prefix depend on its continuation."""
+    if getattr(config, "use_bidirectional_attention", None):
+        raise UserError(
+            f"{name} has use_bidirectional_attention = {config.use_bidirectional_attention}, which the "
+            "prefix engine does not cover: use a model with causal attention that is full, sliding or "
+            "soft-capped"
+        )
+
+
+def _require_one_shape(
+    model: nn.Module, seen: Sequence[_Found]
+) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+    """(decoder layers, output projections) of the attention layers seen, which must all be of one form."""
+    name = type(model).__name__
+    place_of = {module: place for place, module in model.named_modules()}
+    for found in seen:
+        if found.projection is None:
+            raise UserError(
+                f"no output projection found in {name} at '{place_of[found.attention]}': its attention "
+                "output must go through a linear child of that module (o_proj, c_proj, dense, out_proj, "
+                "...): use a model of that form"
+            )
+    shapes = sorted({(f.n_heads, f.head_dim) for f in seen})
+    if len(shapes) != 1:
+        raise UserError(
+            f"{name} has {len(seen)} attention layers of (heads, head size) {shapes}: the prefix engine "
+            "needs one shape in all layers: use a model of that form"
+        )
+    layers = [_decoder_layer(model, place_of[f.attention]) for f in seen]
+    if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model):
+        raise UserError(
+            f"{name} mixes tokens outside transformers' attention interface (convolutions, state-space "
+            "layers, attention of its own), so that texts packed into one row disturb each other: use a "
+            "model whose layers all are attention layers"
+        )
+    return tuple(siblings[i] for siblings, i in layers), tuple(f.projection for f in seen)
 
 
 def _reach(config, scaled: tuple[nn.Module, ...]) -> int | None:

@@ -16,10 +16,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.modes import evaluation_mode, measuring
 from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.engine.rows import Births
 
 CHUNK_SCORES = 2**19  # rows x vocabulary entries at a time: 2 MB of float32, what a core's own cache holds
 GPU_CHUNK_SCORES = 2**27  # 512 MB: products large enough to fill a GPU
@@ -36,7 +36,7 @@ def token_log_probabilities(
     keep: Sequence[int],
     rows: torch.Tensor,
     wanted: torch.Tensor,
-    births: Births | None = None,
+    branch_rows: BranchRows | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(log P, greedy) of each token ``wanted[i]`` as predicted by the kept row ``keep[rows[i]]`` of
     ``engine.run``.
@@ -48,7 +48,7 @@ def token_log_probabilities(
     head = engine.model.get_output_embeddings()
     plain = _PLAIN.get(engine) if type(head) is nn.Linear else False
     with head_input(head, first_row_only=bool(plain)) as seen:
-        logits = engine.run(pack, keep, births)
+        logits = engine.run(pack, keep, branch_rows)
     if plain is None:  # the engine's first pass: the head ran on all rows, nothing has to be run again
         _PLAIN[engine] = len(seen) == 1 and _is_plain(head, seen[0][:1], logits[:1])
     place = seen[0].device if plain else logits.device

@@ -11,13 +11,14 @@ from torch import nn
 
 from anamnesis.core.errors import UserError
 from anamnesis.engine.attention import ForestLayout, layout
+from anamnesis.engine.branch_rows import BranchingLayout, BranchRows, branch_rows_hooked, keep_rows
 from anamnesis.engine.heads import HeadGeometry, find_heads
 from anamnesis.engine.hooks import without_scaling
 from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, common_prefix_length
-from anamnesis.engine.rows import Births, BranchingLayout, births_hooked, keep_rows
 
-# tokens; a pass over a few reads all weights and takes as long as so many more in a full one
+# Tokens that a shared prefix must save: a pass of a few tokens reads all weights, and so takes as long as
+# about so many more tokens in a full pass.
 WORTH_A_PASS = 64
 
 
@@ -44,17 +45,17 @@ class PrefixEngine:
         return next(self.geometry.blocks[-1].parameters()).device != self.device
 
     def run(
-        self, pack: Pack, keep: Sequence[int] | torch.Tensor, births: Births | None = None
+        self, pack: Pack, keep: Sequence[int] | torch.Tensor, branch_rows: BranchRows | None = None
     ) -> torch.Tensor:
         """Logits (len(keep), vocabulary) at the row indices ``keep`` of a pack.
 
-        With ``births`` the row is followed by the born tokens, ordered (birth layer, copy, tree, token): see
-        :func:`born_index`. Gradients flow as the caller's grad mode says.
+        With ``branch_rows`` the row is followed by the born tokens, ordered (birth layer, copy, tree, token):
+        see :func:`branch_row_index`. Gradients flow as the caller's grad mode says.
         """
-        if births is None:
+        if branch_rows is None:
             return self._forward(pack, ForestLayout(pack, self.device), keep)
-        branching = BranchingLayout(pack, births, self.device)
-        with births_hooked(self.geometry, branching):
+        branching = BranchingLayout(pack, branch_rows, self.device)
+        with branch_rows_hooked(self.geometry, branching):
             return self._forward_kept(self._forward, pack, branching, keep)
 
     def shared(self, prompts: Sequence[Sequence[int]]) -> int:
@@ -101,7 +102,7 @@ class PrefixEngine:
     def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
         if not isinstance(keep, int):
             if self.divided:
-                # not self._forward, which may do more than this, and is doing it
+                # Call the base method: the subclass's override is already on the stack.
                 return self._forward_kept(partial(PrefixEngine._forward, self), pack, chosen, keep)
             keep = torch.as_tensor(keep, dtype=torch.long).to(self.device)
         longest = int(pack.positions.max()) + 1
@@ -138,8 +139,8 @@ class PrefixEngine:
         return output.logits.flatten(0, 1)
 
 
-def born_index(pack: Pack, births: Births) -> torch.Tensor:
+def branch_row_index(pack: Pack, branch_rows: BranchRows) -> torch.Tensor:
     """Row indices of the born tokens, (n_birth_layers, copies, n_trees, m)."""
     m = len(pack.trees[0].branches[0])
-    shape = (len(births.layers), births.copies, len(pack.trees), m)
+    shape = (len(branch_rows.layers), branch_rows.copies, len(pack.trees), m)
     return pack.size + torch.arange(torch.Size(shape).numel()).view(shape)

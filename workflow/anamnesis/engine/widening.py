@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import torch
 
 from anamnesis.engine.attention import Call, ForestLayout
+from anamnesis.engine.branch_rows import spread
 from anamnesis.engine.heads import HeadGeometry
 from anamnesis.engine.pack import Pack, Tree
-from anamnesis.engine.rows import spread
 
 
 class WideningLayout:

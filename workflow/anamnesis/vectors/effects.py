@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
-from anamnesis.engine.prefix_engine import PrefixEngine, born_index
-from anamnesis.engine.rows import Births
+from anamnesis.engine.prefix_engine import PrefixEngine, branch_row_index
 from anamnesis.engine.scoring import Question
 from anamnesis.vectors.ranking import EFFECT_COLUMNS
 
@@ -95,12 +95,12 @@ def _sweep(
         x.diagonal(dim1=1, dim2=2).copy_(mean[layer].T)
         return x
 
-    births = Births(geometry.n_heads, range(geometry.n_layers), "heads", replace_own_head)
-    index = born_index(pack, births)  # (layer, head, prompt, m)
+    branch_rows = BranchRows(geometry.n_heads, range(geometry.n_layers), "heads", replace_own_head)
+    index = branch_row_index(pack, branch_rows)  # (layer, head, prompt, m)
     m = index.shape[-1]
     clean = torch.stack([pack.branch_start(t, 0) + torch.arange(m) for t in range(len(trees))])
     rows = torch.cat([index.flatten(0, 1), clean[None]])  # (layer·head + 1, prompt, m)
-    logits = engine.run(pack, rows.flatten(), births)
+    logits = engine.run(pack, rows.flatten(), branch_rows)
     want = torch.tensor(answers).expand(rows.shape).flatten().to(logits.device)
     parts = zip(logits.split(ROWS), want.split(ROWS), strict=True)
     chosen = torch.cat([_log_probability(part.float(), wanted) for part, wanted in parts])

@@ -10,10 +10,10 @@ import torch
 
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
+from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
-from anamnesis.engine.prefix_engine import PrefixEngine, born_index
-from anamnesis.engine.rows import Births
+from anamnesis.engine.prefix_engine import PrefixEngine, branch_row_index
 from anamnesis.engine.scoring import Question
 
 COLUMNS = ["set", "split", "layer", "condition", "base", "accuracy", "n"]
@@ -87,13 +87,13 @@ def _branches(
     ]
     pack = Pack(tuple(trees), prefix)
     vectors = vectors.to(engine.device)
-    births = Births(vectors.shape[1], layers, "residual", lambda layer, x: x + vectors.to(x))
-    index = born_index(pack, births)  # (layer, condition, question, m)
+    branch_rows = BranchRows(vectors.shape[1], layers, "residual", lambda layer, x: x + vectors.to(x))
+    index = branch_row_index(pack, branch_rows)  # (layer, condition, question, m)
     clean = torch.stack(
         [pack.branch_start(t, 0) + torch.arange(index.shape[-1]) for t in range(len(questions))]
     )
     rows = torch.cat([index.flatten(0, 1), clean[None]])
-    predicted = engine.run(pack, rows.flatten(), births).argmax(-1).cpu().view(rows.shape)
+    predicted = engine.run(pack, rows.flatten(), branch_rows).argmax(-1).cpu().view(rows.shape)
     hit = (predicted == torch.tensor(answers)).all(-1)  # (layer·condition + 1, question)
     return hit[:-1].view(len(layers), -1, len(questions)).transpose(0, 1), hit[-1]
 

@@ -80,16 +80,9 @@ def study_pairs(
     ``model``: any decoder of transformers, on any device; it is left as it was. Half of the pairs are
     demonstrations, half queries. Raises UserError when there are too few pairs for ``shots``.
     """
-    if len(pairs) < 2 * shots:
-        raise UserError(f"{len(pairs)} pairs are too few for {shots} shots: give at least {2 * shots}")
-    half = len(pairs) // 2
-    splits = ["train"] * half + ["validation"] * (len(pairs) - half)
-    task = pd.DataFrame({"split": splits, "input": [x for x, _ in pairs], "target": [y for _, y in pairs]})
-    task["example_id"] = task.index.astype(str)
-    task = task.assign(instruction=instruction or "", choices=None, label=None)
     template = template or Template()
     plan = PromptPlan(shots, activation_prompts, effect_prompts, instruction is not None)
-    prompts = build_prompts(task, "pairs", plan, template, seed)
+    prompts = build_prompts(_task_of(pairs, instruction, shots), "pairs", plan, template, seed)
     clean, shuffled = prompts[prompts.kind == CLEAN], shuffled_prompts(prompts, "pairs")
     with evaluation_mode(model):
         engine = PrefixEngine(model)
@@ -104,3 +97,14 @@ def study_pairs(
         ranking = rank_heads({"pairs": effects}, rank_by, heads)
         vector = instruction_vector(engine.geometry, activations.mean, selected_heads(ranking))
     return VectorStudy(engine, tokenizer, template, instruction, ranking, vector, activations)
+
+
+def _task_of(pairs: Sequence[tuple[str, str]], instruction: str | None, shots: int) -> pd.DataFrame:
+    """The pairs as a task: the first half are training examples (demonstrations), the others validation."""
+    if len(pairs) < 2 * shots:
+        raise UserError(f"{len(pairs)} pairs are too few for {shots} shots: give at least {2 * shots}")
+    half = len(pairs) // 2
+    splits = ["train"] * half + ["validation"] * (len(pairs) - half)
+    task = pd.DataFrame({"split": splits, "input": [x for x, _ in pairs], "target": [y for _, y in pairs]})
+    task["example_id"] = task.index.astype(str)
+    return task.assign(instruction=instruction or "", choices=None, label=None)

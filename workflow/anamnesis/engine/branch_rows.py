@@ -1,10 +1,10 @@
-"""Rows born in the middle of a forward pass.
+"""Branch rows: rows that are born in the middle of a forward pass.
 
 A causal-effect sweep asks, for every head of every layer: what would the last token have predicted, had this
 head's output been another? Nothing before that token changes, and below the layer nothing changes either. So
 at layer l the last token (or the last branch of a tree) is copied once per variant, the copies are changed,
-and only they continue upwards, reading the trunk's keys and values where they lie. See :class:`Births` for
-what may be asked.
+and only they continue upwards, reading the trunk's keys and values where they lie. See :class:`BranchRows`
+for what may be asked.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from anamnesis.engine.attention import Block, Call, ForestLayout, attend_blocks
+from anamnesis.engine.attention import Call, ForestLayout
+from anamnesis.engine.block_attention import Block, attend_blocks
 from anamnesis.engine.pack import Pack
 
 Change = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Births:
+class BranchRows:
     """Copies of the first branch of each tree, born at each of ``layers``.
 
     ``copies``   variants per layer (for example one per head)
@@ -45,19 +47,19 @@ class Births:
 
 
 class BranchingLayout(ForestLayout):
-    """Attention of a pack plus the rows born so far: each reads its tree's trunk and its own tokens.
+    """Attention of a pack and of the branch rows born so far: each reads its tree's trunk and its own tokens.
 
     Born tokens follow the static ones in the order (birth layer, copy, tree, token).
     """
 
-    def __init__(self, pack: Pack, births: Births, device: torch.device):
+    def __init__(self, pack: Pack, branch_rows: BranchRows, device: torch.device):
         super().__init__(pack, device)
         lengths = {len(tree.branches[0]) if len(tree.branches) == 1 else None for tree in pack.trees}
         if len(lengths) != 1 or None in lengths or 0 in lengths or pack.stems:
             raise ValueError(
                 "rows can be born only from trees with one branch, all of the same length, and without a stem"
             )
-        self.births, self.m = births, lengths.pop()
+        self.branch_rows, self.m = branch_rows, lengths.pop()
         trunks = torch.tensor([len(tree.trunk) for tree in pack.trees])
         step = torch.arange(int(trunks.max()))
         # all of this is worked out on the CPU: a device would have to be waited for
@@ -74,7 +76,7 @@ class BranchingLayout(ForestLayout):
         token it is copied from; and the rows (T, n) of each tree's trunk, padded with its last token.
         """
         if device not in self._placed:
-            copies = self._parents.flatten().repeat(self.births.copies * len(self.births.layers))
+            copies = self._parents.flatten().repeat(self.branch_rows.copies * len(self.branch_rows.layers))
             source = torch.cat([torch.arange(self.pack.size), copies])
             self._placed[device] = source.to(device), self._trunk.to(device)
         return self._placed[device]
@@ -85,14 +87,14 @@ class BranchingLayout(ForestLayout):
 
     def grow(self, hidden: torch.Tensor) -> torch.Tensor:
         """Append this layer's copies to a (1, N, hidden_size) stream."""
-        self.born += self.births.copies
-        count = self.births.copies * self._parents.numel()
+        self.born += self.branch_rows.copies
+        count = self.branch_rows.copies * self._parents.numel()
         return torch.cat([hidden, hidden[:, self.source(hidden.device)[-count:]]], 1)
 
     def newest(self, tensor: torch.Tensor) -> torch.Tensor:
         """The newest copies' tokens of a (1, N, width) tensor: a view (copies, n_trees, m, width)."""
-        count = self.births.copies * self._parents.numel()
-        return tensor[0, -count:].view(self.births.copies, len(self.pack.trees), self.m, -1)
+        count = self.branch_rows.copies * self._parents.numel()
+        return tensor[0, -count:].view(self.branch_rows.copies, len(self.pack.trees), self.m, -1)
 
     def attend(self, query, key, value, call: Call) -> torch.Tensor:
         n = self.pack.size
@@ -149,58 +151,65 @@ class BranchingLayout(ForestLayout):
 
 
 @contextmanager
-def births_hooked(geometry, branching: BranchingLayout):
+def branch_rows_hooked(geometry, branching: BranchingLayout):
     """Hooks that grow the row at the layers asked for and change the newest copies."""
-    births, static = branching.births, branching.pack.size
-
-    def enter(layer: int):
-        def hook(module, args, kwargs):
-            args, kwargs = list(args), dict(kwargs)
-            hidden = args[0] if args else kwargs["hidden_states"]
-            if births.where == "heads" and layer in born_at:
-                hidden = branching.grow(hidden)
-            if hidden.shape[1] != static:
-                source = branching.source(hidden.device)
-                args = [spread(a, static, source) for a in args]
-                kwargs = {name: spread(a, static, source) for name, a in kwargs.items()}
-            if args:
-                args[0] = hidden
-            else:
-                kwargs["hidden_states"] = hidden
-            return tuple(args), kwargs
-
-        return hook
-
-    def change_heads(layer: int):
-        def hook(module, args):
-            x = args[0].clone()
-            first = branching.newest(x)[:, :, 0]  # (copies, T, n_heads * head_dim)
-            heads = first.reshape(*first.shape[:2], geometry.n_heads, geometry.head_dim).transpose(0, 1)
-            first.copy_(births.change(layer, heads).transpose(0, 1).reshape(first.shape))
-            return (x, *args[1:])
-
-        return hook
-
-    def change_residual(layer: int):
-        def hook(module, args, output):
-            hidden = branching.grow(output[0] if isinstance(output, tuple) else output)
-            first = branching.newest(hidden)[:, :, 0]
-            first.copy_(births.change(layer, first.transpose(0, 1).clone()).transpose(0, 1))
-            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-        return hook
-
-    born_at = set(births.layers)
+    hooks, rows = _Hooks(geometry, branching), branching.branch_rows
     with ExitStack() as stack:
         for layer, block in enumerate(geometry.blocks):
-            stack.callback(block.register_forward_pre_hook(enter(layer), with_kwargs=True).remove)
-            if layer in born_at and births.where == "heads":
-                stack.callback(
-                    geometry.projections[layer].register_forward_pre_hook(change_heads(layer)).remove
-                )
-            elif layer in born_at:
-                stack.callback(block.register_forward_hook(change_residual(layer)).remove)
+            entering = partial(hooks.enter, layer)
+            stack.callback(block.register_forward_pre_hook(entering, with_kwargs=True).remove)
+            if layer not in rows.layers:
+                continue
+            if rows.where == "heads":
+                changing = partial(hooks.change_heads, layer)
+                stack.callback(geometry.projections[layer].register_forward_pre_hook(changing).remove)
+            else:
+                stack.callback(block.register_forward_hook(partial(hooks.change_residual, layer)).remove)
         yield
+
+
+class _Hooks:
+    """What happens at a layer while branch rows are born; each method is a torch hook of one layer."""
+
+    def __init__(self, geometry, branching: BranchingLayout):
+        self.geometry, self.branching = geometry, branching
+        self.static = branching.pack.size
+
+    def enter(self, layer: int, module, args, kwargs):
+        """Before a layer: heads are patched inside it, so its copies are born here."""
+        rows, branching = self.branching.branch_rows, self.branching
+        args, kwargs = list(args), dict(kwargs)
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if rows.where == "heads" and layer in rows.layers:
+            hidden = branching.grow(hidden)
+        if hidden.shape[1] != self.static:
+            # The model computed rotary tables and positions once, for the row as it was given.
+            source = branching.source(hidden.device)
+            args = [spread(a, self.static, source) for a in args]
+            kwargs = {name: spread(a, self.static, source) for name, a in kwargs.items()}
+        if args:
+            args[0] = hidden
+        else:
+            kwargs["hidden_states"] = hidden
+        return tuple(args), kwargs
+
+    def change_heads(self, layer: int, module, args):
+        """Before the output projection, where heads are still apart."""
+        geometry = self.geometry
+        x = args[0].clone()  # the input belongs to the caller, who may need it for a gradient
+        first = self.branching.newest(x)[:, :, 0]  # (copies, T, n_heads * head_dim)
+        heads = first.reshape(*first.shape[:2], geometry.n_heads, geometry.head_dim).transpose(0, 1)
+        changed = self.branching.branch_rows.change(layer, heads)
+        first.copy_(changed.transpose(0, 1).reshape(first.shape))
+        return (x, *args[1:])
+
+    def change_residual(self, layer: int, module, args, output):
+        """After a layer: nothing in it differs, so its copies are born behind it."""
+        hidden = self.branching.grow(output[0] if isinstance(output, tuple) else output)
+        first = self.branching.newest(hidden)[:, :, 0]
+        changed = self.branching.branch_rows.change(layer, first.transpose(0, 1).clone())
+        first.copy_(changed.transpose(0, 1))
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
 @contextmanager
