@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from anamnesis.config.analysed import analyses_problems
-from anamnesis.config.guidance import OF_SEVERAL_TASKS
-from anamnesis.config.models import Config, Model
+from anamnesis.config.models import Config
 from anamnesis.config.variants import Resolved, is_sum_of_adapters, known_names, resolve
 from anamnesis.core.errors import UserError, show_value, unknown
 from anamnesis.data.folder import find_task_files
+from anamnesis.models.settings import Model
+from anamnesis.training.guidance_settings import OF_SEVERAL_TASKS
 
 RESERVED_MODEL_NAMES = ("models", "tasks", "logs", "benchmarks", "figures")
 """Directories the workflow itself makes under ``results``; no model may take their names."""

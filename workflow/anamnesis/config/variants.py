@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from anamnesis.config.describe import describe_errors
-from anamnesis.config.methods import METHOD_NAMES, METHODS, Lora, Needs, Variant
+from anamnesis.config.methods import METHOD_NAMES, METHODS, Needs, Variant
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.core.names import GUIDED_SUFFIX
+from anamnesis.training.settings import Lora
 
 HOW_TO_RUN = ("methods", "seeds", "every_order", "checkpoint_steps")
 """Keys of the section training that do not change what a stage computes."""

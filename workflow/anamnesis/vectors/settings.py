@@ -1,8 +1,8 @@
-"""The section ``vectors`` of the configuration: mean activations, causal effects and instruction vectors."""
+"""The sections ``vectors``, ``sweep`` and ``interventions`` of the configuration."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -84,4 +84,35 @@ class Vectors(Section):
     )
     optimised: Optimised = Field(
         default_factory=Optimised, description="The optimised vector; unused with heads."
+    )
+
+
+class Sweep(Section):
+    """How the causal-effect sweep is divided into jobs."""
+
+    shards: Integer = Field(
+        1,
+        ge=1,
+        description="Jobs per task (>= 1); results do not depend on it. Raise it to use more machines.",
+    )
+
+
+class Interventions(Section):
+    """Adding and removing instruction vectors layer by layer (paper App. E)."""
+
+    sets: tuple[Name, ...] = Field(
+        description="Tasks on which the vector is added and removed; may be empty. "
+        "Paper: CommonsenseQA, Antonym, AG News, Last-Spanish."
+    )
+    layers: tuple[Annotated[Integer, Field(ge=0)], ...] | None = Field(
+        None, min_length=1, description="Decoder layers to intervene on, counted from 0; null: every layer."
+    )
+    examples: Integer = Field(
+        32,
+        ge=1,
+        description="Test examples per set (>= 1), and as many validation examples, on which the layer is "
+        "chosen. Cost grows with it per layer.",
+    )
+    shots: Integer = Field(
+        5, ge=1, description="Demonstrations of the few-shot base from which the vector is removed (>= 1)."
     )
