@@ -23,7 +23,8 @@ from task_files import (
     write_jsonl,
 )
 
-from anamnesis.config import find_task_files, load_config
+from anamnesis.config import load_config
+from anamnesis.data.folder import find_task_files
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task

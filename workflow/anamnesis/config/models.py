@@ -12,12 +12,7 @@ from pydantic import Field
 from anamnesis.config.analyses import Analyses
 from anamnesis.config.mechanisms import Mechanisms
 from anamnesis.config.methods import Methods, Variant
-from anamnesis.core.fields import (
-    FilePath,
-    Name,
-    Section,
-    Seed,
-)
+from anamnesis.core.fields import FilePath, Name, Section, Seed
 from anamnesis.data.settings import Data, Prompts, Suite
 from anamnesis.evaluation.settings import Evaluation
 from anamnesis.models.settings import Model
@@ -34,25 +29,35 @@ class Config(Section):
     results: FilePath = Field(
         "results", description="Directory of everything computed, relative to the working directory."
     )
-    seed: Seed = Field(0, description="Seed of data generation and of the prompts for vectors (>= 0).")
-    model: Model = Field(default_factory=Model, description="The language model.")
-    data: Data = Field(default_factory=Data, description="The examples.")
-    suite: Suite = Field(description="The tasks.")
-    tuning: Tuning = Field(default_factory=Tuning, description="The instruction-tuned start.")
-    prompts: Prompts = Field(default_factory=Prompts, description="The prompt text.")
-    vectors: Vectors = Field(
-        default_factory=Vectors, description="Mean activations, causal effects, vectors."
+    seed: Seed = Field(
+        0,
+        description="Seed of the built-in data and of the prompts for vectors; an integer >= 0. Training "
+        "has seeds of its own, below.",
     )
-    sweep: Sweep = Field(default_factory=Sweep, description="Division of the sweep into jobs.")
-    interventions: Interventions = Field(description="Adding and removing vectors.")
-    training: Training = Field(default_factory=Training, description="Sequential fine-tuning.")
-    guidance: Guidance = Field(default_factory=Guidance, description="Guided training.")
+    model: Model = Field(default_factory=Model)
+    data: Data = Field(default_factory=Data)
+    suite: Suite
+    tuning: Tuning = Field(default_factory=Tuning)
+    prompts: Prompts = Field(default_factory=Prompts)
+    vectors: Vectors = Field(default_factory=Vectors)
+    sweep: Sweep = Field(default_factory=Sweep)
+    interventions: Interventions
+    training: Training = Field(default_factory=Training)
+    guidance: Guidance = Field(default_factory=Guidance)
     methods: Methods = Field(default_factory=Methods, description="Settings of the training methods.")
     variants: dict[Name, Variant] = Field(
-        default_factory=dict, description="Methods under other settings, by names of your own."
+        default_factory=dict,
+        description="Methods under other settings, by names of your own, to be listed in "
+        "training.methods:\n"
+        "  variants:\n"
+        "    inclora-ivg-random: {of: inclora-ivg, guidance: {control: random_heads}}\n"
+        "    jfa-8: {of: jfa, settings: {flashbacks: 8}}\n"
+        "    ewc-48: {of: ewc, training: {lora: {rank: 48}}, against: [inclora]}\n"
+        "They are compared, pair by pair of order and seed, with the method they are variants of and those "
+        "under `against`.",
     )
-    evaluation: Evaluation = Field(default_factory=Evaluation, description="Scoring.")
-    statistics: Statistics = Field(default_factory=Statistics, description="Tables and intervals.")
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    statistics: Statistics = Field(default_factory=Statistics)
     mechanisms: Mechanisms = Field(
         default_factory=Mechanisms, description="Measures of why the model forgets."
     )
