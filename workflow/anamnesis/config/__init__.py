@@ -1,4 +1,4 @@
-"""The configuration: composed of the settings of all packages, read and checked. The import loads no torch."""
+"""The configuration: the settings of all packages, read and checked. The import loads no torch."""
 
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import METHOD_NAMES

@@ -98,16 +98,14 @@ def _describe_one(
 
 def _describe_unknown_key(key: str | int, shown: str, section: str, known: Mapping[str, Any]) -> str:
     close = nearest(key, known)
-    hint = f"did you mean {dotted((section, close))}? " if close else ""
-    where = f"under {section}" if section else "at the top level"
-    return f"unknown key {dotted((section, key))} = {shown}: {hint}(allowed {where}: {', '.join(known)})"
+    within, where = (f"{section}.", f"under {section}") if section else ("", "at the top level")
+    hint = f"did you mean {within}{close}? " if close else ""
+    return f"unknown key {within}{key} = {shown}: {hint}(allowed {where}: {', '.join(known)})"
 
 
 def dotted(place: Sequence[str | int]) -> str:
     """A place as it is written: ``("training", "seeds", 0)`` -> ``training.seeds[0]``."""
-    parts = (
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in place if part not in ("", "[key]")
-    )
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place if part != "[key]")
     return "".join(parts).removeprefix(".")
 
 

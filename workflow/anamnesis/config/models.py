@@ -1,8 +1,9 @@
-"""The configuration as frozen pydantic models: every key with its unit, range, default and the papers' value.
+"""The configuration as one frozen pydantic model, composed of sections that stand with what they configure.
 
-"Paper" means the instruction-vector paper (arXiv 2406.12227), "authors' code" the trainers released with it.
-The settings of each training method are in :mod:`anamnesis.config.methods`; rules that involve several keys
-at once are in :mod:`anamnesis.config.checks`.
+The description of a key, or the docstring of a section, is the one place of its text: ``config.yaml``, the
+schema and ``docs/configuration.md`` are written from it (``anamnesis.commands.write_config``). "Paper" means
+arXiv 2406.12227, "authors' code" what was released with it. Rules within a section are its
+``contradictions``; those between sections are in :mod:`anamnesis.config.checks`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ class Config(Section):
     interventions: Interventions
     training: Training = Field(default_factory=Training)
     guidance: Guidance = Field(default_factory=Guidance)
-    methods: Methods = Field(default_factory=Methods, description="Settings of the training methods.")
+    methods: Methods = Field(
+        default_factory=Methods,
+        description="Settings of the training methods that have any. docs/methods.md says what each method "
+        "does.",
+    )
     variants: dict[Name, Variant] = Field(
         default_factory=dict,
         description="Methods under other settings, by names of your own, to be listed in "
@@ -59,8 +64,14 @@ class Config(Section):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     statistics: Statistics = Field(default_factory=Statistics)
     mechanisms: Mechanisms = Field(
-        default_factory=Mechanisms, description="Measures of why the model forgets."
+        default_factory=Mechanisms,
+        description="Why the model forgets, after every stage (arXiv 2601.18699): measured by `snakemake "
+        "mechanisms`, not by a plain run. The paper leaves nearly all of this open; docs/mechanisms.md has "
+        "the definitions.",
     )
     analyses: Analyses = Field(
-        default_factory=Analyses, description="What is measured inside trained models."
+        default_factory=Analyses,
+        description="What happens inside the models from stage to stage (paper section 3.3 and App. F). "
+        "Computed on request only, by `make analyses` or `snakemake analyses`; from then on figures and "
+        "report show it.",
     )

@@ -97,6 +97,9 @@ UNCHECKED = "unchecked"
 class Contradictions(ValueError):
     """Values of a section that do not go together. The arguments are messages; each begins with its key."""
 
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
 
 class Section(BaseModel):
     """One immutable block of the configuration; a key it does not know is an error, and so is a list (of
