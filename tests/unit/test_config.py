@@ -162,6 +162,8 @@ def test_a_misspelt_key_of_a_users_task_names_that_task(mapping):
         ("training.warmup_ratio", -0.1, "training.warmup_ratio = -0.1: must be a number >= 0 and < 1"),
         ("training.warmup_ratio", 1, "training.warmup_ratio = 1: must be a number >= 0 and < 1"),
         ("training.lora.rank", 0, "training.lora.rank = 0: must be an integer >= 1"),
+        ("training.processes", 65, "training.processes = 65: must be an integer >= 1 and <= 64"),
+        ("model.gpus", 0, "model.gpus = 0: must be an integer >= 1 and <= 64"),
         ("training.lora.dropout", 1, "training.lora.dropout = 1: must be a number >= 0 and < 1"),
         ("training.seeds", [], "training.seeds = []: nothing would be trained; list one or more integers"),
         ("training.seeds", [0, -1], "training.seeds[1] = -1: must be an integer >= 0"),

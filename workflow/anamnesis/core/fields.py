@@ -68,6 +68,8 @@ LARGEST = 10**9
 """Nothing that is counted here goes beyond it; larger numbers would only fail later, in a job."""
 
 Integer = Annotated[int, Field(strict=True, le=LARGEST)]
+# pydantic keeps one upper bound: a smaller one of a field's own would give way to that of Integer
+Together = Annotated[int, Field(strict=True, ge=1, le=64)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_read_number)]
 # as items of a list, where a bound has to stand before the validator to be in the schema

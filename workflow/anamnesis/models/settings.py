@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anamnesis.core.fields import Integer, Name, Section, Sha256, Source, not_reserved
+from anamnesis.core.fields import Name, Section, Sha256, Source, Together, not_reserved
 
 RESERVED = ("models", "tasks", "logs", "benchmarks", "figures")
 """Directories the workflow itself makes under ``results``; no model may take their names."""
@@ -42,10 +42,8 @@ class Model(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to compute: auto (a GPU when there is one), cpu or cuda."
     )
-    gpus: Integer = Field(
+    gpus: Together = Field(
         1,
-        ge=1,
-        le=64,
         description="GPUs that hold the model together, 1 to 64: 1 where one has room for it. Otherwise its "
         "layers are split across so many GPUs of one machine; in training, the processes divide them (see "
         "training.processes). Cost: a job asks for so many GPUs.",

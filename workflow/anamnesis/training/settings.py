@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anamnesis.core.errors import unknown
-from anamnesis.core.fields import Integer, Name, Number, Section, Seed, Text
+from anamnesis.core.fields import Integer, Name, Number, Section, Seed, Text, Together
 
 
 class Lora(Section):
@@ -66,10 +66,8 @@ class Training(Section):
     gradient_accumulation: Integer = Field(
         1, ge=1, description="Forward passes per optimiser step, >= 1. Paper: 2, on each of 4 GPUs."
     )
-    processes: Integer = Field(
+    processes: Together = Field(
         1,
-        ge=1,
-        le=64,
         description="Processes that train a stage together, 1 to 64: each on its share of every batch and, "
         "where there are any, on a GPU of its own. Results depend on it as they do on the dropout drawn. "
         "Paper: 4 GPUs.",
