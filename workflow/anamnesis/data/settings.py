@@ -26,6 +26,13 @@ from anamnesis.data.places import DEFAULT_SOURCES
 
 FILE_TYPES = (".parquet", ".jsonl", ".csv", ".json")
 
+TaskFile = Annotated[
+    FilePath, must(lambda path: Path(path).suffix in FILE_TYPES, f"must end in {', '.join(FILE_TYPES)}")
+]
+Knowledge = Annotated[
+    Text, must(lambda text: "{input}" in text, "must contain {input}, which stands for the input")
+]
+
 RESERVED = ("vectors", "tuned")
 """Directories the workflow itself makes under ``results/<model>``; no suite may take their names."""
 
@@ -33,20 +40,12 @@ RESERVED = ("vectors", "tuned")
 class UserTask(Section):
     """A task of your own: one file with the columns input and target, and the instruction."""
 
-    path: Annotated[
-        FilePath, must(lambda path: Path(path).suffix in FILE_TYPES, f"must end in {', '.join(FILE_TYPES)}")
-    ] = Field(description="A .parquet, .jsonl, .json or .csv file, from the working directory.")
+    path: TaskFile = Field(description="A .parquet, .jsonl, .json or .csv file, from the working directory.")
     sha256: Sha256 | None = Field(
         None, description="SHA-256 of the file, checked before it is read; null: not checked."
     )
     instruction: Text = Field(description="The instruction c shown before every example.")
-    knowledge: (
-        Annotated[
-            Text,
-            must(lambda text: "{input}" in text, "must contain {input}, which stands for the input"),
-        ]
-        | None
-    ) = Field(
+    knowledge: Knowledge | None = Field(
         None,
         description="Template of the knowledge prompt, with {input} where the input goes; null when the "
         "file's own knowledge columns are to be used, or the task has no knowledge form.",
