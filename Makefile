@@ -56,10 +56,11 @@ test: $(STAMP) ## run all tests, on two cores
 faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of it: about an hour
 	$(BIN)/python -m pytest -q -n 2 -m faults tests/faults $(ARGS)
 
-lint: $(STAMP) ## check style and formatting of Python and Snakemake code
+lint: $(STAMP) ## check style, formatting and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check $(SNAKEFILES)
+	PYTHONPATH=workflow $(BIN)/lint-imports --no-cache
 
 bench: $(STAMP) ## run every benchmark, one after the other
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done

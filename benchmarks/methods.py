@@ -21,13 +21,13 @@ import torch
 from _common import Line, interleaved, main, parser, report, start, task_frame
 
 from anamnesis.config.methods import METHODS, Methods
-from anamnesis.config.models import Training
 from anamnesis.core.artifacts import write_parquet, write_tensors
 from anamnesis.engine.pack import Pack
 from anamnesis.models.adapters import save_adapter
 from anamnesis.training.loop import StageTrainer, trainer_of
 from anamnesis.training.methods import build
 from anamnesis.training.prepare import StageFiles, prepare_stage
+from anamnesis.training.settings import Training
 
 TASKS = ("news_topic", "choose_last_of_5_spanish")  # learnt first, learnt now
 BARS = {"seqlora": 1.15, "ewc": 1.15, "olora": 1.15, "lwf": 1.6, "replay": None, "fvg": 1.7, "jfa": 2.5}

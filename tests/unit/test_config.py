@@ -14,6 +14,10 @@ from pydantic import ValidationError
 
 from anamnesis.config import config_section, load_config
 from anamnesis.core.errors import UserError
+from anamnesis.core.fields import UNCHECKED
+from anamnesis.data.settings import Suite
+from anamnesis.evaluation.settings import Evaluation
+from anamnesis.training.settings import Training
 
 KNOWN = ("antonym", "plural", "news_topic", "word_length", "capital_choice")
 
@@ -158,6 +162,8 @@ def test_a_misspelt_key_of_a_users_task_names_that_task(mapping):
         ("training.warmup_ratio", -0.1, "training.warmup_ratio = -0.1: must be a number >= 0 and < 1"),
         ("training.warmup_ratio", 1, "training.warmup_ratio = 1: must be a number >= 0 and < 1"),
         ("training.lora.rank", 0, "training.lora.rank = 0: must be an integer >= 1"),
+        ("training.processes", 65, "training.processes = 65: must be an integer >= 1 and <= 64"),
+        ("model.gpus", 0, "model.gpus = 0: must be an integer >= 1 and <= 64"),
         ("training.lora.dropout", 1, "training.lora.dropout = 1: must be a number >= 0 and < 1"),
         ("training.seeds", [], "training.seeds = []: nothing would be trained; list one or more integers"),
         ("training.seeds", [0, -1], "training.seeds[1] = -1: must be an integer >= 0"),
@@ -332,6 +338,53 @@ def test_all_problems_of_a_file_are_reported_at_once(mapping):
     assert "training.epochs = 0" in message
     assert "unknown key vectors.shot = 1: did you mean vectors.shots?" in message
     assert message.count("; ") == 1
+
+
+def test_contradictions_of_one_section_are_reported_with_those_of_several(mapping):
+    wrong = change(change(mapping, "suite.held_out", ["news_topic", "plural", "plural"]), "vectors.heads", 9)
+    assert refusal(change(wrong, "training.warmup_ratio", 0.5)).split("; ")[::2] == [
+        "suite.held_out: 'plural' is listed 2 times, list it once",
+        "training.warmup_ratio = 0.5: training.scheduler = 'constant' has no warm-up",
+        "guidance.heads = 10: only 9 heads are selected by vectors.heads",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        (
+            Suite,
+            {"name": "s", "orders": [["a", "b"], ["a"]], "held_out": ["c"]},
+            "orders[1] = [a]: must be a",
+        ),
+        (Suite, {"name": "s", "orders": [["a", "a"]], "held_out": ["c"]}, "orders[0]: 'a' is listed 2"),
+        (Suite, {"name": "s", "orders": [["a"]], "held_out": ["a"]}, "held_out: 'a' is also a training task"),
+        (Training, {"seeds": [1, 1]}, "seeds: 1 is listed 2 times"),
+        (
+            Training,
+            {"every_order": ["ewc"]},
+            "every_order: unknown method 'ewc': (allowed: inclora",
+        ),
+        (Training, {"lora": {"target_modules": ["q", "q"]}}, "target_modules: 'q' is listed 2 times"),
+        (Evaluation, {"forms": ["knowledge"]}, "forms = [knowledge]: must contain instruction"),
+    ],
+)
+def test_a_section_refuses_contradictions_by_itself(section, values, expected):
+    with pytest.raises(ValidationError, match=re.escape(expected)):
+        section.model_validate(values)
+    assert section.model_validate(values, context=UNCHECKED)
+
+
+def test_a_variant_that_contradicts_itself_is_named_by_its_key(mapping):
+    variant = {"warm": {"of": "inclora", "training": {"warmup_ratio": 0.5}}}
+    assert refusal(change(mapping, "variants", variant)).startswith(
+        "variants.warm.training.warmup_ratio = 0.5: training.scheduler = 'constant' has no warm-up"
+    )
+
+
+def test_fractions_of_the_stages_may_be_equal(mapping):
+    weights = change(mapping, "methods.olora.lambda1", [0.5, 0.5])
+    assert load_config(weights, KNOWN).methods.olora.lambda1 == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from anamnesis.commands.schema import SCHEMA_PATH, schema_text
-from anamnesis.config import METHOD_NAMES, METHODS, Config, load_config
-from anamnesis.config.models import UserTask
+from anamnesis.commands import write_config
+from anamnesis.config import METHOD_NAMES, Config, load_config
+from anamnesis.config.methods import METHODS
 from anamnesis.data.catalogue import CATALOGUE, SEQUENCES
+from anamnesis.data.settings import UserTask
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"
@@ -45,10 +46,58 @@ def commented_keys(text: str) -> tuple[set[str], set[str]]:
     return found, commented
 
 
-def test_schema_file_is_in_step():
-    fix = "run: PYTHONPATH=workflow python -m anamnesis.commands.schema"
-    assert SCHEMA_PATH.is_file(), fix
-    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), fix
+def test_written_files_are_in_step(capsys):
+    assert write_config.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "workflow/schemas/config.schema.json", "docs/configuration.md"]
+)
+def test_a_file_that_differs_is_named_and_written_again(name, tmp_path, monkeypatch, capsys):
+    before = write_config.written()
+    for place, text in before.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(write_config, "ROOT", tmp_path)
+    changed = tmp_path / name
+    changed.write_text(before[name].replace("Passes over the training examples", "Epochs"), encoding="utf-8")
+    assert write_config.main(["--check"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"{name} differs: run python -m anamnesis.commands.write_config"
+    ]
+    assert write_config.main([]) == 0
+    assert capsys.readouterr().out == f"wrote {name}\n"
+    assert changed.read_text(encoding="utf-8") == before[name]
+    assert write_config.main(["--chek"]) == 2
+
+
+def test_the_default_experiment_is_what_config_yaml_has(tmp_path, monkeypatch):
+    """Its tasks are in no other place; all else in the file follows the settings."""
+    given = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    given["suite"] |= {"name": "mine", "orders": [["plural"], "func"]}
+    given["training"]["epochs"] = 7
+    shown = yaml.safe_load(write_config.config_text(given))
+    assert shown["suite"] == given["suite"]
+    assert shown["training"]["epochs"] == Config.model_fields["training"].annotation().epochs
+
+
+def test_comments_are_as_wide_as_the_file_and_keep_its_lists():
+    lines = DEFAULT.read_text(encoding="utf-8").splitlines()
+    assert max(map(len, lines)) <= write_config.WIDTH
+    assert "  #   hf:<id>@<revision>          the Hugging Face hub" in lines
+    assert not any(line.endswith((">=", "<=", "=")) for line in lines if "#" in line)
+
+
+def test_the_page_says_of_each_key_what_it_may_be_and_its_default():
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    assert "- **`training.epochs`**: an integer >= 1; default `1`. Passes over the training examples" in page
+    assert "- **`suite.held_out`**: a list with at least 1 of: text; required. Tasks that no stage" in page
+    assert "- **`data.tasks.<name>.instruction`**: text, not empty; required." in page
+    keys = set(re.findall(r"^- \*\*`(.*?)`\*\*", page, re.MULTILINE))
+    sections = {key.rsplit(".", 1)[0] for key in dotted_keys(Config) if "." in key}
+    assert dotted_keys(Config) - sections <= keys
+    prose = [re.sub("`.*?`", "", line) for line in page.splitlines() if not line.startswith("      ")]
+    assert not [line for line in prose if "<" in line]  # which would be read as HTML
 
 
 def test_config_yaml_shows_every_key_with_a_comment():
@@ -65,11 +114,13 @@ def test_config_yaml_shows_the_defaults_of_the_model():
 
 
 def test_every_field_is_described():
+    """A key by its description, a section by the docstring of its class at the least."""
     models = [Config, UserTask]
     for model in models:
         for name, field in model.model_fields.items():
-            assert field.description, f"{model.__name__}.{name}"
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+            assert field.description or (section and field.annotation.__doc__), f"{model.__name__}.{name}"
+            if section:
                 models.append(field.annotation)
 
 

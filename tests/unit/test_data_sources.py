@@ -23,10 +23,11 @@ from task_files import (
     write_jsonl,
 )
 
-from anamnesis.config import find_task_files, load_config
+from anamnesis.config import load_config
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
+from anamnesis.data.folder import find_task_files
 from anamnesis.data.places import find_task
 from anamnesis.data.sources import load_task
 

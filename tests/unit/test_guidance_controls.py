@@ -8,7 +8,6 @@ import torch
 
 import reference
 import tiny_models
-from anamnesis.config.guidance import control_tasks
 from anamnesis.core.artifacts import write_parquet, write_tensors
 from anamnesis.core.errors import UserError
 from anamnesis.core.processes import run_together
@@ -16,6 +15,7 @@ from anamnesis.engine.heads import find_heads
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
 from anamnesis.training.guidance import guided_additions, norm
+from anamnesis.training.guidance_settings import control_tasks
 from anamnesis.training.stage import Stage
 from parallel_stages import written_by_heads
 

@@ -14,10 +14,10 @@ from anamnesis.core.computer import limits
 from anamnesis.estimate.demands import Demands
 from anamnesis.core.devices import present
 from anamnesis.config.analysed import analysed, has_latent_tasks
-from anamnesis.config.guidance import control_tasks
+from anamnesis.training.guidance_settings import control_tasks
 from anamnesis.config.load import config_section, load_config
 from anamnesis.core.names import GUIDED_SUFFIX
-from anamnesis.config.tuning import tuning_tasks
+from anamnesis.training.tuning_settings import tuning_tasks
 from anamnesis.config.variants import (
     chains,
     flashback_tasks,

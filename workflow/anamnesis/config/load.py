@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from anamnesis.config.checks import find_problems, named_tasks
 from anamnesis.config.describe import describe_errors
+from anamnesis.config.merging import merge
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, show_value, unknown
+from anamnesis.core.fields import UNCHECKED
 from anamnesis.data import places
 
 Source = Mapping[str, Any] | str | Path
@@ -39,16 +41,26 @@ def load_config(
     merged: dict[str, Any] = {}
     for part in sources:
         merged = merge(merged, _read(part))
-    try:
-        config = Config.model_validate(merged)
-    except ValidationError as error:
-        raise UserError("; ".join(describe_errors(error))) from None
+    config, problems = _validate(merged)
     if known_tasks is None:
         known_tasks = places.known_tasks(config.data.model_dump(), named_tasks(config)) | {*further_tasks}
-    problems = find_problems(config, known_tasks)
-    if problems:
+    if problems := [*problems, *find_problems(config, known_tasks)]:
         raise UserError("; ".join(problems))
     return config
+
+
+def _validate(content: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """The configuration, and the contradictions within its sections. Raises UserError for wrong keys and
+    values: rules between sections cannot be looked at without them.
+    """
+    try:
+        return Config.model_validate(content), []
+    except ValidationError as error:
+        problems = list(describe_errors(error, Config))
+    try:
+        return Config.model_validate(content, context=UNCHECKED), problems
+    except ValidationError:
+        raise UserError("; ".join(problems)) from None
 
 
 def config_section(config: Config, *names: str) -> dict[str, Any]:
@@ -101,13 +113,3 @@ def _read(source: Source) -> Mapping[str, Any]:
             f"configuration file '{source}' holds {show_value(content)}: must hold 'key: value' lines"
         )
     return content
-
-
-def merge(base: Mapping[str, Any], overriding: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``overriding`` on top, section by section; lists are replaced whole."""
-    merged = dict(base)
-    for key, value in overriding.items():
-        old = merged.get(key)
-        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if nested else value
-    return merged

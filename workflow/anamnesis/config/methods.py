@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from anamnesis.core.fields import Encoder, Flag, Integer, Name, NotNegative, Number, Section, Share, Text
+from anamnesis.core.fields import Encoder, Flag, Integer, Name, NotNegative, Number, Section, Share
 from anamnesis.core.names import GUIDED_SUFFIX
 
 
@@ -44,26 +44,6 @@ METHODS = {
 
 METHOD_NAMES = tuple(name + suffix for name in METHODS for suffix in ("", GUIDED_SUFFIX))
 """Everything ``training.methods`` may list besides variants."""
-
-
-class Lora(Section):
-    """The low-rank adapter trained in each stage."""
-
-    rank: Integer = Field(8, ge=1, description="Rank r (>= 1). Paper: 8.")
-    alpha: Number = Field(
-        16.0,
-        gt=0,
-        description="Scale; updates count alpha/r times (> 0). A method or variant with a rank of its own "
-        "keeps alpha/r, unless the variant gives an alpha too. Authors' code: 16.",
-    )
-    dropout: Number = Field(
-        0.1, ge=0, lt=1, description="Dropout before the adapter, in [0, 1). Authors' code: 0.1."
-    )
-    target_modules: tuple[Text, ...] = Field(
-        ("q_proj", "v_proj"),
-        min_length=1,
-        description="Names of the linear layers that get an adapter. Paper: query and value projections.",
-    )
 
 
 class Ewc(Section):

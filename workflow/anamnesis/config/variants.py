@@ -10,10 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from anamnesis.config.describe import describe_errors
-from anamnesis.config.methods import METHOD_NAMES, METHODS, Lora, Needs, Variant
+from anamnesis.config.merging import merge
+from anamnesis.config.methods import METHOD_NAMES, METHODS, Needs, Variant
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.core.names import GUIDED_SUFFIX
+from anamnesis.training.settings import Lora
 
 HOW_TO_RUN = ("methods", "seeds", "every_order", "checkpoint_steps")
 """Keys of the section training that do not change what a stage computes."""
@@ -221,8 +223,8 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _override(section, changes: Mapping[str, Any], key: str) -> dict[str, Any]:
-    from anamnesis.config.load import merge
-
+    if not changes:
+        return section.model_dump(mode="json")
     if set(changes) & set(HOW_TO_RUN):
         raise UserError(f"{key}: {', '.join(HOW_TO_RUN)} are the same for all methods; leave them out")
     try:

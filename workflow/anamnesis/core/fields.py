@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from anamnesis.core.errors import show_value
 
 # A name becomes part of paths, where results of the endings given here may lie beside its directory.
 _NAME = re.compile(r"(?!.*\.(?:csv|html|json|md|parquet|tex)$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -28,28 +41,35 @@ def _read_number(value: object) -> object:
         return value
 
 
-def _must_match(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
+def must(holds: Callable[[str], object], rule: str) -> AfterValidator:
+    """A validator that refuses a text for which ``holds`` is false, and says ``rule``."""
+
     def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(f"must be {allowed}")
+        if not holds(value):
+            raise ValueError(rule)
         return value
 
     return AfterValidator(check)
 
 
+def not_reserved(names: Iterable[str]) -> AfterValidator:
+    """Refuses names of directories that the workflow makes itself."""
+    rule = f"that directory holds other results, use no name of {', '.join(names)}"
+    return must(lambda name: name not in names, rule)
+
+
 def _text(pattern: re.Pattern[str], allowed: str) -> object:
     """A string type that must match ``pattern`` whole; ``allowed`` says so in words in the error."""
-    return Annotated[
-        str,
-        _must_match(pattern, allowed),
-        WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$"}),
-    ]
+    schema = {"type": "string", "pattern": f"^(?:{pattern.pattern})$"}
+    return Annotated[str, must(pattern.fullmatch, f"must be {allowed}"), WithJsonSchema(schema)]
 
 
 LARGEST = 10**9
 """Nothing that is counted here goes beyond it; larger numbers would only fail later, in a job."""
 
 Integer = Annotated[int, Field(strict=True, le=LARGEST)]
+# pydantic keeps one upper bound: a smaller one of a field's own would give way to that of Integer
+Together = Annotated[int, Field(strict=True, ge=1, le=64)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_read_number)]
 # as items of a list, where a bound has to stand before the validator to be in the schema
@@ -72,7 +92,43 @@ HeadIndex = tuple[Annotated[Integer, Field(ge=0)], Annotated[Integer, Field(ge=0
 Form = Literal["instruction", "knowledge"]
 
 
+UNCHECKED = "unchecked"
+"""Context of a validation that looks at the keys and values of sections, but not for contradictions."""
+
+
+class Contradictions(ValueError):
+    """Values of a section that do not go together. The arguments are messages; each begins with its key."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
+
 class Section(BaseModel):
-    """One immutable block of the configuration; a key it does not know is an error."""
+    """One immutable block of the configuration; a key it does not know is an error, and so is a list (of
+    anything but fractions) that names something twice.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def contradictions(self) -> Iterator[str]:
+        """The rules that involve several keys of this section: one message for each that is broken."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _keep_the_rules(self, info: ValidationInfo) -> Self:
+        if info.context == UNCHECKED:
+            return self
+        repeated = (message for key, value in self for message in repetitions(key, value))
+        if messages := [*repeated, *self.contradictions()]:
+            raise Contradictions(*messages)
+        return self
+
+
+def repetitions(key: str, values: object) -> Iterator[str]:
+    """A message for each item that ``values`` lists more than once, where they are a list of names or
+    integers; fractions, one for each stage, may be equal.
+    """
+    if isinstance(values, tuple) and not any(isinstance(value, float) for value in values):
+        for value, count in Counter(values).items():
+            if count > 1:
+                yield f"{key}: {show_value(value)} is listed {count} times, list it once"

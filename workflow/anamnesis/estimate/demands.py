@@ -13,11 +13,11 @@ from math import ceil
 from pathlib import Path
 
 from anamnesis.config.models import Config
-from anamnesis.config.tuning import tuning_tasks
 from anamnesis.config.variants import resolve
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.core.devices import present
 from anamnesis.models.shape import BYTES, Shape, shape_of
+from anamnesis.training.tuning_settings import tuning_tasks
 
 PROCESS_MIB = 700  # an interpreter with torch and transformers
 MARGIN = 1.2

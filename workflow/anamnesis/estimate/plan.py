@@ -10,7 +10,6 @@ import pandas as pd
 
 from anamnesis.config.analysed import has_latent_tasks
 from anamnesis.config.models import Config
-from anamnesis.config.tuning import tuning_tasks
 from anamnesis.config.variants import Resolved, chains, flashback_tasks, resolve
 from anamnesis.core.errors import UserError
 from anamnesis.data.chat import template_for
@@ -21,6 +20,7 @@ from anamnesis.estimate.demands import memory_mib, memory_of_processes
 from anamnesis.estimate.published_sizes import published
 from anamnesis.estimate.token_lengths import Lengths, by_characters, by_tokenizer, lengths_of
 from anamnesis.models.shape import Shape
+from anamnesis.training.tuning_settings import tuning_tasks
 
 BYTES_PER_ANSWER = 150  # a row of evaluation.parquet, compressed
 FIGURES = "figures and report"

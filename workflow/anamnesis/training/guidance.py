@@ -100,9 +100,9 @@ def guided_additions(
     ``heads``: the ranking (parquet); ``mean``: the task's mean head activations of the initial model
     (safetensors); ``prompt_table``: its in-context prompts, from which ``vectors_from: current`` takes the
     activations of the model at hand instead; ``task_means``: as ``mean``, of the tasks that
-    ``config.guidance.control_tasks`` names. Controls (``training.controls``): random heads are drawn once for
-    a chain, random vectors once for each of its tasks. Raises UserError when more heads are asked for than
-    there are.
+    ``guidance_settings.control_tasks`` names. Controls (``training.controls``): random heads are drawn once
+    for a chain, random vectors once for each of its tasks. Raises UserError when more heads are asked for
+    than there are.
     """
     geometry, table = stage.engine.geometry, read_parquet(heads, ["layer", "head", "selected"])
     chosen, control = selected_heads(table, settings["heads"]), settings["control"]
