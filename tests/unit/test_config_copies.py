@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from anamnesis.commands.schema import SCHEMA_PATH, schema_text
 from anamnesis.config import METHOD_NAMES, METHODS, Config, load_config
-from anamnesis.config.models import UserTask
 from anamnesis.data.catalogue import CATALOGUE, SEQUENCES
+from anamnesis.data.settings import UserTask
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"

@@ -15,12 +15,10 @@ from anamnesis.config.analyses import Analyses
 from anamnesis.config.guidance import Guidance
 from anamnesis.config.mechanisms import Mechanisms
 from anamnesis.config.methods import Lora, Methods, Variant
-from anamnesis.config.sequences import Order
 from anamnesis.config.tuning import Tuning
 from anamnesis.config.vectors import Vectors
 from anamnesis.core.fields import (
     FilePath,
-    Flag,
     Form,
     Integer,
     Name,
@@ -31,7 +29,7 @@ from anamnesis.core.fields import (
     Source,
     Text,
 )
-from anamnesis.data.places import DEFAULT_SOURCES
+from anamnesis.data.settings import Data, Prompts, Suite
 
 
 class Model(Section):
@@ -61,88 +59,6 @@ class Model(Section):
         le=64,
         description="GPUs that hold the model together (1 to 64): 1 where one GPU has room for it. Otherwise "
         "its layers are laid over so many, and in training divided among the processes (FSDP).",
-    )
-
-
-class UserTask(Section):
-    """A task of your own: one file with the columns input and target, and the instruction."""
-
-    path: FilePath = Field(description="A .parquet, .jsonl, .json or .csv file, from the working directory.")
-    sha256: Sha256 | None = Field(
-        None, description="SHA-256 of the file, checked before it is read; null: not checked."
-    )
-    instruction: Text = Field(description="The instruction c shown before every example.")
-    knowledge: Text | None = Field(
-        None,
-        description="Template of the knowledge prompt, with {input} where the input goes; null when the "
-        "file's own knowledge columns are to be used, or the task has no knowledge form.",
-    )
-    max_new_tokens: Integer | None = Field(
-        None, ge=1, description="Longest generated answer, in tokens (>= 1); null: evaluation.max_new_tokens."
-    )
-
-
-class Data(Section):
-    """Where examples come from and how many are used."""
-
-    sources: tuple[Literal["folder", "hub", "builtin"], ...] = Field(
-        DEFAULT_SOURCES,
-        min_length=1,
-        description="Places where a task that is not among data.tasks is looked for, the first that has it "
-        "counts: folder (data.root), hub (the catalogue's repositories; needs a network) and builtin.",
-    )
-    root: FilePath | None = Field(
-        None,
-        description="Directory with <task>.parquet or <benchmark>/<task>.parquet files, which replace "
-        "built-in tasks of the same name and add new ones; null: built-in tasks only.",
-    )
-    train_examples: Integer = Field(
-        160, ge=1, description="At most so many training examples a task (>= 1). Paper: 700 to 1500 on FUNC."
-    )
-    validation_examples: Integer = Field(
-        100,
-        ge=1,
-        description="At most so many validation examples a task (>= 1). Paper: 200 for the vectors.",
-    )
-    test_examples: Integer = Field(32, ge=1, description="At most so many test examples a task (>= 1).")
-    task_examples: dict[Name, Annotated[Integer, Field(ge=1)]] = Field(
-        default_factory=dict,
-        description="The same as train_examples for single tasks, in its place: task -> at most so many "
-        "training examples (>= 1). Paper: 250 to 14,000 on LONG.",
-    )
-    tasks: dict[Name, UserTask] = Field(
-        default_factory=dict,
-        description="Your own tasks: name -> {path, sha256, instruction, knowledge, max_new_tokens}.",
-    )
-
-
-class Suite(Section):
-    """The experiment: which tasks are learnt in which orders, and what is watched meanwhile."""
-
-    name: Name = Field(description="Directory name of the suite's results.")
-    orders: tuple[Order, ...] = Field(
-        min_length=1,
-        description="Orders in which the training tasks are learnt, each a permutation of the same tasks: a "
-        "list, or the name of a published sequence (docs/data.md). "
-        "Paper: 6 tasks on FUNC and TRACE, 15 on LONG.",
-    )
-    held_out: tuple[Name, ...] = Field(
-        min_length=1,
-        description="Tasks never trained on, on which HP and IP are measured. Paper: HellaSwag, "
-        "ARC-Challenge, CommonsenseQA, MMLU social sciences.",
-    )
-
-
-class Prompts(Section):
-    """The words around an example."""
-
-    input_label: str = Field("Input:", description="Written before the input of an example.")
-    output_label: Text = Field("Output:", description="Written before the answer; the prompt ends with it.")
-    separator: Text = Field("\n\n", description="Written between instruction, demonstrations and question.")
-    chat_template: Flag = Field(
-        False,
-        description="Whether prompts with an instruction are the user turn of a conversation, written by the "
-        "chat template of the model's tokenizer.",
     )
 
 
