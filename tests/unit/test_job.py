@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,29 @@ def test_arguments_and_record(call, log_file, tmp_path):
     assert record["seconds"] >= 0
     assert record["peak_memory_mib"] > 0
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("named", [{}, {"few": ["b", "c"]}])
+def test_what_is_annotated_as_a_sequence_is_a_list(call, named):
+    seen = {}
+
+    def main(
+        one: Sequence[str],
+        few: Sequence[str] | None,
+        text: str,
+        pairs: Mapping[str, Sequence[str]],
+        later: Sequence[str] = (),
+        **others,
+    ):
+        seen.update(one=one, few=few, text=text, pairs=pairs, later=later)
+
+    files = {"one": ["a"], "few": ["b"], "text": ["t"], **named}
+    call.input = InputFiles(
+        fromdict={name: paths if len(paths) > 1 else paths[0] for name, paths in files.items()}
+    )
+    call.params = Params(fromdict={"pairs": {"x": "y"}})
+    run_job(call, main)
+    assert seen == {"one": ["a"], "few": files["few"], "text": "t", "pairs": {"x": "y"}, "later": ()}
 
 
 def test_mistake_of_the_user_is_one_line_and_no_record(call, log_file, tmp_path, capsys):

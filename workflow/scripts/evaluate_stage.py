@@ -37,7 +37,6 @@ def main(
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.training.methods.jfa.latent_files import engine_of
 
-    adapters = [adapters] if isinstance(adapters, str) else list(adapters)
     language_model, tokenizer = load_model(snapshot, **model)
     language_model = merge_adapters(language_model, [Path(a) for a in adapters])
     evaluator = Evaluator(
@@ -71,7 +70,7 @@ def main(
         table = evaluator.evaluate(sets, done)
     write_parquet(output, table)
     return {
-        "adapters": adapters,
+        "adapters": list(adapters),
         "rows": len(table),
         "scorer": evaluation["scorer"],
         "split": evaluation["split"],

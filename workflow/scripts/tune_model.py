@@ -10,7 +10,7 @@ from anamnesis.core.artifacts import read_parquet, write_parquet
 
 def main(
     snapshot: str,
-    tasks: Sequence[str] | str,
+    tasks: Sequence[str],
     names: Sequence[str],
     tuning: Mapping[str, Any],
     model: Mapping[str, Any],
@@ -43,7 +43,6 @@ def main(
         zero_shot_accuracy,
     )
 
-    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     sources = [
         TuningTask(name, read_parquet(file), answer_lengths[name], metrics[name] or "accuracy")
         for name, file in zip(names, tasks, strict=True)

@@ -13,16 +13,18 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
-from anamnesis.core.artifacts import provenance, write_json
+from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
 from anamnesis.core.errors import UserError, one_line
 from anamnesis.core.integrity import States, note_file, states_read, write_note
 from anamnesis.core.processes import run_together
+from anamnesis.core.provenance import provenance
 from anamnesis.core.recovery import end_with_scheduler, remove_leftovers
 from anamnesis.core.stopwatch import stopwatch
 
@@ -37,9 +39,10 @@ HOW_TO_RUN = (
 def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     """Call ``main(**inputs, **params, **outputs)`` for a rule; what it returns goes into the record.
 
-    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. With a resource ``processes`` above 1
-    ``main`` is called in so many processes at once, which share the job's threads. Any error ends the job
-    with status 1 after one line on the terminal; its traceback is in the job's log.
+    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. A parameter annotated ``Sequence[...]``
+    gets a list, also of a single file. With a resource ``processes`` above 1 ``main`` is called in so many
+    processes at once, which share the job's threads. Any error ends the job with status 1 after one line on
+    the terminal; its traceback is in the job's log.
     """
     started = time.time()
     atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
@@ -74,15 +77,33 @@ def _run(
     record = outputs.pop(RECORD, None)
     params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
     params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
-    asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
+    code = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
+    arguments = _with_lists(main, {**inputs, **params, **code, **outputs})
     with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
-        facts = _call(main, {**inputs, **params, **asked, **outputs}, processes, log_file) or {}
+        facts = _call(main, arguments, processes, log_file) or {}
     logging.getLogger(__name__).info("%s", spent)
     read = states_read(_paths(inputs))
     if record:
         about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
         write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
     write_note(read, written)
+
+
+def _with_lists(main: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, a lone text in a list where ``main`` says ``Sequence``: Snakemake gives one file, and a
+    named list of one file, as a text.
+    """
+    parameters = inspect.signature(main, eval_str=True).parameters
+    listed = {name for name, parameter in parameters.items() if _is_sequence(parameter.annotation)}
+    return {
+        name: [value] if name in listed and isinstance(value, str) else value
+        for name, value in arguments.items()
+    }
+
+
+def _is_sequence(annotation: Any) -> bool:
+    """Whether an annotation is ``Sequence[...]``, or a union with it."""
+    return any(get_origin(part) is Sequence for part in (annotation, *get_args(annotation)))
 
 
 def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log_file: Path | None):
