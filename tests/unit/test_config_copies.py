@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from anamnesis.commands.schema import SCHEMA_PATH, schema_text
 from anamnesis.config import METHOD_NAMES, METHODS, Config, load_config
-from anamnesis.data.catalogue import CATALOGUE, SEQUENCES
+from anamnesis.data.catalogue import catalogue, sequences
 from anamnesis.data.settings import UserTask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ def test_every_field_is_described():
 def folder(tmp_path_factory) -> Path:
     """A folder of benchmarks, of which only the names of the files are looked at."""
     made = tmp_path_factory.mktemp("benchmarks")
-    for name in {*CATALOGUE, *(task for sequence in SEQUENCES.values() for task in sequence)}:
+    for name in {*catalogue(), *(task for sequence in sequences().values() for task in sequence)}:
         (made / f"{name}.parquet").touch()
     return made
 

@@ -249,6 +249,12 @@ def published(task):
     return look_up(task) if find_task(task, SETTINGS["data"]).kind in ("folder", "hub") else None
 
 
+def published_parts(wildcards):
+    """What a prepared task takes from its entry in the catalogue, so that editing that part makes the task stale."""
+    entry = published(wildcards.task)
+    return entry.prepared_from() if entry else None
+
+
 def answer_length(task):
     """The longest generated answer of a task, in tokens."""
     own, entry = CONFIG.data.tasks.get(task), published(task)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anamnesis.core.errors import unknown
-from anamnesis.data.catalogue import CATALOGUE, look_up
+from anamnesis.data.catalogue import catalogue, look_up
 from anamnesis.data.folder import files_of, find_task_files
 
 DEFAULT_SOURCES = ("folder", "builtin")
@@ -47,7 +47,7 @@ def known_tasks(data_config: Mapping[str, Any], named: Iterable[str] = ()) -> se
     from anamnesis.data.builtin import BUILTIN
 
     files = find_task_files(data_config.get("root"))
-    candidates = {*files, *CATALOGUE, *BUILTIN, *named}
+    candidates = {*files, *catalogue(), *BUILTIN, *named}
     return {name for name in candidates if _in_sources(name, data_config, files)}
 
 

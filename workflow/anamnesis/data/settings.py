@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field
 
 from anamnesis.core.errors import unknown
 from anamnesis.core.fields import FilePath, Flag, Integer, Name, Section, Sha256, Text
-from anamnesis.data.catalogue import SEQUENCES
+from anamnesis.data.catalogue import sequences
 from anamnesis.data.places import DEFAULT_SOURCES
 
 
@@ -67,20 +67,19 @@ class Data(Section):
 def _spell_out(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if value not in SEQUENCES:
-        raise unknown("sequence", value, SEQUENCES)
-    return list(SEQUENCES[value])
+    if value not in sequences():
+        raise unknown("sequence", value, sequences())
+    return sequences()[value]
 
 
-_List = Annotated[tuple[Name, ...], Field(min_length=1)]
+class _OrSequence:
+    """Adds the names of the sequences to the JSON schema, which alone needs them before a value is read."""
 
-Order = Annotated[
-    _List,
-    BeforeValidator(_spell_out),
-    WithJsonSchema(
-        {"anyOf": [TypeAdapter(_List).json_schema(), {"type": "string", "enum": list(SEQUENCES)}]}
-    ),
-]
+    def __get_pydantic_json_schema__(self, schema, handler):
+        return {"anyOf": [handler(schema), {"type": "string", "enum": list(sequences())}]}
+
+
+Order = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_spell_out), _OrSequence()]
 """Tasks in the order in which they are learnt, at least one."""
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
-@dataclass(frozen=True)
-class Columns:
+class _Entry(BaseModel):
+    # built when the catalogue is read: the configuration imports this module at the start of every process
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Columns(_Entry):
     """How a row of a hub repository becomes an example.
 
     Texts with braces are templates over the row's columns: ``{choices.text}`` looks into a column, ``{x!c}``
@@ -32,9 +37,8 @@ class Columns:
     def __str__(self) -> str:
         """The mapping in one line, for the documentation."""
         parts = [f"input = {self.input!r}"]
-        if self.choices or self.classes:
-            given = self.choices or self.classes
-            parts.append(f"choices = {given if isinstance(given, str) else ', '.join(given)}")
+        if options := self.choices or self.classes:
+            parts.append(f"choices = {options if isinstance(options, str) else ', '.join(options)}")
             parts.append(f"label = {self.label}" + (f" in {self.letters}" if self.letters else ""))
         else:
             parts.append(f"target = {self.target}")
@@ -43,22 +47,21 @@ class Columns:
         return "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class Hub:
+class Hub(_Entry):
     """A data-set repository of a hub.
 
     ``revision``: its commit; None where none is known for sure: the first use pins one (``hub.fetch``).
-    ``files``: split -> pattern of its files; the split "" is divided as a user's own file is.
+    ``files``: split -> pattern of its files, in which ``{name}`` is the name of the set; the split "" is
+    divided as a user's own file is.
     """
 
     repository: str
-    revision: str | None
-    files: Mapping[str, str]
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None
+    files: dict[str, str]
     columns: Columns
 
 
-@dataclass(frozen=True)
-class DataSet:
+class DataSet(_Entry):
     """A published data set.
 
     ``paper``: arXiv number, or author and year. ``instruction``: its words in the instruction form, None
@@ -92,8 +95,6 @@ class DataSet:
         """The metric by the name of its ``definition``: "cleaned" or "published"."""
         return self.own_metric or self.metric if definition == "published" else self.metric
 
-
-def parquet(folder: str, **splits: str) -> dict[str, str]:
-    """Split -> pattern of its parquet files; ``splits`` gives the repository's names, by default the same."""
-    splits = splits or {split: split for split in ("train", "validation", "test")}
-    return {split: f"{folder}/{theirs}-*.parquet" for split, theirs in splits.items()}
+    def prepared_from(self) -> dict:
+        """The part of the entry that the prepared task depends on, as JSON types: its words and its hub."""
+        return self.model_dump(mode="json", include={"instruction", "cue", "knowledge", "hub"})
