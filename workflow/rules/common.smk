@@ -228,7 +228,7 @@ def data_settings(wildcards):
     own = section.pop("task_examples").get(wildcards.task)
     section["train_examples"] = own or section["train_examples"]
     section["tasks"] = {
-        name: {key: value for key, value in task.items() if key != "max_new_tokens"}
+        name: {key: value for key, value in task.items() if key not in ("max_new_tokens", "metric")}
         for name, task in section["tasks"].items()
         if name == wildcards.task
     }
@@ -263,10 +263,16 @@ def answer_length(task):
     return CONFIG.evaluation.max_new_tokens or (entry.max_answer if entry else DEFAULT_ANSWER)
 
 
-def metric(task):
-    """The metric that scores a published set; None: accuracy or, for what is generated, exact match."""
+def published_metric(task):
+    """The metric of a published set; None for other tasks."""
     entry = published(task)
     return entry.metric_of(CONFIG.evaluation.metrics) if entry else None
+
+
+def metric(task):
+    """The metric that scores a task; None: accuracy or, for what is generated, exact match."""
+    own = CONFIG.data.tasks.get(task)
+    return own.metric if own else published_metric(task)
 
 
 def by_seed(kind):

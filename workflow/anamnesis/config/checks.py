@@ -35,6 +35,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
         _check_names(config),
         _check_source(config),
         _check_task_files(config),
+        _check_metrics(config),
         _check_tasks(config, tasks),
         _check_orders(config),
         _check_methods(config),
@@ -87,6 +88,15 @@ def _check_task_files(config: Config) -> Iterator[str]:
                 f"data.tasks.{name}.knowledge = {show_value(task.knowledge)}: must contain {{input}}, "
                 "which stands for the input"
             )
+
+
+def _check_metrics(config: Config) -> Iterator[str]:
+    if any(task.metric for task in config.data.tasks.values()):
+        from anamnesis.evaluation.task_metrics import (
+            metric_problems,
+        )  # loads libraries that most runs do not need
+
+        yield from metric_problems(config.data.tasks)
 
 
 def _listed_tasks(config: Config) -> list[tuple[str, Sequence[str]]]:

@@ -28,6 +28,11 @@ class UserTask(Section):
     max_new_tokens: Integer | None = Field(
         None, ge=1, description="Longest generated answer, in tokens (>= 1); null: evaluation.max_new_tokens."
     )
+    metric: Text | None = Field(
+        None,
+        description="How its answers are scored: a metric of docs/data.md that fits them; null: accuracy of "
+        "the ranked choices or, without choices, exact match.",
+    )
 
 
 class Data(Section):
@@ -60,7 +65,7 @@ class Data(Section):
     )
     tasks: dict[Name, UserTask] = Field(
         default_factory=dict,
-        description="Your own tasks: name -> {path, sha256, instruction, knowledge, max_new_tokens}.",
+        description="Your own tasks: name -> {path, sha256, instruction, knowledge, max_new_tokens, metric}.",
     )
 
 
