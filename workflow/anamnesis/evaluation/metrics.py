@@ -9,6 +9,7 @@ comparison with published numbers; they get the text as it was generated. docs/d
 from __future__ import annotations
 
 import re
+import string
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _NUMBER = re.compile(
 _TOLERANCE = 1e-6  # relative: numbers are written with few digits
 WRITTEN = ("exact_string", "first_character")  # benchmarks' own accuracies, of what was written
 _ORDERS = range(1, 5)  # n-grams of SARI
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
 _LITERAL = re.compile(r"<(?:STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
 
 
@@ -135,6 +138,32 @@ def rouge_l_trace(answer: Answer) -> float:
         return 0.0
 
 
+def f1(answer: Answer) -> float:
+    """F1 of the tokens of SQuAD (:func:`token_f1`)."""
+    return token_f1(answer.line, answer.target)
+
+
+def token_f1(text: str, *references: str) -> float:
+    """The best F1, over the references, of the tokens that a text shares with one of them.
+
+    Tokens stand between blanks, in small letters, without ASCII punctuation and the articles a, an, the. If
+    either has none, the score is 1 where both have none. Source: Rajpurkar et al. 2016 (arXiv 1606.05250),
+    in the form of SQuAD 2.0's evaluation script.
+    """
+    return max(_shared_tokens(_squad_tokens(text), _squad_tokens(reference)) for reference in references)
+
+
+def _shared_tokens(tokens: list[str], wanted: list[str]) -> float:
+    if not tokens or not wanted:
+        return float(tokens == wanted)
+    right = (Counter(tokens) & Counter(wanted)).total()
+    return _f1(right / len(tokens), right / len(wanted))
+
+
+def _squad_tokens(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
+
+
 def bleu(answer: Answer) -> float:
     """BLEU-4 of the sentence with exponential smoothing (library sacrebleu)."""
     from sacrebleu import sentence_bleu
@@ -234,7 +263,7 @@ def _f1(precision: float, recall: float) -> float:
 METRICS: dict[str, Metric] = {
     metric.__name__: metric
     for metric in (
-        exact_match, number, rouge_l, bleu, edit_similarity, sari,
+        exact_match, number, f1, rouge_l, bleu, edit_similarity, sari,
         exact_string, first_character, number_after_mark, rouge_l_trace, edit_similarity_trace, sari_trace,
     )
 }  # fmt: skip
