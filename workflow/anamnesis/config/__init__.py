@@ -3,6 +3,6 @@
 from anamnesis.config.load import config_section, load_config
 from anamnesis.config.methods import METHOD_NAMES, METHODS
 from anamnesis.config.models import Config
-from anamnesis.data.folder import find_task_files
+from anamnesis.data.places import find_task_files
 
 __all__ = ["METHODS", "METHOD_NAMES", "Config", "config_section", "find_task_files", "load_config"]

@@ -11,7 +11,7 @@ from anamnesis.config.guidance import OF_SEVERAL_TASKS
 from anamnesis.config.models import Config, Model
 from anamnesis.config.variants import Resolved, is_sum_of_adapters, known_names, resolve
 from anamnesis.core.errors import UserError, show_value, unknown
-from anamnesis.data.folder import find_task_files
+from anamnesis.data.places import find_task_files
 
 RESERVED_MODEL_NAMES = ("models", "tasks", "logs", "benchmarks", "figures")
 """Directories the workflow itself makes under ``results``; no model may take their names."""

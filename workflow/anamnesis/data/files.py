@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,18 @@ def read_rows(path: str | Path) -> list[RawRow]:
     if not rows:
         raise UserError(f"{path} has no rows; it needs one row per example")
     return rows
+
+
+def require_columns(rows: Sequence[RawRow], columns: Sequence[str]) -> set[str]:
+    """All columns of the file. Raises UserError when one of ``columns`` is not among them."""
+    present = dict.fromkeys(column for row in rows for column in row.values)
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise UserError(
+            f"{rows[0].path}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing (the file has "
+            f"{', '.join(map(str, present))}); add or rename"
+        )
+    return set(present)
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:

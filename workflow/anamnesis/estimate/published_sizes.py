@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.data.catalogue import catalogue
-from anamnesis.data.folder import files_of, find_task_files
 from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
+from anamnesis.data.places import files_of, find_task_files
 from anamnesis.data.prompts import Template
 from anamnesis.data.sources import prepare, split_sizes
 from anamnesis.estimate.token_lengths import Lengths, by_tokenizer, lengths_of
