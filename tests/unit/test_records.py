@@ -14,7 +14,8 @@ from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator, build_items
+from anamnesis.evaluation.items import build_items
+from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator
 
 SIZES = {"train": 8, "validation": 2, "test": 6}
 
