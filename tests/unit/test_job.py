@@ -29,7 +29,7 @@ from anamnesis.core.recovery import (
     SCHEDULER,
     claim_folder,
     hold_folder,
-    lives,
+    is_running,
     mend_metadata,
     remove_leftovers,
     remove_locks,
@@ -349,11 +349,11 @@ def test_job_ends_when_its_scheduler_is_killed(tmp_path):
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) == 2  # a shell, and the job
     time.sleep(2 * recovery.SECONDS_BETWEEN_LOOKS)
-    assert all(map(lives, family))
+    assert all(map(is_running, family))
     process.kill()
     process.wait()
     end = time.monotonic() + 10
-    while any(map(lives, family)):
+    while any(map(is_running, family)):
         assert time.monotonic() < end, "the job goes on alone"
         time.sleep(0.05)
 

@@ -1,5 +1,5 @@
-"""What every job of the workflow has in common: threads, logging, one-line errors, and the record beside its
-result.
+"""What all jobs of the workflow share: arguments, threads, logging, one-line errors, and the record that
+describes the result.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def _run(
 
 
 def _with_lists(main: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, a lone text in a list where ``main`` says ``Sequence``: Snakemake gives one file, and a
-    named list of one file, as a text.
+    """The arguments, with a list in place of a text where ``main`` takes a sequence: Snakemake gives a list
+    of one file as a text.
     """
     parameters = inspect.signature(main, eval_str=True).parameters
     listed = {name for name, parameter in parameters.items() if _is_sequence(parameter.annotation)}
@@ -113,7 +113,7 @@ def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log
 
 
 def _begin(log_file: Path | None, number: int) -> None:
-    """Of several processes of a job the first one speaks for all."""
+    """Only the first of several processes of a job logs."""
     if number == 0:
         _log_to(log_file)
     else:
@@ -122,7 +122,9 @@ def _begin(log_file: Path | None, number: int) -> None:
 
 
 def _limit_threads(threads: int) -> None:
-    """Before torch is imported: as many threads as the scheduler gave this job, and no hub access."""
+    """Set as many threads as the scheduler gave this job, and no hub access. Call it before torch is
+    imported.
+    """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -142,7 +144,7 @@ def _log_to(file: Path | None, anew: bool = False) -> None:
     console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     root.addHandler(console)
     if file:
-        with suppress(OSError):  # without space for a log there is none for results, which say so
+        with suppress(OSError):  # a full disk: writing the results reports it
             file.parent.mkdir(parents=True, exist_ok=True)
             if anew:
                 file.open("w").close()
@@ -173,7 +175,7 @@ def _paths(named: dict) -> list[str]:
 
 
 def _digests(read: Mapping[str, States]) -> dict[str, str]:
-    """Of files, and of the weights in folders."""
+    """The digests of files, and of the weights in folders, by path."""
     return {
         str(Path(path, name)): digest
         for path, states in read.items()
