@@ -34,15 +34,14 @@ def find_task(name: str, data_config: Mapping[str, Any]) -> TaskSource:
     if name in tasks:
         return TaskSource(name, "user", (Path(tasks[name]["path"]),))
     files = find_task_files(data_config.get("root"))
-    if found := _in_sources(name, data_config, files):
-        return found
+    if source := _in_sources(name, data_config, files):
+        return source
     raise unknown("task", name, sorted({*tasks, *known_tasks(data_config)}))
 
 
 def known_tasks(data_config: Mapping[str, Any], named: Iterable[str] = ()) -> set[str]:
-    """The names that ``data.sources`` have, besides those of ``data.tasks``.
-
-    ``named``: further names to be tried, as Super-NaturalInstructions has more than can be listed.
+    """The names of the tasks in ``data.sources``. ``named``: further names to try, as those of
+    Super-NaturalInstructions are too many to list.
     """
     files = find_task_files(data_config.get("root"))
     candidates = {*files, *catalogue(), *BUILTIN, *named}
@@ -51,8 +50,8 @@ def known_tasks(data_config: Mapping[str, Any], named: Iterable[str] = ()) -> se
 
 def _in_sources(name: str, data_config: Mapping[str, Any], files: Mapping[str, Path]) -> TaskSource | None:
     for place in data_config.get("sources") or DEFAULT_SOURCES:
-        if place == "folder" and (found := files_of(name, files)):
-            return TaskSource(name, "folder", found)
+        if place == "folder" and (paths := files_of(name, files)):
+            return TaskSource(name, "folder", paths)
         if place == "hub" and (entry := look_up(name)) and entry.hub:
             return TaskSource(name, "hub")
         if place == "builtin" and name in BUILTIN:
@@ -75,7 +74,7 @@ def find_task_files(root: str | None) -> dict[str, Path]:
     base = Path(root)
     if not base.is_dir():
         raise UserError(f"data.root = '{root}': must be an existing directory with .parquet files, or null")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted([*base.glob("*.parquet"), *base.glob("*/*.parquet")]):
         if any(part.startswith(".") for part in path.relative_to(base).parts):
             continue
@@ -83,20 +82,20 @@ def find_task_files(root: str | None) -> dict[str, Path]:
             raise UserError(
                 f"data.root = '{root}': the name {path} has braces, which mark wildcards; rename it"
             )
-        first = found.setdefault(path.stem, path)
+        first = files.setdefault(path.stem, path)
         if first != path:
             raise UserError(
                 f"data.root = '{root}': task '{path.stem}' has two files, {first} and {path}; rename or "
                 "remove one, or set data.root to one of the folders"
             )
-    return found
+    return files
 
 
 def files_of(name: str, files: Mapping[str, Path]) -> tuple[Path, ...]:
-    """The files of ``find_task_files`` that make up a task, () when there are none.
+    """The files of a task among those of :func:`find_task_files`, () when it has none.
 
-    A file of the task's name comes first; then the other names the catalogue gives it, a
-    Super-NaturalInstructions file of its number, or the two files it is composed of.
+    A file of the task's name comes first, then its other names in the catalogue, the two files it is composed
+    of, or a Super-NaturalInstructions file of its number.
     """
     entry = look_up(name)
     if name in files or entry is None:
@@ -106,7 +105,7 @@ def files_of(name: str, files: Mapping[str, Path]) -> tuple[Path, ...]:
             return (files[other],)
     if entry.composed_of and all(part in files for part in entry.composed_of):
         return tuple(files[part] for part in entry.composed_of)
-    # a bare number stands for the official name; a name given in full must be found as it is
+    # task61 also means the file task061_ropes; a name with words is only the file of that name
     if match := NUMBERED.fullmatch(name):
         numbers = {stem: NUMBERED.fullmatch(stem) for stem in files}
         same = [stem for stem, m in numbers.items() if m and int(m["number"]) == int(match["number"])]

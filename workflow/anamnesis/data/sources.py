@@ -97,9 +97,9 @@ def _published_rows(
 
 
 def _check_digest(source: TaskSource, sha256: str | None) -> None:
-    if sha256 and source.files[0].is_file() and (found := digest_file(source.files[0])) != sha256:
+    if sha256 and source.files[0].is_file() and (digest := digest_file(source.files[0])) != sha256:
         raise UserError(
-            f"{source.files[0]} has sha256 {found} but data.tasks.{source.name}.sha256 is {sha256}: it is "
+            f"{source.files[0]} has sha256 {digest} but data.tasks.{source.name}.sha256 is {sha256}: it is "
             "damaged or another file; get it again, or correct the digest"
         )
 

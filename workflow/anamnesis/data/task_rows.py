@@ -88,7 +88,7 @@ def _read_label(row: RawRow, target: str, choices: list[str]) -> int:
 
 
 def _with_knowledge(checked: TaskRow, row: RawRow) -> TaskRow:
-    """Add the knowledge form from the row's own columns; the choices serve when it has no others."""
+    """Add the knowledge form from the row's columns; without choices for it, those of the row serve."""
     prompt, choices = row.optional_text("knowledge_prompt"), row.texts("knowledge_choices")
     target = row.optional_text("knowledge_target")
     if not prompt:

@@ -1,9 +1,9 @@
-"""Metrics of generated answers, by name: from what was generated, the reference and the question's input to a
-score between 0 and 1.
+"""Metrics of generated answers, by name: scores between 0 and 1.
 
-The plain names look at the first line of the answer that is not blank, without blanks around it, and use the
-field's reference libraries. The others are the definitions of single benchmarks, crude as they are, for
-comparison with published numbers; they get the text as it was generated. docs/data.md says how they differ.
+Most see the first line of the answer that is not blank, without blanks around it, and use the field's
+reference libraries. Those named after a benchmark, ``exact_string``, ``first_character`` and
+``number_after_mark`` are the definitions of single benchmarks, for comparison with published numbers; they
+see the text as it was generated. docs/data.md says how they differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _NUMBER = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s*/\s*\d+)?"
 )
 _TOLERANCE = 1e-6  # relative: numbers are written with few digits
-WRITTEN = ("exact_string", "first_character")  # benchmarks' own accuracies, of what was written
+WRITTEN = (
+    "exact_string",
+    "first_character",
+)  # accuracies of single benchmarks: with them options are written, not ranked
 _ORDERS = range(1, 5)  # n-grams of SARI
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -87,8 +90,8 @@ def number(answer: Answer) -> float:
     wanted = final_number(answer.target)
     if wanted is None:
         return exact_match(answer)
-    found = final_number(answer.text)
-    return found is not None and abs(found - wanted) <= _TOLERANCE * max(1.0, abs(wanted))
+    given = final_number(answer.text)
+    return given is not None and abs(given - wanted) <= _TOLERANCE * max(1.0, abs(wanted))
 
 
 def number_after_mark(answer: Answer) -> float:
@@ -102,10 +105,10 @@ def final_number(text: str) -> float | None:
 
     Thousands may have commas; a fraction counts as its quotient.
     """
-    found = [match for match in _NUMBER.findall(text.rpartition(FINAL_MARK)[2]) if re.search(r"\d", match)]
-    if not found:
+    numbers = [match for match in _NUMBER.findall(text.rpartition(FINAL_MARK)[2]) if re.search(r"\d", match)]
+    if not numbers:
         return None
-    numerator, _, denominator = re.sub(r"[,$\s]", "", found[-1]).replace("−", "-").partition("/")
+    numerator, _, denominator = re.sub(r"[,$\s]", "", numbers[-1]).replace("−", "-").partition("/")
     if denominator and not int(denominator):
         return None
     return float(numerator) / float(denominator or 1)

@@ -67,16 +67,16 @@ def read_suite(path: Path, only: str = "") -> dict[str, DataSet]:
         raise UserError(
             f"{path}, key 'sets': {show_value(entries)} is not a mapping; give it one entry a set"
         )
-    return {only or name: _entry(path, only or name, defaults, own) for name, own in entries.items()}
+    return {only or name: _entry(path, only or name, defaults, entry) for name, entry in entries.items()}
 
 
-def _entry(path: Path, name: str, defaults: Mapping[str, Any], own: Any) -> DataSet:
-    if not isinstance(own, dict):
+def _entry(path: Path, name: str, defaults: Mapping[str, Any], content: Any) -> DataSet:
+    if not isinstance(content, dict):
         raise UserError(
-            f"{path}, entry '{name}': {show_value(own)} is not a mapping; write {{}} for an empty one"
+            f"{path}, entry '{name}': {show_value(content)} is not a mapping; write {{}} for an empty one"
         )
     try:
-        entry = DataSet.model_validate({**defaults, **own, "name": name})
+        entry = DataSet.model_validate({**defaults, **content, "name": name})
     except ValidationError as error:
         raise UserError(f"{path}, entry '{name}', {_problem(error)}") from None
     if entry.hub is None:
