@@ -38,6 +38,7 @@ def test_commits_are_whole():
 def test_a_repository_has_one_commit_and_every_file_is_read():
     pinned = {(e.hub.repository, e.hub.revision) for e in catalogue().values() if e.hub}
     assert len(pinned) == len(dict(pinned))
+    assert len(catalogue()) == sum(len(read_suite(FOLDER / f"{suite}.yaml")) for suite in SUITES)
     assert {file.stem for file in FOLDER.glob("*.yaml")} == {*SUITES, "superni", "sequences"}
 
 

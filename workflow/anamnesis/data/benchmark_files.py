@@ -7,14 +7,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from anamnesis.core.errors import UserError
 from anamnesis.data.catalogue import look_up
-from anamnesis.data.catalogue.entry import DataSet
 from anamnesis.data.files import RawRow, require_columns
 from anamnesis.data.instructions import Form, complete_instruction, default_instruction
 from anamnesis.data.splits import Tally, divide
 from anamnesis.data.task_rows import TaskRow, read_split, read_task_row, with_letters
+
+if TYPE_CHECKING:
+    from anamnesis.data.catalogue.entry import DataSet
 
 INSTRUCTION_COLUMNS = ("instruction", "definition", "task_description")
 """Columns that may hold the instruction; the first one present counts."""

@@ -11,13 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.core.hub_access import USER_OFFLINE, allow, explain
-from anamnesis.data.catalogue.entry import Hub
 from anamnesis.data.files import RawRow, read_rows
 from anamnesis.data.mapping import map_row
+
+if TYPE_CHECKING:
+    from anamnesis.data.catalogue.entry import Hub
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -6,12 +6,14 @@ import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anamnesis.core.errors import UserError, show_value
-from anamnesis.data.catalogue.entry import Columns
 from anamnesis.data.files import RawRow
 from anamnesis.data.prompts import FINAL_MARK
+
+if TYPE_CHECKING:
+    from anamnesis.data.catalogue.entry import Columns
 
 
 def _without_wikihow_marks(text: str) -> str:

@@ -97,9 +97,10 @@ def files_of(name: str, files: Mapping[str, Path]) -> tuple[Path, ...]:
     A file of the task's name comes first, then its other names in the catalogue, the two files it is composed
     of, or a Super-NaturalInstructions file of its number.
     """
-    entry = look_up(name)
-    if name in files or entry is None:
-        return (files[name],) if name in files else ()
+    if name in files:
+        return (files[name],)
+    if not files or (entry := look_up(name)) is None:
+        return ()
     for other in entry.files:
         if other in files:
             return (files[other],)

@@ -11,13 +11,12 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import yaml
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from anamnesis.core.errors import UserError, first_line, show_value, unknown
-from anamnesis.data.catalogue.entry import Columns, DataSet, Hub
+
+if TYPE_CHECKING:
+    from anamnesis.data.catalogue.entry import DataSet
 
 FOLDER = Path(__file__).parent
 SUITES = ("func", "trace", "long", "held_out", "jfa", "bbh")
@@ -57,46 +56,24 @@ def read_suite(path: Path, only: str = "") -> dict[str, DataSet]:
 
     Raises UserError naming file, entry and key for anything that is no entry.
     """
+    from anamnesis.data.catalogue.entry import read_entry  # pydantic: only for those who look something up
+
     content = _read(path)
     for key in content:
         if key not in KEYS:
             raise UserError(f"{path}: {unknown('key', key, KEYS)}")
-    defaults = {**content.get("defaults", {}), "suite": content.get("suite")}
+    defaults = {**(content.get("defaults") or {}), "suite": content.get("suite")}
     entries = content.get("sets")
     if not isinstance(entries, dict):
         raise UserError(
             f"{path}, key 'sets': {show_value(entries)} is not a mapping; give it one entry a set"
         )
-    return {only or name: _entry(path, only or name, defaults, entry) for name, entry in entries.items()}
-
-
-def _entry(path: Path, name: str, defaults: Mapping[str, Any], content: Any) -> DataSet:
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path}, entry '{name}': {show_value(content)} is not a mapping; write {{}} for an empty one"
-        )
-    try:
-        entry = DataSet.model_validate({**defaults, **content, "name": name})
-    except ValidationError as error:
-        raise UserError(f"{path}, entry '{name}', {_problem(error)}") from None
-    if entry.hub is None:
-        return entry
-    files = {split: pattern.replace("{name}", name) for split, pattern in entry.hub.files.items()}
-    return entry.model_copy(update={"hub": entry.hub.model_copy(update={"files": files})})
-
-
-def _problem(error: ValidationError) -> str:
-    """The first problem of an entry, with its key."""
-    first = error.errors()[0]
-    where = f"key '{'.'.join(map(str, first['loc']))}'"
-    if first["type"] == "extra_forbidden":
-        *outer, key = first["loc"]
-        model = {(): DataSet, ("hub",): Hub, ("hub", "columns"): Columns}[tuple(outer)]
-        return f"{where}: {unknown('key', key, model.model_fields)}"
-    return f"{where}: {first['msg']}, got {show_value(first['input'])}"
+    return {only or name: read_entry(path, only or name, defaults, entry) for name, entry in entries.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML has it
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), loader)  # both are safe

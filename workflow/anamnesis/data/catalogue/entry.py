@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from anamnesis.core.errors import UserError, show_value, unknown
 
 
 class _Entry(BaseModel):
-    # built when the catalogue is read: the configuration imports this module at the start of every process
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Columns(_Entry):
@@ -98,3 +101,30 @@ class DataSet(_Entry):
     def prepared_from(self) -> dict:
         """The part of the entry that the prepared task depends on, as JSON types: its words and its hub."""
         return self.model_dump(mode="json", include={"instruction", "cue", "knowledge", "hub"})
+
+
+def read_entry(path: Path, name: str, defaults: Mapping[str, Any], content: Any) -> DataSet:
+    """The entry of the set ``name``. Raises UserError naming file, entry and key if it is none."""
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}, entry '{name}': {show_value(content)} is not a mapping; write {{}} for an empty one"
+        )
+    try:
+        entry = DataSet.model_validate({**defaults, **content, "name": name})
+    except ValidationError as error:
+        raise UserError(f"{path}, entry '{name}', {_problem(error)}") from None
+    if entry.hub is None:
+        return entry
+    files = {split: pattern.replace("{name}", name) for split, pattern in entry.hub.files.items()}
+    return entry.model_copy(update={"hub": entry.hub.model_copy(update={"files": files})})
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem of an entry, with its key."""
+    first = error.errors()[0]
+    where = f"key '{'.'.join(map(str, first['loc']))}'"
+    if first["type"] == "extra_forbidden":
+        *outer, key = first["loc"]
+        model = {(): DataSet, ("hub",): Hub, ("hub", "columns"): Columns}[tuple(outer)]
+        return f"{where}: {unknown('key', key, model.model_fields)}"
+    return f"{where}: {first['msg']}, got {show_value(first['input'])}"
