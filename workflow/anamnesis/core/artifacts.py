@@ -28,13 +28,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with _with_remedy(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # in the same folder: os.replace is atomic only within one file system
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         part = Path(name)
         try:
             yield part
-            _sync(part)
-            part.chmod(0o666 & ~_umask())
+            _sync(part)  # before the rename: after a power failure the name must not stand for an empty file
+            part.chmod(0o666 & ~_umask())  # mkstemp opens it for its owner alone
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -61,7 +62,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 def _swap(new: Path, path: Path) -> None:
     """Replace the folder ``path`` by ``new``; the old one comes back if that fails."""
-    old = new.with_suffix(".old")
+    old = new.with_suffix(".old")  # a rename cannot replace a folder that holds something
     if path.exists():
         os.replace(path, old)
     try:
@@ -145,6 +146,7 @@ def read_json(path: str | Path) -> dict:
 def write_parquet(path: str | Path, frame) -> None:
     """Write a frame, with a checksum for each page of data."""
     with atomic_path(path) as part:
+        # without checksums, a damaged page gives wrong numbers
         frame.to_parquet(part, index=False, compression="zstd", write_page_checksum=True)
 
 
@@ -171,6 +173,7 @@ def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator:
     try:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             _require(path, columns, file.schema_arrow.names)
+            # so that a file without rows gives a frame with its columns and types
             yield file.schema_arrow.empty_table().select(columns).to_pandas()
             for batch in file.iter_batches(BATCH_ROWS):
                 yield batch.select(columns).to_pandas()
@@ -183,10 +186,8 @@ def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator:
 def _require(path: str | Path, columns: Sequence[str], present: Sequence[str]) -> None:
     missing = [c for c in columns if c not in present]
     if missing:
-        raise UserError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
-            f"{', '.join(map(str, present))}"
-        )
+        names, columns = ", ".join(missing), ", ".join(map(str, present))
+        raise UserError(f"{path} lacks the column{'s' * (len(missing) > 1)} {names}: it has {columns}")
 
 
 def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] | None = None) -> None:
@@ -208,6 +209,7 @@ def _sort_header(file: Path) -> None:
         header = json.loads(handle.read(length))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        # a longer header would move the tensors behind it: then the order stays as it is
         if len(text) <= length:
             handle.seek(8)
             handle.write(text.ljust(length))

@@ -90,13 +90,15 @@ def check_results(results: str | Path) -> list[str]:
         except UserError:
             messages += _set_aside_unknown(file)
             continue
-        if not all(_is_below(path, results) for path in note.written):  # moved, or forged
+        # moved, or forged: a note must not have files renamed that are not results
+        if not all(_is_below(path, results) for path in note.written):
             continue
         present = {path: _states_of(path, states) for path, states in note.written.items()}
         faults = {
             path: _fault(note.written[path], states) for path, states in present.items() if states is not None
         }
         messages += [_set_aside(Path(path), fault) for path, fault in faults.items() if fault]
+        # same contents, other times (a copy): note the times, so that the next run need not read the files
         if not any(faults.values()) and None not in present.values() and present != note.written:
             note = Note(file, note.read, present)
             note.save()
@@ -162,6 +164,7 @@ def _fault(noted: States, present: States) -> str | None:
 
 
 def _set_aside(path: Path, fault: str) -> str:
+    # only the last one is kept: what is set aside is a result that can be made again, or a copy of an edit
     aside = path.with_name(path.name + SET_ASIDE)
     if aside.is_dir():
         shutil.rmtree(aside)
@@ -220,6 +223,7 @@ def _contents(states: States) -> dict[str, list]:
 
 def _put_in_order(notes: Sequence[Note]) -> None:
     """Date no result before its inputs, nor before theirs."""
+    # notes are in no order of dependence: repeat until nothing moves, as often as the longest chain has steps
     times = {path: _time(path) for note in notes for path in (*note.read, *note.written)}
     late = True
     while late:

@@ -73,6 +73,7 @@ def _run(
     inputs, outputs = _named(snakemake.input), _named(snakemake.output)
     written = _paths(outputs)
     remove_leftovers([*written, note_file(written)])
+    # should this job be killed, its half-made result must not be compared with an earlier note
     note_file(written).unlink(missing_ok=True)
     record = outputs.pop(RECORD, None)
     params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
@@ -125,6 +126,7 @@ def _limit_threads(threads: int) -> None:
     """Set as many threads as the scheduler gave this job, and no hub access. Call it before torch is
     imported.
     """
+    # OpenMP and MKL read these once, when torch is loaded
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -155,6 +157,7 @@ def _log_to(file: Path | None, anew: bool = False) -> None:
         False  # a log that cannot be written (full disk) must not bury the one line in tracebacks
     )
     logging.captureWarnings(True)
+    # Python's warnings are for developers; what concerns a result is logged by our own code
     logging.getLogger("py.warnings").addFilter(lambda record: False)
 
 

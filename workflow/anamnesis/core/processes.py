@@ -38,9 +38,11 @@ def run_together(
     When one fails, the others are killed and its exception is raised here, a UserError when it was killed
     itself. When this process ends, even by a signal, they end too.
     """
+    # not fork: CUDA cannot be used after it, and locks of other threads would stay locked
     context = multiprocessing.get_context("spawn")
     workers: list[BaseProcess] = []
     answers: dict[Connection, int] = {}
+    # a file for the rendezvous: a port could be taken, or be reachable from elsewhere
     with tempfile.TemporaryDirectory() as folder, _passed_on(signal.SIGTERM, workers) as pass_on:
         try:
             for number in range(count):

@@ -31,6 +31,7 @@ def provenance(started: float, **facts) -> dict:
     """
     import resource
 
+    # the model runs in child processes where training.processes is above 1
     who_ran = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return {
         "schema": 1,
@@ -39,6 +40,7 @@ def provenance(started: float, **facts) -> dict:
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
         "git_commit": _git_commit(),
         "seconds": round(time.time() - started, 2),
+        # ru_maxrss counts KiB on Linux
         "peak_memory_mib": max(resource.getrusage(who).ru_maxrss for who in who_ran) // 1024,
         **facts,
     }
@@ -53,6 +55,7 @@ def _version(name: str) -> str | None:
 
 def _git_commit() -> str | None:
     """The commit this code runs from, with ``+`` when files differ from it; None outside a checkout."""
+    # --exclude: `describe` would write a tag and a distance in place of the commit
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -41,6 +41,7 @@ def hold_folder(folder: Path) -> IO | None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # not "w", which would erase the name of the run that holds the lock
         handle = (folder / "alive").open("a+", encoding="utf-8", errors="replace")
         _lock(handle)
     except BlockingIOError:
@@ -89,6 +90,7 @@ def mend_metadata(folder: Path) -> list[str]:
             name = file.relative_to(folder / "metadata")
             mark = folder / "incomplete" / name
             mark.parent.mkdir(parents=True, exist_ok=True)
+            # what Snakemake itself writes when a job starts: it makes such results again
             mark.write_text('{"external_jobid": null}', encoding="utf-8")
             file.unlink()
             messages.append(f"Snakemake's record of {_result_of(name)} is damaged: it is made again")
@@ -178,7 +180,7 @@ def _end_when(condition: Callable[[], bool], seconds: float) -> None:
     def watch() -> None:
         while not condition():
             time.sleep(seconds)
-        os._exit(1)
+        os._exit(1)  # sys.exit would end this thread alone
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -44,6 +44,7 @@ def stopwatch() -> Iterator[Spent]:
 
     def timed(*arguments, **options):
         nonlocal inside
+        # an import inside an import is part of the outer one's time
         if inside or threading.get_ident() != thread:
             return original(*arguments, **options)
         inside, begin, collecting = True, time.perf_counter(), gc.isenabled()

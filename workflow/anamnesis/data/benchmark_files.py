@@ -29,10 +29,12 @@ def benchmark_rows(rows: Sequence[RawRow], name: str, tally: Tally) -> list[Task
     """The checked rows of the set ``name``. Rows without splits (all of them "") are divided."""
     columns, entry = require_columns(rows, ("split", "input", "target")), look_up(name)
     column = next((c for c in INSTRUCTION_COLUMNS if c in columns), None)
+    # before the checks, which refuse a target that is not among the choices
     rows = _with_short_answers(_without_unusable(rows, tally))
     has_splits = any(row.get("split") != "" for row in rows)
     checked = [read_task_row(row, read_split(row) if has_splits else "") for row in rows]
     form = _recognise_form(checked)
+    # some rows may list fewer of the classes than there are
     classes = max((task_row.choices for task_row in checked), key=len) if form == "classes" else []
     knowledge = entry.knowledge if entry else "{input}"
     complete = []
@@ -113,6 +115,7 @@ def compose(selection: Sequence[RawRow], translation: Sequence[RawRow]) -> tuple
     The pairs of all splits of the translation serve as its dictionary, in which the first of several
     translations counts. Choices are left out, as they are not translated.
     """
+    # reversed: of two translations the first one stays
     dictionary = {row.text("input"): row.text("target") for row in reversed(translation)}
     composed, left_out = [], []
     for row in selection:

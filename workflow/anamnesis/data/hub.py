@@ -45,6 +45,7 @@ def hub_rows(hub: Hub, pins: str | Path | None = None) -> tuple[list[RawRow], st
             f"{hub.columns.where[0]} in {', '.join(hub.columns.where[1])}" if hub.columns.where else "any"
         )
         raise UserError(f"hf:{hub.repository}@{commit[:12]}: no row is left ({wanted}); pin another commit")
+    # after the rows fit the mapping: a commit that cannot be read is not worth a pin
     if hub.revision is None:
         _pin(pins, hub.repository, commit)
     # row numbers count within a file: example_id needs one count over all files
@@ -79,6 +80,7 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tup
         folder = Path(snapshot_download(repository, **options))
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
         raise UserError(explain(name, error)) from error
+    # the library downloads what matches, without an error when nothing does
     if missing := _missing(folder, patterns):
         raise UserError(
             f"{name}: no file matches {missing[0]}; the repository has another layout or no such set"
@@ -121,6 +123,7 @@ def _pin(path: str | Path | None, repository: str, commit: str) -> None:
     from filelock import FileLock
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # several tasks of one repository may be prepared at once
     with FileLock(f"{path}.lock"):
         pins = dict(_read_pins(path))
         if pins.setdefault(repository, commit) != commit:

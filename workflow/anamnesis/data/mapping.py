@@ -69,6 +69,7 @@ class _Reader(string.Formatter):
 
     def convert_field(self, value, conversion):
         if conversion == "c":
+            # small letters after the first, as lm-evaluation-harness builds HellaSwag's contexts
             return str(value).capitalize()
         if conversion == "f":
             return str(value).rpartition(FINAL_MARK)[2].strip()
@@ -116,6 +117,7 @@ def _position(reader: _Reader, columns: Columns, options: list[str]) -> int:
     """The place of the right option: a number, the digits of one, a truth value, a class name or a letter."""
     label = reader.value(columns.label)
     letters = reader.texts(columns.letters) if columns.letters else list(string.ascii_uppercase)
+    # letters before digits: some questions of ARC name their options 1, 2, …
     names = letters[: len(options)]
     if isinstance(label, str) and label in names:
         return names.index(label)

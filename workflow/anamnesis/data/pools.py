@@ -50,6 +50,7 @@ def split_pools(table: str, seed: int) -> dict[str, Pool]:
     pools: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for group in groups.values():
         shuffled = [group[i] for i in rng.permutation(len(group))]
+        # group by group, so that a pool has every kind of row that a task needs
         first = round(_TRAIN_SHARE * len(group))
         second = first + round(_VALIDATION_SHARE * len(group))
         pools["train"] += shuffled[:first]

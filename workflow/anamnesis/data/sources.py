@@ -113,6 +113,7 @@ def _user_rows(rows: Sequence[RawRow], settings: Mapping[str, Any]) -> list[Task
     template = settings.get("knowledge")
     checked = []
     for row in rows:
+        # a user's file may have a column of that name for something else
         values = {**row.values, "label": None}
         if template is not None:
             values["knowledge_prompt"] = template.replace("{input}", row.text("input"))

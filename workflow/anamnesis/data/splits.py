@@ -16,7 +16,7 @@ from anamnesis.data.pools import SPLITS
 from anamnesis.data.prompts import generator
 from anamnesis.data.task_rows import TaskRow
 
-VALIDATION_SHARE, TEST_SHARE = 0.10, 0.20
+VALIDATION_SHARE, TEST_SHARE = 0.10, 0.20  # of inputs, where a file has no splits
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class Tally:
 
 def divide(rows: Sequence[TaskRow], path: Path) -> list[TaskRow]:
     """70 % train, 10 % validation, 20 % test by a digest of the input, so that equal inputs stay together."""
+    # by digest, not by seed: rows that are added later leave the split of the others nearly as it was
     inputs = _in_digest_order(rows)
     if len(inputs) < len(SPLITS):
         raise UserError(
@@ -65,6 +66,7 @@ def make_pools(rows: Sequence[TaskRow], path: Path, tally: Tally) -> dict[str, l
         if not pools[split]:
             present = ", ".join(s for s in SPLITS if pools[s]) or "none"
             raise UserError(f"{path}: no row of split '{split}' (there: {present}); mark some rows '{split}'")
+    # test keeps all its rows: scores must not depend on what was trained on
     for split, others in (("validation", ("test",)), ("train", ("test", "validation"))):
         taken = {row.input for other in others for row in pools[other]}
         free = [row for row in pools[split] if row.input not in taken]
@@ -101,6 +103,7 @@ def sample(
     """The frame of a task: at most ``sizes`` rows of each split, the first of a random order."""
     rows = []
     for split in SPLITS:
+        # a permutation cut short: with a larger size, the rows of the smaller one come first
         order = generator(seed, name, split).permutation(len(pools[split]))[: sizes[split]]
         for row in (pools[split][i] for i in order):
             cells = {column: getattr(row, column) for column in COLUMNS if column != "example_id"}

@@ -77,6 +77,7 @@ def _read_label(row: RawRow, target: str, choices: list[str]) -> int:
         raise row.error("target", problem)
     if label is None:
         return choices.index(target)
+    # True is an int to Python, and no position to the user
     if isinstance(label, bool) or not isinstance(label, int):
         raise row.error("label", f"{show_value(label)} is not an integer; give the target's position, from 0")
     if not 0 <= label < len(choices):

@@ -41,6 +41,7 @@ def build_items(
     if not len(rows):
         return []
     train = task[task.split == "train"]
+    # the first draw is not numbered: a single one is the same as before there were several
     rng = generator(seed, name, "demonstrations", shots, *([draw] if draw else []))
     make = _knowledge_items if form == "knowledge" else _instruction_items
     return make(rows, train, name, shots, template, rng)

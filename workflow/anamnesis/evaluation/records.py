@@ -114,6 +114,7 @@ class Evaluator:
         """
         groups = self._groups(sets)
         positions = {s.name: {name: k for k, name in enumerate(s.frame["example_id"])} for s in sets}
+        # all sets at once, so that the batches of generation are full
         written = iter(self._write([group for group in groups if not group.ranked], progress))
         frames = {}
         for group in groups:
@@ -122,6 +123,7 @@ class Evaluator:
                 set=group.source.name, role=group.source.role, form=group.form, shots=group.shots
             )
             frames.setdefault((group.source.name, group.form, group.shots), []).append(rows)
+        # with several draws the examples of a set come draw by draw: back to the order of the frame
         whole = [
             pd.concat(parts).sort_values(
                 "example_id", key=lambda ids, order=positions[name]: ids.map(order), kind="stable"
@@ -161,6 +163,7 @@ class Evaluator:
         questions = []
         for item in items:
             encoded = [next(pairs) for _ in item.choices]
+            # the engine runs one prompt for all choices, so it must be the same tokens before each
             if any(context != encoded[0][0] for context, _ in encoded):
                 raise UserError(
                     f"the tokenizer joins the prompt of {item.example_id} with some of its choices, so that "

@@ -84,6 +84,7 @@ def context_log_probabilities(
         chosen, _ = token_log_probabilities(engine, pack, keep, torch.arange(len(keep)), wanted)
         return torch.stack([part.sum() for part in chosen.split([len(contexts[i]) - 1 for i in batch])])
 
+    # a single token is not predicted by anything: its prompt counts 0
     long = [i for i, context in enumerate(contexts) if len(context) > 1]
     batches = pack_by_size([len(contexts[i]) for i in long], batch_tokens)
     for batch, sums in halved_to_fit([[long[k] for k in batch] for batch in batches], summed):

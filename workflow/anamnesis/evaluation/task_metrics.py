@@ -26,6 +26,7 @@ def metric_problems(tasks: Mapping[str, UserTask]) -> Iterator[str]:
         if task.metric not in (RANKED, *METRICS):
             yield f"{key}: {unknown('metric', task.metric, (RANKED, *METRICS))}"
             continue
+        # the first row decides: the job that prepares the task refuses choices in some rows only
         try:
             with_choices = bool(read_rows(task.path)[0].get("choices"))
         except UserError:  # the job that prepares the task reports it
