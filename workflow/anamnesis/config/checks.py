@@ -92,9 +92,8 @@ def _check_task_files(config: Config) -> Iterator[str]:
 
 def _check_metrics(config: Config) -> Iterator[str]:
     if any(task.metric for task in config.data.tasks.values()):
-        from anamnesis.evaluation.task_metrics import (
-            metric_problems,
-        )  # loads libraries that most runs do not need
+        # loads libraries that most runs do not need
+        from anamnesis.evaluation.task_metrics import metric_problems
 
         yield from metric_problems(config.data.tasks)
 
