@@ -348,7 +348,7 @@ def test_job_ends_when_its_scheduler_is_killed(tmp_path):
     process = start(SCHEDULING, tmp_path)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) == 2  # a shell, and the job
-    time.sleep(2 * recovery.SECONDS_BETWEEN_LOOKS)
+    time.sleep(2 * recovery.SECONDS_BETWEEN_CHECKS)
     assert all(map(is_running, family))
     process.kill()
     process.wait()
