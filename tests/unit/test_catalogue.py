@@ -46,7 +46,7 @@ def test_a_repository_has_one_commit_and_every_file_is_read():
     ("entry", "message"),
     [
         ({"licens": "MIT"}, r"entry 'toy', key 'licens': unknown key 'licens': did you mean 'licence'\?"),
-        ({"hub": {"repo": "a/b"}}, r"entry 'toy', key 'hub\.repository': Field required"),
+        ({"hub": {"repo": "a/b"}}, r"entry 'toy', key 'hub\.repository' is missing; add it"),
         ({"hub": {"repository": "a/b", "revision": "main"}}, r"key 'hub\.revision': .*got 'main'"),
         ({"hub": {"columns": {"inputs": "{x}"}}}, r"key 'hub\.columns\.inputs'.*did you mean 'input'\?"),
         ({"epochs": "ten"}, r"key 'epochs': .*got 'ten'"),
@@ -70,7 +70,7 @@ def test_what_is_no_entry_is_named_by_file_entry_and_key(tmp_path, entry, messag
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("suite: [", "cannot be read"),
+        ("suite: [", "cannot be read .*line 1, column 9"),
         ("- toy", "holds \\['toy'\\]: it must hold 'key: value' lines"),
         ("suite: a\nset: {}", "unknown key 'set': did you mean 'sets'"),
         ("suite: a\nsets: [toy]", "key 'sets': \\['toy'\\] is not a mapping"),

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anamnesis.core.errors import UserError, first_line, show_value, unknown
+from anamnesis.core.errors import UserError, show_value, unknown
 
 if TYPE_CHECKING:
     from anamnesis.data.catalogue.entry import DataSet
@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), loader)  # both are safe
     except (OSError, yaml.YAMLError) as error:
         raise UserError(
-            f"{path} cannot be read ({first_line(error)}); restore it from the repository"
+            f"{path} cannot be read ({error}); correct it, or restore it from the repository"
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {show_value(content)}: it must hold 'key: value' lines")

@@ -127,4 +127,6 @@ def _problem(error: ValidationError) -> str:
         *outer, key = first["loc"]
         model = {(): DataSet, ("hub",): Hub, ("hub", "columns"): Columns}[tuple(outer)]
         return f"{where}: {unknown('key', key, model.model_fields)}"
+    if first["type"] == "missing":
+        return f"{where} is missing; add it"
     return f"{where}: {first['msg']}, got {show_value(first['input'])}"
