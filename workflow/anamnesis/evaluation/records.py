@@ -134,6 +134,15 @@ class Evaluator:
         _warn_of_empty(table)
         return table
 
+    def count(self, sets: Sequence[EvaluationSet]) -> int:
+        """The number of answers that :meth:`evaluate` finds, at most: for a progress bar."""
+        return sum(
+            int((s.frame.split == "test").sum()) * len(shots_of(s.role, self.shots, self.few_shot))
+            for s in sets
+            for form in self.forms
+            if form == "instruction" or s.frame.knowledge_prompt.notna().any()
+        )
+
     def _groups(self, sets: Sequence[EvaluationSet]) -> list[ItemGroup]:
         groups = [
             ItemGroup(s, form, shots, build_items(part, s.name, form, shots, self.template, self.seed, draw))
@@ -227,6 +236,16 @@ def _row(item: Item, prediction: str, score: float, metric: str, scorer: str) ->
 def validation_as_test(frame: pd.DataFrame) -> pd.DataFrame:
     """A task's frame with its validation examples in the place of the test examples, which are left out."""
     return frame[frame["split"] != "test"].replace({"split": {"validation": "test"}})
+
+
+def facts_of(table: pd.DataFrame) -> dict:
+    """Of evaluation records: what the record of their job says."""
+    return {
+        "rows": len(table),
+        "metrics": table.groupby("set", sort=False)["metric"].first().to_dict(),
+        "inputs_cut": int(table.drop_duplicates(["set", "example_id"])["cut"].sum()),
+        "empty_answers": empty_shares(table),
+    }
 
 
 def empty_shares(table: pd.DataFrame) -> dict[str, float]:
