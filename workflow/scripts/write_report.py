@@ -33,7 +33,7 @@ def main(
     """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``on_request``:
     tables of analyses.
     """
-    by_layer = [read_parquet(path) for path in interventions]
+    sets = [interventions] if isinstance(interventions, str) else list(interventions)
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     headline, accuracy = pd.read_csv(table), read_parquet(curves)
     varied, given_back = figures.get("variants"), figures.get("vector_recovery")
@@ -46,7 +46,7 @@ def main(
         variants=None if varied is None else pd.read_csv(Path(varied).with_suffix(".csv")),
         paired=pd.read_csv(paired),
         held_out=pd.read_csv(held_out),
-        interventions=pd.concat(by_layer, ignore_index=True) if by_layer else None,
+        interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
         records={_record_name(path): read_json(path) for path in records},
         prompts=shown.assign(task=Path(prompts).parent.name),
         reference=pd.read_csv(reference),
