@@ -36,7 +36,7 @@ from anamnesis.core.recovery import (
     superseded,
 )
 
-LIBRARY = Path(job.__file__).parents[1]
+LIBRARY = Path(job.__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
