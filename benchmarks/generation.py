@@ -19,7 +19,7 @@ from anamnesis.data.prompts import Template, encode
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.evaluation.records import build_items
+from anamnesis.evaluation.items import build_items
 
 BUILT_IN = ("antonym", "past_tense", "plural", "country_capital")
 IN_FOLDER = ("antonym", "english-spanish", "english-german", "choose_last_of_5")

@@ -20,7 +20,7 @@ import psutil
 import yaml
 
 from anamnesis.core.integrity import ENDING, SET_ASIDE, TIMESTAMP, Note
-from anamnesis.core.recovery import lives
+from anamnesis.core.recovery import is_running
 
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = ("Snakefile", "config.yaml", "envs", "profiles", "workflow")
@@ -237,7 +237,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds
 def all_end(processes: list[psutil.Process], seconds: float = 10) -> bool:
     """Whether the processes end within the time."""
     end = time.monotonic() + seconds
-    while any(map(lives, processes)):
+    while any(map(is_running, processes)):
         if time.monotonic() > end:
             return False
         time.sleep(0.05)

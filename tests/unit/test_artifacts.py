@@ -27,7 +27,6 @@ from anamnesis.core.artifacts import (
     damaged_file,
     digest_file,
     digest_json,
-    provenance,
     read_json,
     read_parquet,
     read_tensors,
@@ -38,6 +37,7 @@ from anamnesis.core.artifacts import (
     write_text,
 )
 from anamnesis.core.errors import UserError
+from anamnesis.core.provenance import provenance
 
 FRAME = pd.DataFrame({"a": range(500), "b": [[i, i + 1] for i in range(500)], "c": ["x"] * 500})
 

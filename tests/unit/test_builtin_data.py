@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from anamnesis.core.errors import UserError
-from anamnesis.data.builtin import BUILTIN, COLUMNS, SPLITS, builtin_task, read_table, split_pools
+from anamnesis.data.builtin import BUILTIN, COLUMNS, builtin_task
+from anamnesis.data.pools import SPLITS, read_table, split_pools
 
 SIZES = {"train": 200, "validation": 100, "test": 60}
 LIST_TASKS = [

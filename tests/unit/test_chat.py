@@ -20,7 +20,8 @@ from anamnesis.engine.examples import build_examples
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.estimate.token_lengths import by_tokenizer, lengths_of
-from anamnesis.evaluation.records import EvaluationSet, Evaluator, build_items
+from anamnesis.evaluation.items import build_items
+from anamnesis.evaluation.records import EvaluationSet, Evaluator
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
 from anamnesis.vectors.interventions import intervention_table

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from anamnesis.data.folder import find_task_files
 from task_files import (
     ANIMALS,
     REPOSITORY,
@@ -27,7 +28,6 @@ from anamnesis.config import load_config
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
-from anamnesis.data.folder import find_task_files
 from anamnesis.data.places import find_task
 from anamnesis.data.sources import load_task
 

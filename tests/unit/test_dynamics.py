@@ -27,7 +27,7 @@ from anamnesis.data.prompts import Template
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
-from anamnesis.evaluation.records import build_items
+from anamnesis.evaluation.items import build_items
 from anamnesis.vectors.icl import PromptPlan, build_prompts
 from anamnesis.vectors.instruction import instruction_vector
 from tiny_models import build, shared, token_ids, tokenizer

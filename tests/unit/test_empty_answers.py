@@ -177,6 +177,7 @@ def test_the_record_of_an_evaluation_has_the_share(tmp_path, snapshot, writing):
     words = {"input_label": "Input:", "output_label": "Output:", "separator": "\n\n", "chat_template": False}
     settings = {
         "shots": 2, "forms": ["instruction"], "scorer": "sum", "demonstration_draws": 1, "few_shot": "all",
+        "split": "test",
     }  # fmt: skip
     record = main(
         str(snapshot),

@@ -37,7 +37,8 @@ from anamnesis.core.artifacts import (
     write_tensors,
 )
 from anamnesis.core.errors import UserError
-from anamnesis.data.builtin import COLUMNS, SPLITS
+from anamnesis.data.builtin import COLUMNS
+from anamnesis.data.pools import SPLITS
 from anamnesis.models import sources
 from anamnesis.models.loading import open_adapter
 

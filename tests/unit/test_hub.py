@@ -16,7 +16,7 @@ from task_files import REPOSITORY, settings
 
 from anamnesis.core.errors import UserError
 from anamnesis.data import hub as hub_module
-from anamnesis.data.catalogue import CATALOGUE, look_up
+from anamnesis.data.catalogue import catalogue, look_up
 from anamnesis.data.sources import prepare
 from hub_server import TOKEN, Hub, Repository, serving
 
@@ -83,7 +83,7 @@ def test_every_column_mapping(name, cache):
 def test_every_kind_of_hub_set_has_a_row_to_try():
     tried = {(look_up(name).hub.repository, look_up(name).hub.columns) for name in ROWS}
     groups = {"mmlu_stem", "mmlu_humanities", "mmlu_other"}  # mmlu_social with other subjects
-    sets = [entry for entry in CATALOGUE.values() if entry.hub and entry.name not in groups]
+    sets = [entry for entry in catalogue().values() if entry.hub and entry.name not in groups]
     assert not [e.name for e in sets if (e.hub.repository, e.hub.columns) not in tried]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,14 +29,14 @@ from anamnesis.core.recovery import (
     SCHEDULER,
     claim_folder,
     hold_folder,
-    lives,
+    is_running,
     mend_metadata,
     remove_leftovers,
     remove_locks,
     superseded,
 )
 
-LIBRARY = Path(job.__file__).parents[1]
+LIBRARY = Path(job.__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,29 @@ def test_arguments_and_record(call, log_file, tmp_path):
     assert record["seconds"] >= 0
     assert record["peak_memory_mib"] > 0
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("named", [{}, {"few": ["b", "c"]}])
+def test_what_is_annotated_as_a_sequence_is_a_list(call, named):
+    seen = {}
+
+    def main(
+        one: Sequence[str],
+        few: Sequence[str] | None,
+        text: str,
+        pairs: Mapping[str, Sequence[str]],
+        later: Sequence[str] = (),
+        **others,
+    ):
+        seen.update(one=one, few=few, text=text, pairs=pairs, later=later)
+
+    files = {"one": ["a"], "few": ["b"], "text": ["t"], **named}
+    call.input = InputFiles(
+        fromdict={name: paths if len(paths) > 1 else paths[0] for name, paths in files.items()}
+    )
+    call.params = Params(fromdict={"pairs": {"x": "y"}})
+    run_job(call, main)
+    assert seen == {"one": ["a"], "few": files["few"], "text": "t", "pairs": {"x": "y"}, "later": ()}
 
 
 def test_mistake_of_the_user_is_one_line_and_no_record(call, log_file, tmp_path, capsys):
@@ -324,12 +348,12 @@ def test_job_ends_when_its_scheduler_is_killed(tmp_path):
     process = start(SCHEDULING, tmp_path)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) == 2  # a shell, and the job
-    time.sleep(2 * recovery.SECONDS_BETWEEN_LOOKS)
-    assert all(map(lives, family))
+    time.sleep(2 * recovery.SECONDS_BETWEEN_CHECKS)
+    assert all(map(is_running, family))
     process.kill()
     process.wait()
     end = time.monotonic() + 10
-    while any(map(lives, family)):
+    while any(map(is_running, family)):
         assert time.monotonic() < end, "the job goes on alone"
         time.sleep(0.05)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from anamnesis.data.builders import pairs
-from anamnesis.data.builtin import BUILTIN, SPLITS, builtin_task, read_table, split_pools
+from anamnesis.data.builtin import BUILTIN, builtin_task
+from anamnesis.data.pools import SPLITS, read_table, split_pools
 
 WHOLE = dict.fromkeys(SPLITS, 10_000)
 SEEDS = [0, 1, 2]

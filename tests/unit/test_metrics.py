@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import string
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from anamnesis.core.errors import UserError
-from anamnesis.data.catalogue import CATALOGUE, natural_instructions
-from anamnesis.evaluation.metrics import METRICS, Answer, final_number, score, sentence_sari
+from anamnesis.data.catalogue import catalogue, look_up
+from anamnesis.evaluation.metrics import METRICS, Answer, final_number, score, sentence_sari, token_f1
 from anamnesis.evaluation.words import words
 
 SPECIES = "About 95 species are currently accepted ."
@@ -91,6 +95,16 @@ def test_the_final_number_of_an_answer(text, number):
         ("", "abd", "edit_similarity_trace", 0),
         ("the cat sat", "the cat sat", "bleu", pytest.approx(1.0, abs=1e-6)),
         ("the cat sat on", "the cat ran on", "rouge_l", 0.75),
+        # f1, worked out by hand from the definition of SQuAD: 2 · shared / (tokens of both)
+        ("The Cat sat.", "a cat, sat", "f1", 1),
+        ("in the city of Paris", "Paris", "f1", 2 * 1 / (4 + 1)),
+        ("cat cat dog", "cat dog dog", "f1", 2 * 2 / (3 + 3)),
+        ("1,000 U.S. dollars", "1000 US dollars", "f1", 1),
+        ("theatre", "the atre", "f1", 0),
+        ("\n Denver Broncos\nand more", "Denver Broncos", "f1", 1),
+        ("the", "an!", "f1", 1),
+        ("", "cat", "f1", 0),
+        ("the", "cat", "f1", 0),
         ("cat the", "the cat", "rouge_l", 0.5),
         ("", "the cat", "rouge_l_trace", 0),
         ("the cat sat", "the cat sat", "rouge_l_trace", pytest.approx(1.0, abs=1e-6)),
@@ -98,6 +112,36 @@ def test_the_final_number_of_an_answer(text, number):
 )
 def test_metrics_by_name(text, target, metric, expected):
     assert score(metric, Answer(text, target)) == pytest.approx(expected)
+
+
+def official_f1(prediction: str, truth: str) -> float:
+    """As SQuAD 2.0 evaluates it, in few lines of its own."""
+
+    def tokens(text: str) -> list[str]:
+        kept = "".join(c for c in text.lower() if c not in set(string.punctuation))
+        return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split()).split()
+
+    found, wanted = tokens(prediction), tokens(truth)
+    same = sum((Counter(found) & Counter(wanted)).values())
+    if not found or not wanted:
+        return int(found == wanted)
+    precision, recall = same / len(found), same / len(wanted)
+    return 0.0 if same == 0 else 2 * precision * recall / (precision + recall)
+
+
+ANSWERS = st.lists(
+    st.sampled_from(["the", "A", "cat", "Cat.", "dog", "don't", "-", "an", "katze", "猫"])
+).map(" ".join)
+
+
+@given(ANSWERS, ANSWERS)
+def test_f1_is_that_of_squad(text, target):
+    assert score("f1", Answer(text, target)) == pytest.approx(official_f1(text, target))
+
+
+def test_f1_of_several_references_is_that_of_the_best():
+    assert token_f1("Denver Broncos", "the Broncos", "Denver", "Carolina Panthers") == pytest.approx(2 / 3)
+    assert token_f1("Broncos", "Denver Broncos", "the Broncos") == 1.0
 
 
 def test_own_and_cleaned_sari_differ_in_the_source():
@@ -117,7 +161,7 @@ def test_scores_are_within_0_and_1_and_unknown_names_refused():
 
 
 def test_every_metric_of_the_catalogue_exists():
-    named = {m for e in [*CATALOGUE.values(), natural_instructions(1)] for m in (e.metric, e.own_metric)}
+    named = {m for e in [*catalogue().values(), look_up("task001")] for m in (e.metric, e.own_metric)}
     assert named - {None, "accuracy"} <= set(METRICS)
 
 
@@ -137,7 +181,7 @@ SCRIPTS = {
     "emoji": "👍🏽 🇩🇪 ❤️",
     "digits": "١٢٣ ४५६",
 }
-OF_ALL = ("rouge_l", "rouge_l_trace", "exact_match", "bleu", "edit_similarity", "sari", "exact_string")
+OF_ALL = ("f1", "rouge_l", "rouge_l_trace", "exact_match", "bleu", "edit_similarity", "sari", "exact_string")
 
 
 @pytest.mark.parametrize("metric", OF_ALL)

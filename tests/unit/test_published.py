@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 import tiny_models
-from anamnesis.data.catalogue import CATALOGUE, SEQUENCES
+from anamnesis.data.catalogue import catalogue, sequences
 from anamnesis.estimate.published_sizes import measure, published, published_sets
 
 DATA = {"train_examples": 1500, "validation_examples": 200, "test_examples": 1000}
 
 
 def test_all_sets_that_the_papers_train_on_are_known_but_those_that_go_by_number():
-    trained = {name for tasks in SEQUENCES.values() for name in tasks if not name.startswith("task")}
-    assert trained < published_sets() < CATALOGUE.keys()
+    trained = {name for tasks in sequences().values() for name in tasks if not name.startswith("task")}
+    assert trained < published_sets() < catalogue().keys()
     assert published("task618", DATA) is None
 
 

@@ -14,7 +14,8 @@ from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator, build_items
+from anamnesis.evaluation.items import build_items
+from anamnesis.evaluation.records import COLUMNS, EvaluationSet, Evaluator
 
 SIZES = {"train": 8, "validation": 2, "test": 6}
 
@@ -103,7 +104,7 @@ def test_sets_evaluated_together_give_the_rows_of_each_alone_in_the_order_asked_
     """Different answer lengths, a set with options between two without, one with a knowledge form and one
     without, and one without test examples.
     """
-    sets = [asked_of("english_spanish", 5), asked_of("capital_choice"), asked_of("plural", 2, "train_task")]
+    sets = [asked_of("english_spanish", 5), asked_of("capital_choice"), asked_of("antonym", 2, "train_task")]
     empty = EvaluationSet("empty", "held_out", sets[0].frame[sets[0].frame.split != "test"], 3)
     done: list[int] = []
     together = evaluator().evaluate([*sets[:2], empty, sets[2]], done.append)
@@ -111,8 +112,8 @@ def test_sets_evaluated_together_give_the_rows_of_each_alone_in_the_order_asked_
     expected = pd.concat(single, ignore_index=True)
     plain = [column for column in COLUMNS if not column.startswith("choice_")]
     pd.testing.assert_frame_equal(together[plain], expected[plain])
-    assert list(together["set"].unique()) == ["english_spanish", "capital_choice", "plural"]
-    assert set(together.role[together["set"] == "plural"]) == {"train_task"}
+    assert list(together["set"].unique()) == ["english_spanish", "capital_choice", "antonym"]
+    assert set(together.role[together["set"] == "antonym"]) == {"train_task"}
     for found, alone in zip(together.choice_logprobs, expected.choice_logprobs, strict=True):
         assert found == (None if alone is None else pytest.approx(alone, abs=1e-5))
     assert sum(done) == len(together) == 2 * 6 + 4 * 6 + 4 * 6

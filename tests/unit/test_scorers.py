@@ -11,7 +11,8 @@ from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.evaluation.records import EvaluationSet, Evaluator, build_items
+from anamnesis.evaluation.items import build_items
+from anamnesis.evaluation.records import EvaluationSet, Evaluator
 from anamnesis.evaluation.scorers import SCORERS, option_scores
 from anamnesis.stats.forgetting import accuracy_frame, mean_scores
 

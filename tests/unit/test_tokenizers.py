@@ -11,7 +11,8 @@ import tiny_models
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode, encode_pairs
 from anamnesis.engine.line_end import LineEnd
-from anamnesis.evaluation.records import Evaluator, Item
+from anamnesis.evaluation.items import Item
+from anamnesis.evaluation.records import Evaluator
 
 TEXTS = ["Input: hot\nOutput:", "Input: a longer one\nOutput:"]
 ANSWERS = [" cold", " größer als"]

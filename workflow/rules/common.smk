@@ -228,7 +228,7 @@ def data_settings(wildcards):
     own = section.pop("task_examples").get(wildcards.task)
     section["train_examples"] = own or section["train_examples"]
     section["tasks"] = {
-        name: {key: value for key, value in task.items() if key != "max_new_tokens"}
+        name: {key: value for key, value in task.items() if key not in ("max_new_tokens", "metric")}
         for name, task in section["tasks"].items()
         if name == wildcards.task
     }
@@ -249,6 +249,12 @@ def published(task):
     return look_up(task) if find_task(task, SETTINGS["data"]).kind in ("folder", "hub") else None
 
 
+def published_parts(wildcards):
+    """What a prepared task takes from its entry in the catalogue, so that editing that part makes the task stale."""
+    entry = published(wildcards.task)
+    return entry.prepared_from() if entry else None
+
+
 def answer_length(task):
     """The longest generated answer of a task, in tokens."""
     own, entry = CONFIG.data.tasks.get(task), published(task)
@@ -257,10 +263,16 @@ def answer_length(task):
     return CONFIG.evaluation.max_new_tokens or (entry.max_answer if entry else DEFAULT_ANSWER)
 
 
-def metric(task):
-    """The metric that scores a published set; None: accuracy or, for what is generated, exact match."""
+def published_metric(task):
+    """The metric of a published set; None for other tasks."""
     entry = published(task)
     return entry.metric_of(CONFIG.evaluation.metrics) if entry else None
+
+
+def metric(task):
+    """The metric that scores a task; None: accuracy or, for what is generated, exact match."""
+    own = CONFIG.data.tasks.get(task)
+    return own.metric if own else published_metric(task)
 
 
 def by_seed(kind):

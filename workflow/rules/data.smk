@@ -43,6 +43,7 @@ rule prepare_task:
     params:
         name="{task}",
         data=data_settings,
+        published=published_parts,
         seed=CONFIG.seed,
         pins=str(RESULTS / PINS),
         code=script_digest("prepare_task"),

@@ -33,7 +33,8 @@ if CONFIG.tuning.enabled:
             model=config_section(CONFIG, "model.name", "model.dtype", "model.device")["model"],
             prompts=SETTINGS["prompts"],
             answer_lengths={name: answer_length(name) for name in TUNING_TASKS},
-            metrics={name: metric(name) for name in TUNING_TASKS},
+            # a user's own metric only changes how a task is scored: it must not make the model stale
+            metrics={name: published_metric(name) for name in TUNING_TASKS},
             scorer=CONFIG.evaluation.scorer,
             max_input_tokens=CONFIG.training.max_input_tokens,
             seed=CONFIG.seed,

@@ -32,12 +32,8 @@ def main(
     from anamnesis.vectors.activations import mean_head_activations
     from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions
 
-    plan = PromptPlan(
-        vectors["shots"],
-        vectors["activation_prompts"],
-        vectors["effect_prompts"],
-        vectors["include_instruction"],
-    )
+    keys = ("shots", "activation_prompts", "effect_prompts", "include_instruction")
+    plan = PromptPlan(*(vectors[key] for key in keys))
     language_model, tokenizer = load_model(snapshot, **model)
     template = template_for(prompts, tokenizer)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)

@@ -29,7 +29,6 @@ def main(
     from anamnesis.models.loading import load_model
     from anamnesis.vectors.instruction import instruction_vector, selected_heads
 
-    means, vectors, tables = ([x] if isinstance(x, str) else x for x in (means, vectors, tables))
     language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(language_model)
     chosen = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))

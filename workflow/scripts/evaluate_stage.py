@@ -26,59 +26,48 @@ def main(
     that order.
     """
     from anamnesis.core.progress import progress
-    from anamnesis.data.chat import template_for
-    from anamnesis.evaluation.records import (
-        EvaluationSet,
-        Evaluator,
-        empty_shares,
-        shots_of,
-        validation_as_test,
-    )
-    from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.training.methods.jfa.latent_files import engine_of
+    from anamnesis.evaluation.records import EvaluationSet, facts_of, validation_as_test
 
-    adapters = [adapters] if isinstance(adapters, str) else list(adapters)
-    language_model, tokenizer = load_model(snapshot, **model)
-    language_model = merge_adapters(language_model, [Path(a) for a in adapters])
-    evaluator = Evaluator(
-        engine_of(language_model, adapters, snapshot, tokenizer),
-        tokenizer,
-        template_for(prompts, tokenizer),
-        evaluation["shots"],
-        evaluation["forms"],
-        batch_tokens,
-        seed,
-        evaluation["scorer"],
-        max_input_tokens,
-        evaluation["demonstration_draws"],
-        evaluation["few_shot"],
-    )
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
     if evaluation["split"] == "validation":
         frames = {name: validation_as_test(frame) for name, frame in frames.items()}
-    total = sum(
-        int((f.split == "test").sum())
-        * len(shots_of(roles[name], evaluation["shots"], evaluation["few_shot"]))
-        for name, f in frames.items()
-        for form in evaluation["forms"]
-        if form == "instruction" or f.knowledge_prompt.notna().any()
-    )
     sets = [
         EvaluationSet(name, roles[name], frame, answer_lengths[name], metrics[name] or "accuracy")
         for name, frame in frames.items()
     ]
-    with progress(total, "evaluation") as done:
+    limits = {"batch_tokens": batch_tokens, "seed": seed, "max_input_tokens": max_input_tokens}
+    evaluator = _evaluator(snapshot, adapters, model, evaluation, prompts, limits)
+    with progress(evaluator.count(sets), "evaluation") as done:
         table = evaluator.evaluate(sets, done)
     write_parquet(output, table)
-    return {
-        "adapters": adapters,
-        "rows": len(table),
-        "scorer": evaluation["scorer"],
-        "split": evaluation["split"],
-        "metrics": table.groupby("set", sort=False)["metric"].first().to_dict(),
-        "inputs_cut": int(table.drop_duplicates(["set", "example_id"])["cut"].sum()),
-        "empty_answers": empty_shares(table),
-    }
+    facts = {"adapters": list(adapters), "split": evaluation["split"], "scorer": evaluation["scorer"]}
+    return facts | facts_of(table)
+
+
+def _evaluator(
+    snapshot: str,
+    adapters: Sequence[str],
+    model: Mapping,
+    evaluation: Mapping,
+    prompts: Mapping,
+    limits: Mapping,
+):
+    """The evaluator of a checkpoint. ``limits``: those of its fields that are no part of ``evaluation``."""
+    from anamnesis.data.chat import template_for
+    from anamnesis.evaluation.records import Evaluator
+    from anamnesis.models.loading import load_model, merge_adapters
+    from anamnesis.training.methods.jfa.latent_files import engine_of
+
+    language_model, tokenizer = load_model(snapshot, **model)
+    language_model = merge_adapters(language_model, [Path(a) for a in adapters])
+    return Evaluator(
+        engine_of(language_model, adapters, snapshot, tokenizer),
+        tokenizer,
+        template_for(prompts, tokenizer),
+        **limits,
+        draws=evaluation["demonstration_draws"],
+        **{key: evaluation[key] for key in ("shots", "forms", "scorer", "few_shot")},
+    )
 
 
 if __name__ == "__main__":

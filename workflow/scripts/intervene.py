@@ -36,19 +36,11 @@ def main(
     _check_layers(interventions["layers"], engine.geometry.n_layers)
     template = template_for(prompts, tokenizer)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
+    theta = read_tensors(vector)["theta"]
     count = sum(min(interventions["examples"], int((rows.split == split).sum())) for split in SPLITS)
     with progress(2 * count, f"interventions {name}") as done:
         table = intervention_table(
-            engine,
-            tokenizer,
-            rows,
-            name,
-            read_tensors(vector)["theta"],
-            template,
-            interventions,
-            seed,
-            batch_tokens,
-            done,
+            engine, tokenizer, rows, name, theta, template, interventions, seed, batch_tokens, done
         )
     write_parquet(output, table)
     layer = best_layer(table)

@@ -1,6 +1,6 @@
 """Write one task as the uniform table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anamnesis.core.artifacts import digest_file, write_parquet
@@ -13,10 +13,12 @@ def main(
     seed: int,
     output: str,
     pins: str | None = None,
-    file: str | list[str] | None = None,
+    file: Sequence[str] = (),
+    published: Mapping[str, Any] | None = None,
 ) -> dict:
     """Write the task ``name`` to ``output``. ``data``: the section of the configuration; ``pins``: the file
-    of commits that the hub's first use pinned; ``file``: the data files, if any.
+    of commits that the hub's first use pinned. The rule depends on ``file`` (the data files) and on
+    ``published`` (the entry in the catalogue), which :func:`prepare` finds itself.
     """
     found = prepare(name, data, seed, pins)
     write_parquet(output, found.frame)

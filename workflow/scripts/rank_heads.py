@@ -20,8 +20,6 @@ def main(
     """Write ``heads`` and, for each of ``tasks``, its ``causal_effects.parquet`` (the paths ``effects``, in
     that order).
     """
-    shards = [shards] if isinstance(shards, str) else shards
-    effects = [effects] if isinstance(effects, str) else effects
     ranked: dict[str, pd.DataFrame] = {}
     for task, output in zip(tasks, effects, strict=True):
         parts = [

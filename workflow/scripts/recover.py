@@ -14,10 +14,10 @@ COLUMNS = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "
 
 def main(
     snapshot: str,
-    tasks: Sequence[str] | str,
-    vectors: Sequence[str] | str,
-    interventions: Sequence[str] | str,
-    adapters: Sequence[str] | str,
+    tasks: Sequence[str],
+    vectors: Sequence[str],
+    interventions: Sequence[str],
+    adapters: Sequence[str],
     sets: Sequence[str],
     chains: Sequence[Mapping[str, Any]],
     model: Mapping[str, Any],
@@ -37,7 +37,7 @@ def main(
     from anamnesis.core.progress import progress
     from anamnesis.models.loading import load_tokenizer
 
-    files, adapters = zip(*map(_listed, (tasks, vectors, interventions)), strict=True), _listed(adapters)
+    files = zip(tasks, vectors, interventions, strict=True)
     limits, tokenizer = (prompts, settings, max_input_tokens, seed), load_tokenizer(Path(snapshot))
     asked = {name: _asked(tokenizer, name, *three, *limits) for name, three in zip(sets, files, strict=True)}
     each, parts = len(adapters) // len(chains), []
@@ -81,10 +81,6 @@ def _chain(snapshot: str, adapters: Sequence[str], model, asked: Mapping, batch_
         parts.append(found.assign(set=name))
         done(1)
     return pd.concat(parts, ignore_index=True)
-
-
-def _listed(paths: Sequence[str] | str) -> list[str]:
-    return [paths] if isinstance(paths, str) else list(paths)
 
 
 if __name__ == "__main__":

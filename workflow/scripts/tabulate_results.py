@@ -42,28 +42,23 @@ def main(
     numbers. ``compared``: which methods are compared besides twins. ``pool``: accuracy tables of other runs,
     whose chains join all tables. Writes all outputs; the table in three formats.
     """
-    accuracy = [accuracy] if isinstance(accuracy, str) else accuracy
-    frames = read_chains(evaluations, chains, orders)
+    frames, published = read_chains(evaluations, chains, orders), pd.read_csv(reference)
     for chain, output in zip(frames, accuracy, strict=True):
         write_parquet(output, chain.frame)
-    pool = [pool] if isinstance(pool, str) else pool
     frames = pooled(frames, [(path, read_parquet(path)) for path in pool], orders)
     per_chain = chain_measures(frames)
-    summary = table1(per_chain, statistics["bootstrap_resamples"], statistics["confidence"])
+    how = statistics["bootstrap_resamples"], statistics["confidence"]
+    summary = table1(per_chain, *how)
     write_parquet(curves, curves_frame(frames))
     write_parquet(measures, per_chain)
     write_text(table, to_csv(summary))
-    rows = [*compared, *by_order(per_chain, compared)]
-    paired = comparison_table(per_chain, rows, statistics["bootstrap_resamples"], statistics["confidence"])
+    paired = comparison_table(per_chain, [*compared, *by_order(per_chain, compared)], *how)
     write_text(comparisons, to_csv(paired))
-    lost = held_out_table(
-        frames, read_chance(evaluations), statistics["bootstrap_resamples"], statistics["confidence"]
-    )
+    lost = held_out_table(frames, read_chance(evaluations), *how)
     write_text(held_out, to_csv(lost))
     others = f"\nChains of other runs: {len(frames) - len(chains)} ({', '.join(pool)}).\n" if pool else ""
-    further = others + held_out_markdown(lost) + comparison_markdown(paired)
-    further += published_markdown(summary, pd.read_csv(reference))
-    write_text(markdown, to_markdown(summary) + further)
+    further = held_out_markdown(lost), comparison_markdown(paired), published_markdown(summary, published)
+    write_text(markdown, "".join((to_markdown(summary), others, *further)))
     write_text(latex, to_latex(summary))
     return {"chains": len(frames), "pooled": len(frames) - len(chains)}
 

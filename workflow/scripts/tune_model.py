@@ -10,7 +10,7 @@ from anamnesis.core.artifacts import read_parquet, write_parquet
 
 def main(
     snapshot: str,
-    tasks: Sequence[str] | str,
+    tasks: Sequence[str],
     names: Sequence[str],
     tuning: Mapping[str, Any],
     model: Mapping[str, Any],
@@ -30,12 +30,40 @@ def main(
     """Write the snapshot ``tuned``, the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss at
     every step). ``tasks``: files of ``names``, in that order; ``snapshot``: the prepared model.
     """
+    from anamnesis.training.prepare import StageFiles
+    from anamnesis.training.tuning import TuningTask
+
+    sources = [
+        TuningTask(name, read_parquet(file), answer_lengths[name], metrics[name] or "accuracy")
+        for name, file in zip(names, tasks, strict=True)
+    ]
+    how = {"batch_tokens": batch_tokens, "seed": seed, "max_input_tokens": max_input_tokens, "scorer": scorer}
+    settings = [code, names, tuning, model, prompts, max_input_tokens, seed]
+    identity = StageFiles(snapshot, tasks[0], past=tasks[1:]).identity(settings)
+    checkpoints = Path(adapter).parent / ".checkpoints" / identity
+    folders = checkpoints, Path(adapter), Path(tuned)
+    facts, log = _tune(snapshot, sources, tuning, model, prompts, how, checkpoint_steps, folders)
+    write_parquet(steps, log)
+    shutil.rmtree(checkpoints.parent, ignore_errors=True)
+    asked = "validation examples, zero-shot with the instruction"
+    return {"tasks": list(names), "asked": asked, **facts}
+
+
+def _tune(
+    snapshot: str,
+    sources: Sequence,
+    tuning: Mapping[str, Any],
+    model: Mapping[str, Any],
+    prompts: Mapping[str, Any],
+    how: Mapping[str, Any],
+    checkpoint_steps: int,
+    folders: tuple[Path, Path, Path],
+) -> tuple[dict, Any]:
+    """Facts, and the loss at every step. ``folders``: of checkpoints, the adapter and the tuned model."""
     from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.models.loading import load_model
-    from anamnesis.training.prepare import StageFiles
     from anamnesis.training.tuning import (
-        TuningTask,
         save_tuned,
         tune,
         tuning_batches,
@@ -43,39 +71,24 @@ def main(
         zero_shot_accuracy,
     )
 
-    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
-    sources = [
-        TuningTask(name, read_parquet(file), answer_lengths[name], metrics[name] or "accuracy")
-        for name, file in zip(names, tasks, strict=True)
-    ]
-    how = {"batch_tokens": batch_tokens, "seed": seed, "max_input_tokens": max_input_tokens, "scorer": scorer}
+    checkpoints, adapter, tuned = folders
     language_model, tokenizer = load_model(snapshot, model["dtype"], model["device"])
     template = template_for(prompts, tokenizer)
-    examples = tuning_examples(sources, tokenizer, template, tuning["examples"], max_input_tokens)
-    batches = tuning_batches(examples, tuning["epochs"], tuning["batch_size"], seed)
+    examples = tuning_examples(sources, tokenizer, template, tuning["examples"], how["max_input_tokens"])
+    batches = tuning_batches(examples, tuning["epochs"], tuning["batch_size"], how["seed"])
     count = sum(int((source.frame["split"] == "validation").sum()) for source in sources)
-    asked = (tokenizer, template, sources, how)
     with progress(2 * count, "tuning: accuracy before and after") as done:
-        before = zero_shot_accuracy(language_model, *asked, done)
-        identity = StageFiles(snapshot, tasks[0], past=tasks[1:]).identity(
-            [code, names, tuning, model, prompts, max_input_tokens, seed]
-        )
-        checkpoints = Path(adapter).parent / ".checkpoints" / identity
-        trained, log = tune(language_model, batches, tuning, checkpoint_steps, seed, checkpoints)
-        merged = save_tuned(trained, tokenizer, model["name"], Path(adapter), Path(tuned))
-        after = zero_shot_accuracy(merged, *asked, done)
-    write_parquet(steps, log)
-    shutil.rmtree(checkpoints.parent, ignore_errors=True)
-    return {
-        "tasks": list(names),
-        "examples": {name: len(found) for name, found in examples.items()},
+        before = zero_shot_accuracy(language_model, tokenizer, template, sources, how, done)
+        trained, log = tune(language_model, batches, tuning, checkpoint_steps, how["seed"], checkpoints)
+        merged = save_tuned(trained, tokenizer, model["name"], adapter, tuned)
+        after = zero_shot_accuracy(merged, tokenizer, template, sources, how, done)
+    facts = {
+        "examples": {name: len(items) for name, items in examples.items()},
         "steps": len(batches),
         "first_loss": float(log["loss"].iloc[0]),
         "final_loss": float(log["loss"].tail(10).mean()),
-        "asked": "validation examples, zero-shot with the instruction",
-        "accuracy_before": before,
-        "accuracy_after": after,
     }
+    return {**facts, "accuracy_before": before, "accuracy_after": after}, log
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pandas as pd
 
 from anamnesis.data.prompts import Template, encode_pairs
 from anamnesis.engine.scoring import Question
-from anamnesis.evaluation.records import Item, build_items
+from anamnesis.evaluation.items import Item, build_items
 
 
 @dataclass(frozen=True)

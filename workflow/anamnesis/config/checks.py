@@ -12,7 +12,7 @@ from anamnesis.config.models import Config
 from anamnesis.config.variants import Resolved, is_sum_of_adapters, known_names, resolve
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.core.fields import repetitions
-from anamnesis.data.folder import find_task_files
+from anamnesis.data.places import find_task_files
 from anamnesis.training.guidance_settings import OF_SEVERAL_TASKS
 
 PER_STAGE = ("lambda1", "lambda2", "preserved")
@@ -26,6 +26,7 @@ def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
     """
     checks = (
         _check_folder(config),
+        _check_metrics(config),
         _check_names(config, sorted({*known_tasks, *config.data.tasks})),
         _check_methods(config),
         _check_processes(config),
@@ -76,6 +77,14 @@ def _check_folder(config: Config) -> Iterator[str]:
         find_task_files(config.data.root)
     except UserError as error:
         yield str(error)
+
+
+def _check_metrics(config: Config) -> Iterator[str]:
+    if any(task.metric for task in config.data.tasks.values()):
+        # loads libraries that most runs do not need
+        from anamnesis.evaluation.task_metrics import metric_problems
+
+        yield from metric_problems(config.data.tasks)
 
 
 def _check_names(config: Config, tasks: Sequence[str]) -> Iterator[str]:

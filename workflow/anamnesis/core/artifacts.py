@@ -1,6 +1,4 @@
-"""Files that are whole or not there: atomic writes, checked reads, the record beside each result, and
-digests.
-"""
+"""Files that are whole or not there: atomic writes, checked reads, and digests."""
 
 from __future__ import annotations
 
@@ -8,31 +6,14 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 from anamnesis.core.errors import UserError, first_line
-
-PACKAGES = (
-    "anamnesis",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "snakemake",
-    "pandas",
-    "pyarrow",
-    "numpy",
-    "scipy",
-)
 
 DIGEST = "sha256"  # in the header of safetensors: over names, types, shapes and contents
 SUMS = "SHA256SUMS"
@@ -43,19 +24,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of ulimit 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that replaces it once the block has ended well, and vanishes
-    otherwise.
-    """
+    """A temporary file in the folder of ``path``; it becomes ``path`` if the block raises nothing."""
     path = Path(path)
-    with _explained(path):
+    with _with_remedy(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # in the same folder: os.replace is atomic only within one file system
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         part = Path(name)
         try:
             yield part
-            _sync(part)
-            part.chmod(0o666 & ~_umask())
+            _sync(part)  # before the rename: after a power failure the name must not stand for an empty file
+            part.chmod(0o666 & ~_umask())  # mkstemp opens it for its owner alone
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -63,9 +43,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """As ``atomic_path`` for a folder: what was at ``path`` stays until the new folder is complete."""
+    """As ``atomic_path`` for a folder: the old one stays until the new one is complete."""
     path = Path(path)
-    with _explained(path):
+    with _with_remedy(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
@@ -81,8 +61,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Put the folder ``new`` in the place of ``path``, which comes back should that fail."""
-    old = new.with_suffix(".old")
+    """Replace the folder ``path`` by ``new``; the old one comes back if that fails."""
+    old = new.with_suffix(".old")  # a rename cannot replace a folder that holds something
     if path.exists():
         os.replace(path, old)
     try:
@@ -95,13 +75,13 @@ def _swap(new: Path, path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the system's refusals into one line with a remedy."""
+def _with_remedy(path: Path) -> Iterator[None]:
+    """Turn the system's errors of writing into one line with a remedy."""
     try:
         yield
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        # safetensors raises an exception of its own kind that only says it in words
+        # safetensors raises a class of its own, without errno: only its text says that the disk is full
         if number in _FULL or re.search("No space left|quota exceeded|File too large", str(error)):
             raise UserError(
                 f"no space left to write {path}: free some (or set `results` to another disk) and run again"
@@ -115,9 +95,9 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def check_writable(results: str | Path) -> None:
-    """Raise UserError unless files can be written to the folder ``results``, or to where it is to be made."""
-    place = Path(results).absolute()
-    existing = next(path for path in (place, *place.parents) if os.path.exists(path))
+    """Raise UserError unless files can be written to the folder ``results``, which need not exist yet."""
+    folder = Path(results).absolute()
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not existing.is_dir():
         reason = f"{existing} is not a folder"
     elif not os.access(existing, os.W_OK | os.X_OK):
@@ -166,12 +146,13 @@ def read_json(path: str | Path) -> dict:
 def write_parquet(path: str | Path, frame) -> None:
     """Write a frame, with a checksum for each page of data."""
     with atomic_path(path) as part:
+        # without checksums, a damaged page gives wrong numbers
         frame.to_parquet(part, index=False, compression="zstd", write_page_checksum=True)
 
 
-def read_parquet(path: str | Path, columns=None):
+def read_parquet(path: str | Path, columns: Sequence[str] = ()):
     """The frame in a parquet file. Raises UserError when the file is missing, cut short, damaged (where its
-    pages have checksums) or lacks ``columns``.
+    pages have checksums) or lacks one of ``columns``.
     """
     import pandas as pd
 
@@ -179,20 +160,20 @@ def read_parquet(path: str | Path, columns=None):
         frame = pd.read_parquet(path, page_checksum_verification=True)
     except Exception as error:  # pyarrow raises several kinds for a damaged file
         raise _unreadable(path, error) from error
-    _require(path, columns or [], frame.columns)
+    _require(path, columns, frame.columns)
     return frame
 
 
 def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator:
-    """The frame in a parquet file in parts of ``BATCH_ROWS`` rows, at least one, with ``columns`` alone, so
-    that memory does not grow with the file. All of it is read and checked. Raises UserError as
-    ``read_parquet`` does.
+    """The ``columns`` of a parquet file, in frames of ``BATCH_ROWS`` rows, at least one: memory does not grow
+    with the file. All columns are read and checked. Raises UserError as ``read_parquet`` does.
     """
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             _require(path, columns, file.schema_arrow.names)
+            # so that a file without rows gives a frame with its columns and types
             yield file.schema_arrow.empty_table().select(columns).to_pandas()
             for batch in file.iter_batches(BATCH_ROWS):
                 yield batch.select(columns).to_pandas()
@@ -205,10 +186,8 @@ def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator:
 def _require(path: str | Path, columns: Sequence[str], present: Sequence[str]) -> None:
     missing = [c for c in columns if c not in present]
     if missing:
-        raise UserError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: it has "
-            f"{', '.join(map(str, present))}"
-        )
+        names, columns = ", ".join(missing), ", ".join(map(str, present))
+        raise UserError(f"{path} lacks the column{'s' * (len(missing) > 1)} {names}: it has {columns}")
 
 
 def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] | None = None) -> None:
@@ -222,22 +201,23 @@ def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] 
 
 
 def _sort_header(file: Path) -> None:
-    """safetensors writes the entries of the header in another order each time; the same tensors shall give
-    the same bytes. The header is JSON behind its length in eight bytes, filled up with blanks.
+    """Sort the header, so that the same tensors give the same bytes: safetensors writes its entries in
+    another order each time. The header is JSON after its length in eight bytes, padded with blanks.
     """
     with file.open("r+b") as handle:
         length = int.from_bytes(handle.read(8), "little")
         header = json.loads(handle.read(length))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        # a longer header would move the tensors behind it: then the order stays as it is
         if len(text) <= length:
             handle.seek(8)
             handle.write(text.ljust(length))
 
 
 def read_tensors(path: str | Path) -> dict:
-    """The tensors in a safetensors file. Raises UserError when the file is missing, cut short or, where it
-    has a digest, anything else than what was written.
+    """The tensors in a safetensors file. Raises UserError when the file is missing, cut short, or does not
+    match the digest in its header.
     """
     from safetensors import safe_open
 
@@ -284,10 +264,9 @@ def write_sums(folder: str | Path) -> None:
 
 
 def damaged_file(folder: str | Path) -> str | None:
-    """The first file below ``folder`` that is not what its SHA256SUMS says, or None if all are.
+    """The first file below ``folder`` that is missing or differs from its SHA256SUMS; None when all agree.
 
-    Named are missing files too, and the list itself when it is damaged or leaves out weights. Raises OSError
-    when there is no list.
+    It is SHA256SUMS itself when that is damaged or leaves out weights. Raises OSError without that file.
     """
     folder, listed = Path(folder), set()
     for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
@@ -318,39 +297,3 @@ def digest_file(path: str | Path) -> str:
 def digest_json(content) -> str:
     """SHA-256 of a JSON-able value, independent of key order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def provenance(started: float, **facts) -> dict:
-    """The record that stands beside a result: what made it, from what, where, and at what cost.
-
-    ``started``: time.time() at the beginning of the job. Peak resident memory (MiB) is that of this process,
-    or of the largest it has started.
-    """
-    import resource
-
-    who_ran = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return {
-        "schema": 1,
-        "versions": {name: _version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-        "git_commit": _git_commit(),
-        "seconds": round(time.time() - started, 2),
-        "peak_memory_mib": max(resource.getrusage(who).ru_maxrss for who in who_ran) // 1024,
-        **facts,
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit this code runs from, with ``+`` when files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None

@@ -37,29 +37,29 @@ def present() -> list[str]:
     visible = os.environ.get(VISIBLE)
     if visible is not None:
         return list(takewhile(NAME.fullmatch, (name.strip() for name in visible.split(","))))
-    found = len(list(DEVICE_FILES.glob("nvidia[0-9]*"))) or _named_by_driver()
-    return [str(number) for number in range(found)]
+    count = len(list(DEVICE_FILES.glob("nvidia[0-9]*"))) or _named_by_driver()
+    return [str(number) for number in range(count)]
 
 
 @cache
 def _named_by_driver() -> int:
     """How many GPUs the driver lists where they have no files of their own (WSL2)."""
     try:
-        asked = subprocess.run(
+        listed = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=SECONDS_FOR_THE_DRIVER
         )
     except (OSError, subprocess.SubprocessError):
         return 0
-    return len(re.findall(r"^GPU \d", asked.stdout, re.MULTILINE))
+    return len(re.findall(r"^GPU \d", listed.stdout, re.MULTILINE))
 
 
 @contextmanager
 def claimed(count: int, locks: Path | None = None) -> Iterator[Sequence[str]]:
-    """Have ``count`` GPUs to oneself and let CUDA see no other; wait until so many are free.
+    """Wait until ``count`` GPUs are free, reserve them, and let CUDA see no others.
 
-    A claim is a lock of the operating system on a file for each device, which ends with the process however
-    that ends. Where a cluster's scheduler gave exactly so many, and where there are too few GPUs for any
-    claim, everything stays as it is. Call it before torch is imported.
+    A claim is a lock of the operating system on a file for each device, which also ends when the process is
+    killed. Nothing changes where a cluster's scheduler assigned exactly so many, or where there are fewer
+    GPUs. Call it before torch is imported.
     """
     devices = present()
     allocation = next(filter(None, map(os.environ.get, SCHEDULED)), "")
@@ -70,38 +70,38 @@ def claimed(count: int, locks: Path | None = None) -> Iterator[Sequence[str]]:
     # Slurm may number the devices of every allocation from 0: one name, and another device in each.
     files = {name: folder / f"anamnesis-gpu-{allocation or 'local'}-{name}.lock" for name in devices}
     with ExitStack() as held:
-        mine = _wait_for(count, files, held)
+        claim = _wait_for(count, files, held)
         before = os.environ.get(VISIBLE)
-        os.environ[VISIBLE] = ",".join(mine)
+        os.environ[VISIBLE] = ",".join(claim)
         log.info("%s=%s", VISIBLE, os.environ[VISIBLE])
         try:
-            yield mine
+            yield claim
         finally:
             os.environ.pop(VISIBLE) if before is None else os.environ.update({VISIBLE: before})
 
 
 def _wait_for(count: int, files: dict[str, Path], held: ExitStack) -> list[str]:
     """Lock ``count`` of the devices, all of them or none, and try until it works."""
-    told = False
+    logged = False
     while True:
         with ExitStack() as attempt:
-            mine = []
+            claim = []
             for device, file in files.items():
                 if not _locked(file, attempt):
                     continue
-                mine.append(device)
-                if len(mine) == count:
+                claim.append(device)
+                if len(claim) == count:
                     held.push(attempt.pop_all().__exit__)
-                    return mine
-        if not told:
-            free = f"{len(mine)} of {len(files)} GPUs are free, {count} are needed"
+                    return claim
+        if not logged:
+            free = f"{len(claim)} of {len(files)} GPUs are free, {count} are needed"
             log.info("waiting for other jobs: %s (%s)", free, ", ".join(map(str, files.values())))
-            told = True
+            logged = True
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def _locked(file: Path, attempt: ExitStack) -> bool:
-    """Whether ``file`` could be locked until the end of ``attempt``. All users of a computer share it."""
+    """Whether ``file``, which all users of a computer share, could be locked until the end of ``attempt``."""
     try:
         attempt.enter_context(FileLock(file, mode=0o666).acquire(timeout=0))
     except Timeout:

@@ -29,6 +29,7 @@ NEUTRAL = {
     "anamnesis.core.integrity",
     "anamnesis.core.job",
     "anamnesis.core.progress",
+    "anamnesis.core.provenance",
     "anamnesis.core.recovery",
     "anamnesis.core.stopwatch",
 }

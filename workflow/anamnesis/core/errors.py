@@ -11,7 +11,7 @@ LONGEST_VALUE = 60
 
 
 class UserError(ValueError):
-    """Something the user can mend: configuration, data, a file or the machine. The message is one line."""
+    """Something the user can fix: configuration, data, a file or the machine. The message is one line."""
 
     def __init__(self, message: str):
         super().__init__(one_line(message))
@@ -31,12 +31,12 @@ def one_line(text: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says or, if it says nothing, its kind."""
+    """The first line of an error's message or, without one, its class."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def show_value(value: object) -> str:
-    """``value`` as Python writes it, cut to a length that fits in a message, and never at a higher cost."""
+    """``value`` as Python writes it, cut to a length that fits in a message; no cost grows with it."""
     return shorten(_SHORT.repr(value))
 
 
@@ -46,7 +46,7 @@ def shorten(text: str) -> str:
 
 
 class _Short(reprlib.Repr):
-    """Looks no further into a value than can be shown: one may refer to itself, or be of any size."""
+    """Reads no more of a value than it shows: a value may contain itself, or be of any size."""
 
     def __init__(self):
         super().__init__()

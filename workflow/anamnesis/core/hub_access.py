@@ -6,20 +6,21 @@ import os
 
 from anamnesis.core.errors import first_line
 
-# As that library reads it, and before a job sets it for itself.
+# Read as that library reads it, and at import: a job sets the variable for itself later.
 USER_OFFLINE = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def allow() -> None:
-    """Let the hub library ask its hub, unless the user has set HF_HUB_OFFLINE. Before it is imported."""
+    """Let the hub library use the network, unless the user has set HF_HUB_OFFLINE. Call it before the library
+    is imported.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1" if USER_OFFLINE else "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def explain(name: str, error: Exception) -> str:
-    """What went wrong with the repository ``name``, and what to do, in one line.
-
-    The library's kinds of error are told apart by name, so that this needs no import of it.
+    """What went wrong with the repository ``name``, and the remedy, in one line. The classes of the library's
+    errors are compared by name, which needs no import of it.
     """
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "GatedRepoError" in kinds:

@@ -1,5 +1,5 @@
-"""Whether results are still what was written. Every job leaves a note of what it read and wrote; a run checks
-the notes before it plans anything, so that it trusts neither half a file nor the clock.
+"""Whether results are still what was written. Every job leaves a note of what it read and wrote. A run checks
+the notes before it plans anything: it trusts neither modification times nor the mere presence of a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ States = dict[str, list]
 
 @dataclass(frozen=True)
 class Note:
-    """What a job read and wrote: files and folders, each with the states of its files."""
+    """The files and folders that a job read and wrote, each with the states of its files."""
 
     file: Path
     read: Mapping[str, States]
@@ -50,18 +50,20 @@ class Note:
 
 
 def note_file(outputs: Sequence[str | Path]) -> Path:
-    """Where the note of the job with these outputs is: hidden beside the first."""
+    """The path of the note of the job with these outputs: a hidden file in the folder of the first."""
     first = Path(outputs[0])
     return first.with_name(f".{first.name}{ENDING}")
 
 
 def states_read(inputs: Iterable[str | Path]) -> dict[str, States]:
-    """The states of what a job has read. A model's weights are digested once, by the job that wrote them."""
+    """The states of a job's inputs. The digest of a result is taken from the note of the job that wrote it: a
+    model's weights are read for that once.
+    """
     return {str(path): _states(Path(path), _noted(path)) for path in inputs}
 
 
 def _noted(path: str | Path) -> States:
-    """The states of a result in the note of the job that wrote it first of all, if there is one."""
+    """The states of a result in the note of its job, if that job has it as its first output."""
     file = note_file([path])
     with suppress(UserError):
         return Note.load(file).written.get(str(path), {}) if file.exists() else {}
@@ -69,44 +71,47 @@ def _noted(path: str | Path) -> States:
 
 
 def write_note(read: Mapping[str, States], outputs: Sequence[str | Path]) -> None:
-    """Note what a job has read, as ``states_read`` says, and what it has written."""
+    """Write the note of a job. ``read``: as :func:`states_read` returns it."""
     Note(note_file(outputs), read, {str(path): _states(Path(path)) for path in outputs}).save()
 
 
 def check_results(results: str | Path) -> list[str]:
-    """Set aside what is not what was written, and date the rest so that Snakemake makes again what was made
-    from other files than there are now, and nothing else. Returns a line for everything that was wrong.
+    """Set changed results aside, and set modification times so that Snakemake's check agrees with the
+    recorded digests: it makes again what was made from other inputs, and nothing else. Returns a message for
+    every result that was wrong.
 
-    A damaged result is renamed, as only its user knows whether it was damaged or edited. Files whose size and
-    time are as noted are not read again.
+    A changed result is renamed, as only its user knows whether it was damaged or edited. Files with the noted
+    size and time are not read.
     """
-    results, notes, said = Path(results), [], []
+    results, notes, messages = Path(results), [], []
     for file in sorted(results.rglob(f".*{ENDING}")):
         try:
             note = Note.load(file)
         except UserError:
-            said += _set_aside_unknown(file)
+            messages += _set_aside_unknown(file)
             continue
-        if not all(_is_below(path, results) for path in note.written):  # moved, or forged
+        # moved, or forged: a note must not have files renamed that are not results
+        if not all(_is_below(path, results) for path in note.written):
             continue
         present = {path: _states_of(path, states) for path, states in note.written.items()}
         faults = {
             path: _fault(note.written[path], states) for path, states in present.items() if states is not None
         }
-        said += [_set_aside(Path(path), fault) for path, fault in faults.items() if fault]
+        messages += [_set_aside(Path(path), fault) for path, fault in faults.items() if fault]
+        # same contents, other times (a copy): note the times, so that the next run need not read the files
         if not any(faults.values()) and None not in present.values() and present != note.written:
             note = Note(file, note.read, present)
             note.save()
         notes.append(note)
     _settle_times(notes)
-    for file in (results / "benchmarks").rglob("*.tsv"):  # Snakemake lets their age count, too
+    for file in (results / "benchmarks").rglob("*.tsv"):  # Snakemake compares their times, too
         _date(file, time.time_ns())
-    return said
+    return messages
 
 
 def check_dates(files: Iterable[str | Path]) -> None:
-    """Raise UserError for a file of the user's that is dated in the future: what is made from it now would
-    seem older, which Snakemake takes for a failure.
+    """Raise UserError for an input file of the user that is dated in the future: a result made now would be
+    older, which Snakemake takes for a failure.
     """
     for file in map(Path, files):
         if _time(file) > time.time_ns():
@@ -126,7 +131,7 @@ def _states(path: Path, noted: Mapping[str, Sequence] | None = None) -> States:
 
 
 def _states_of(path: str, noted: States) -> States | None:
-    """The present states of the files of a result, or None if it is not there at all."""
+    """The present states of the files of a result; None if it does not exist."""
     if not Path(path).exists():
         return None
     files = {name: Path(path) / name for name in noted}
@@ -159,6 +164,7 @@ def _fault(noted: States, present: States) -> str | None:
 
 
 def _set_aside(path: Path, fault: str) -> str:
+    # only the last one is kept: what is set aside is a result that can be made again, or a copy of an edit
     aside = path.with_name(path.name + SET_ASIDE)
     if aside.is_dir():
         shutil.rmtree(aside)
@@ -172,7 +178,7 @@ def _set_aside(path: Path, fault: str) -> str:
 
 
 def _set_aside_unknown(file: Path) -> list[str]:
-    """Without its note nobody knows what a job wrote."""
+    """Without its note nothing is known of a result."""
     file.unlink()
     result = file.with_name(file.name[1 : -len(ENDING)])
     return [_set_aside(result, f"its note {file.name} is damaged")] if result.exists() else []
@@ -182,10 +188,10 @@ def _set_aside_unknown(file: Path) -> list[str]:
 
 
 def _settle_times(notes: Sequence[Note]) -> None:
-    """Let the times of results say what their contents say, whatever the clock said when they were made.
+    """Set modification times so that Snakemake's check agrees with the recorded digests.
 
-    Nothing is dated in the future, as what is made from it now would seem older. What was made from other
-    contents than there are now is dated long ago, and what was made from these not before them.
+    No result is dated in the future: what is made from it now would be older. A result whose inputs have
+    changed is dated long ago; one whose inputs have not is dated no earlier than they are.
     """
     now, seen, current = time.time_ns(), {}, []
     for note in notes:
@@ -203,7 +209,7 @@ def _settle_times(notes: Sequence[Note]) -> None:
 
 
 def _as_read(path: str, states: States, seen: dict[str, States]) -> bool:
-    """Whether an input has the content that was read. What is missing is Snakemake's affair."""
+    """Whether an input has the content that was read. Snakemake handles missing ones."""
     if not Path(path).exists():
         return True
     if path not in seen:
@@ -216,7 +222,8 @@ def _contents(states: States) -> dict[str, list]:
 
 
 def _put_in_order(notes: Sequence[Note]) -> None:
-    """Date no result before what it was made from, however many steps there are between them."""
+    """Date no result before its inputs, nor before theirs."""
+    # notes are in no order of dependence: repeat until nothing moves, as often as the longest chain has steps
     times = {path: _time(path) for note in notes for path in (*note.read, *note.written)}
     late = True
     while late:
@@ -230,13 +237,13 @@ def _put_in_order(notes: Sequence[Note]) -> None:
 
 
 def _clock(path: str | Path) -> Path:
-    """The file whose time Snakemake takes for the time of a result."""
+    """The file whose time counts for Snakemake as the time of a result."""
     path = Path(path)
     return path / TIMESTAMP if (path / TIMESTAMP).exists() else path
 
 
 def _time(path: str | Path) -> int:
-    """In nanoseconds; 0 for what is not there."""
+    """In nanoseconds; 0 for a missing file."""
     try:
         return _clock(path).stat().st_mtime_ns
     except OSError:

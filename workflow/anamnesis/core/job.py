@@ -1,5 +1,5 @@
-"""What every job of the workflow has in common: threads, logging, one-line errors, and the record beside its
-result.
+"""What all jobs of the workflow share: arguments, threads, logging, one-line errors, and the record that
+describes the result.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
-from anamnesis.core.artifacts import provenance, write_json
+from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
 from anamnesis.core.errors import UserError, one_line
 from anamnesis.core.integrity import States, note_file, states_read, write_note
 from anamnesis.core.processes import run_together
+from anamnesis.core.provenance import provenance
 from anamnesis.core.recovery import end_with_scheduler, remove_leftovers
 from anamnesis.core.stopwatch import stopwatch
 
@@ -37,9 +39,10 @@ HOW_TO_RUN = (
 def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     """Call ``main(**inputs, **params, **outputs)`` for a rule; what it returns goes into the record.
 
-    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. With a resource ``processes`` above 1
-    ``main`` is called in so many processes at once, which share the job's threads. Any error ends the job
-    with status 1 after one line on the terminal; its traceback is in the job's log.
+    The resources of ``HOW_TO_RUN`` that a rule has are arguments too. A parameter annotated ``Sequence[...]``
+    gets a list, also of a single file. With a resource ``processes`` above 1 ``main`` is called in so many
+    processes at once, which share the job's threads. Any error ends the job with status 1 after one line on
+    the terminal; its traceback is in the job's log.
     """
     started = time.time()
     atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
@@ -70,19 +73,38 @@ def _run(
     inputs, outputs = _named(snakemake.input), _named(snakemake.output)
     written = _paths(outputs)
     remove_leftovers([*written, note_file(written)])
+    # should this job be killed, its half-made result must not be compared with an earlier note
     note_file(written).unlink(missing_ok=True)
     record = outputs.pop(RECORD, None)
     params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
     params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
-    asked = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
+    code = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
+    arguments = _with_lists(main, {**inputs, **params, **code, **outputs})
     with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
-        facts = _call(main, {**inputs, **params, **asked, **outputs}, processes, log_file) or {}
+        facts = _call(main, arguments, processes, log_file) or {}
     logging.getLogger(__name__).info("%s", spent)
     read = states_read(_paths(inputs))
     if record:
         about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
         write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
     write_note(read, written)
+
+
+def _with_lists(main: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with a list in place of a text where ``main`` takes a sequence: Snakemake gives a list
+    of one file as a text.
+    """
+    parameters = inspect.signature(main, eval_str=True).parameters
+    listed = {name for name, parameter in parameters.items() if _is_sequence(parameter.annotation)}
+    return {
+        name: [value] if name in listed and isinstance(value, str) else value
+        for name, value in arguments.items()
+    }
+
+
+def _is_sequence(annotation: Any) -> bool:
+    """Whether an annotation is ``Sequence[...]``, or a union with it."""
+    return any(get_origin(part) is Sequence for part in (annotation, *get_args(annotation)))
 
 
 def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log_file: Path | None):
@@ -92,7 +114,7 @@ def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log
 
 
 def _begin(log_file: Path | None, number: int) -> None:
-    """Of several processes of a job the first one speaks for all."""
+    """Only the first of several processes of a job logs."""
     if number == 0:
         _log_to(log_file)
     else:
@@ -101,7 +123,10 @@ def _begin(log_file: Path | None, number: int) -> None:
 
 
 def _limit_threads(threads: int) -> None:
-    """Before torch is imported: as many threads as the scheduler gave this job, and no hub access."""
+    """Set as many threads as the scheduler gave this job, and no hub access. Call it before torch is
+    imported.
+    """
+    # OpenMP and MKL read these once, when torch is loaded
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -121,7 +146,7 @@ def _log_to(file: Path | None, anew: bool = False) -> None:
     console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     root.addHandler(console)
     if file:
-        with suppress(OSError):  # without space for a log there is none for results, which say so
+        with suppress(OSError):  # a full disk: writing the results reports it
             file.parent.mkdir(parents=True, exist_ok=True)
             if anew:
                 file.open("w").close()
@@ -132,6 +157,7 @@ def _log_to(file: Path | None, anew: bool = False) -> None:
         False  # a log that cannot be written (full disk) must not bury the one line in tracebacks
     )
     logging.captureWarnings(True)
+    # Python's warnings are for developers; what concerns a result is logged by our own code
     logging.getLogger("py.warnings").addFilter(lambda record: False)
 
 
@@ -152,7 +178,7 @@ def _paths(named: dict) -> list[str]:
 
 
 def _digests(read: Mapping[str, States]) -> dict[str, str]:
-    """Of files, and of the weights in folders."""
+    """The digests of files, and of the weights in folders, by path."""
     return {
         str(Path(path, name)): digest
         for path, states in read.items()

@@ -18,7 +18,7 @@ from pathlib import Path
 from anamnesis.core.errors import UserError
 
 RENDEZVOUS = "ANAMNESIS_RENDEZVOUS"  # environment variable: the file by which the processes find each other
-SECONDS_FOR_A_CAUSE = 1.0  # a process that loses another one often says so before that one's end is seen
+SECONDS_FOR_A_CAUSE = 1.0  # the failure of a process that lost another one may arrive before that one's end
 
 
 class Elsewhere(Exception):
@@ -33,14 +33,16 @@ def run_together(
 ) -> object:
     """``function(**arguments)`` in ``count`` new processes; returns what the first of them returned.
 
-    Each is told its number as torch's launchers tell it (``RANK`` and ``LOCAL_RANK``, from 0, of
-    ``WORLD_SIZE``), and calls ``begin`` with it first, if given. All that is given must be picklable. SIGTERM
-    is passed on. When one fails the others are killed, and its exception is raised here, a UserError when it
-    was killed itself; when this process ends, however it does, they end too.
+    Each gets its number as torch's launchers give it (``RANK`` and ``LOCAL_RANK``, from 0, of
+    ``WORLD_SIZE``), and calls ``begin`` with it first. All arguments must be picklable. SIGTERM is passed on.
+    When one fails, the others are killed and its exception is raised here, a UserError when it was killed
+    itself. When this process ends, even by a signal, they end too.
     """
+    # not fork: CUDA cannot be used after it, and locks of other threads would stay locked
     context = multiprocessing.get_context("spawn")
     workers: list[BaseProcess] = []
     answers: dict[Connection, int] = {}
+    # a file for the rendezvous: a port could be taken, or be reachable from elsewhere
     with tempfile.TemporaryDirectory() as folder, _passed_on(signal.SIGTERM, workers) as pass_on:
         try:
             for number in range(count):
@@ -86,7 +88,7 @@ def _read(answer: Connection) -> tuple:
 
 
 def _killed(answers: Mapping[Connection, int]) -> int | None:
-    """A process that ended without a word, which is why others failed."""
+    """A process that ended without an answer: the cause, when others fail at the same time."""
     ready = wait(list(answers), SECONDS_FOR_A_CAUSE)
     return next((answers[answer] for answer in ready if _read(answer)[:2] == (None, None)), None)
 
@@ -103,8 +105,8 @@ def _ended(workers: Sequence[BaseProcess], number: int) -> UserError:
 
 @contextmanager
 def _passed_on(number: int, workers: Sequence[BaseProcess]) -> Iterator[Callable[[], None]]:
-    """A signal to this process goes to the workers instead. What is yielded has to be called when all of them
-    have been started.
+    """A signal to this process goes to the workers instead. Call the yielded function when all of them have
+    started.
     """
     received: list[int] = []
 
@@ -158,8 +160,8 @@ def _portable(error: Exception) -> Exception:
 
 
 def _end_with_parent() -> None:
-    def look() -> None:
+    def watch() -> None:
         wait([multiprocessing.parent_process().sentinel])
         os._exit(1)
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()

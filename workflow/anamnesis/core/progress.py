@@ -16,18 +16,19 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Yields a function to be called with the number of items just done."""
+    """Yields a function that takes the number of items just done."""
     if sys.stderr.isatty():
         with tqdm(total=total, desc=what, file=sys.stderr, dynamic_ncols=True) as bar:
             yield lambda done: bar.update(done) and None
         return
-    state = {"done": 0, "said": time.monotonic()}
+    done_so_far, last_line = 0, time.monotonic()
 
     def advance(done: int) -> None:
-        state["done"] += done
-        if time.monotonic() - state["said"] >= SECONDS_BETWEEN_LINES:
-            state["said"] = time.monotonic()
-            print(f"{what}: {state['done']} of {total}", file=sys.stderr, flush=True)
+        nonlocal done_so_far, last_line
+        done_so_far += done
+        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
+            print(f"{what}: {done_so_far} of {total}", file=sys.stderr, flush=True)
 
     yield advance
-    log.info("%s: %d of %d", what, state["done"], total)
+    log.info("%s: %d of %d", what, done_so_far, total)

@@ -1,5 +1,5 @@
-"""What a run that was killed leaves behind, and how the next one gets rid of it: locks, half-written files,
-orphaned jobs. And what a job does that is told to end.
+"""What a killed run leaves behind (locks, half-written files, orphaned jobs) and how the next one removes it;
+and how a job ends on SIGTERM.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from anamnesis.core.errors import UserError, one_line
 
 # environment variable: number of the Snakemake process a job belongs to, and where that number is valid
 SCHEDULER = "ANAMNESIS_SCHEDULER"
-RUN = "ANAMNESIS_RUN"  # environment variable: the run a job belongs to, as `claim_folder` wrote it down
-SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_BETWEEN_READS = 5  # of a file on what may be a network disk
+RUN = "ANAMNESIS_RUN"  # environment variable: the run a job belongs to, as `claim_folder` wrote it to a file
+SECONDS_BETWEEN_CHECKS = 0.5
+SECONDS_BETWEEN_READS = 5  # of a file that may be on a network disk
 
 
 def hold_folder(folder: Path) -> IO | None:
-    """Keep other runs out of ``folder`` (.snakemake) for as long as what is returned stays open.
+    """Keep other runs out of ``folder`` (.snakemake) until the returned file is closed.
 
-    A lock of the operating system does it, which ends with the process however that ends. None where the file
-    system has no such locks. Raises UserError when another run has it.
+    It holds a lock of the operating system, which also ends when the process is killed. None where the file
+    system has no such locks. Raises UserError when another run holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # not "w", which would erase the name of the run that holds the lock
         handle = (folder / "alive").open("a+", encoding="utf-8", errors="replace")
         _lock(handle)
     except BlockingIOError:
@@ -58,7 +59,7 @@ def hold_folder(folder: Path) -> IO | None:
 
 
 def _lock(handle: IO, seconds: float = 1) -> None:
-    """As a plan may have the lock for a moment, try for a while. Raises BlockingIOError after that."""
+    """Try for ``seconds``, as a dry run holds the lock for a moment. Raises BlockingIOError after that."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -70,8 +71,8 @@ def _lock(handle: IO, seconds: float = 1) -> None:
 
 
 def remove_locks(folder: Path) -> bool:
-    """Remove the locks that Snakemake left in ``folder`` (.snakemake) when it was killed: they are plain
-    files. True if there were any. Only for whom ``hold_folder`` has told that no other run is alive.
+    """Remove the locks, plain files, that a killed Snakemake left in ``folder`` (.snakemake). True if there
+    were any. Call ``hold_folder`` first, which makes sure that no other run is alive.
     """
     stale = list((folder / "locks").glob("*.lock"))
     for file in stale:
@@ -80,20 +81,20 @@ def remove_locks(folder: Path) -> bool:
 
 
 def mend_metadata(folder: Path) -> list[str]:
-    """Replace every record of Snakemake in ``folder`` (.snakemake) that cannot be read by its mark of
-    incomplete results: without the record nobody knows with which parameters a result was made. Returns a
-    line for each.
+    """Replace every damaged record of Snakemake in ``folder`` (.snakemake) by its mark of an incomplete
+    result: only the record tells with which parameters a result was made. Returns a message for each.
     """
-    said = []
+    messages = []
     for file in sorted((folder / "metadata").rglob("*")):
         if file.is_file() and not _is_record(file):
             name = file.relative_to(folder / "metadata")
             mark = folder / "incomplete" / name
             mark.parent.mkdir(parents=True, exist_ok=True)
+            # what Snakemake itself writes when a job starts: it makes such results again
             mark.write_text('{"external_jobid": null}', encoding="utf-8")
             file.unlink()
-            said.append(f"Snakemake's record of {_result_of(name)} is damaged: it is made again")
-    return said
+            messages.append(f"Snakemake's record of {_result_of(name)} is damaged: it is made again")
+    return messages
 
 
 def _is_record(file: Path) -> bool:
@@ -113,8 +114,8 @@ def _result_of(name: Path) -> str:
 
 
 def remove_leftovers(outputs: Iterable[str | Path]) -> None:
-    """Delete what ``artifacts.atomic_path`` and ``atomic_directory`` had begun for ``outputs`` in a process
-    that was killed.
+    """Delete the temporary files of ``artifacts.atomic_path`` and ``atomic_directory`` for ``outputs`` that a
+    killed process left.
     """
     for path in map(Path, outputs):
         for ending in ("part", "old"):
@@ -126,35 +127,35 @@ def remove_leftovers(outputs: Iterable[str | Path]) -> None:
 
 
 def announce_scheduler() -> None:
-    """Tell the jobs started from now on that this process is their Snakemake. Every Snakemake does, also one
-    inside a cluster job, so that no job takes the distant one that submitted it for its own.
+    """Tell the jobs started from now on that this process is their Snakemake. A Snakemake inside a cluster
+    job does so too: its jobs must not take the Snakemake that submitted it for theirs.
     """
     os.environ[SCHEDULER] = f"{os.getpid()} {_process_space()}"
 
 
 def claim_folder(folder: Path) -> None:
-    """Write down in ``folder`` (.snakemake) that a new run begins, and tell its jobs, on whatever machine."""
+    """Write the name of a new run to ``folder`` (.snakemake) and to the environment of its jobs."""
     os.environ[RUN] = uuid.uuid4().hex
     write_text(folder / "run", os.environ[RUN])
 
 
 def superseded(folder: Path) -> bool:
-    """Whether another run has begun in ``folder`` since this process was submitted: a job of a Snakemake
-    that was killed, which its cluster knows nothing of.
+    """Whether another run has begun in ``folder`` since this job was submitted. The cluster keeps the jobs of
+    a killed Snakemake.
     """
-    own = os.environ.get(RUN)
+    run = os.environ.get(RUN)
     try:
-        return own is not None and own != (folder / "run").read_text(encoding="utf-8")
+        return run is not None and run != (folder / "run").read_text(encoding="utf-8")
     except OSError:
         return False
 
 
 def end_with_scheduler(folder: Path = Path(".snakemake")) -> None:
-    """Let this process end as soon as the Snakemake process that started it has, or another run begins.
+    """End this process when the Snakemake process that started it ends, or another run begins.
 
-    Otherwise a job would go on alone after ``kill -9`` of Snakemake, and write to the same files as the job
-    that the next run starts in its place. Does nothing for a script started by hand; in a container that
-    numbers processes anew it only looks out for another run.
+    Otherwise a job would go on after ``kill -9`` of Snakemake and write the same files as a job of the next
+    run. Does nothing for a script started by hand. In a container with process numbers of its own, only
+    another run counts.
     """
     if RUN in os.environ:
         _end_when(partial(superseded, folder.absolute()), SECONDS_BETWEEN_READS)
@@ -164,11 +165,11 @@ def end_with_scheduler(folder: Path = Path(".snakemake")) -> None:
     scheduler = next((p for p in psutil.Process().parents() if str(p.pid) == number), None)
     if scheduler is None:  # it was killed while this process started
         os._exit(1)
-    _end_when(lambda: not lives(scheduler), SECONDS_BETWEEN_LOOKS)
+    _end_when(lambda: not is_running(scheduler), SECONDS_BETWEEN_CHECKS)
 
 
 def _process_space() -> str:
-    """What tells apart containers with process numbers of their own (Linux)."""
+    """The namespace of process numbers, which a container may have for itself (Linux)."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -176,16 +177,16 @@ def _process_space() -> str:
 
 
 def _end_when(condition: Callable[[], bool], seconds: float) -> None:
-    def look() -> None:
+    def watch() -> None:
         while not condition():
             time.sleep(seconds)
-        os._exit(1)
+        os._exit(1)  # sys.exit would end this thread alone
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def lives(process: psutil.Process) -> bool:
-    """Whether a process still does something: one that only waits for its parent to take note does not."""
+def is_running(process: psutil.Process) -> bool:
+    """Whether a process still runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -193,8 +194,8 @@ def lives(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def told_to_end() -> Iterator[Callable[[], bool]]:
-    """In this block SIGTERM does not end the process; what is yielded says whether it has come.
+def sigterm_received() -> Iterator[Callable[[], bool]]:
+    """In this block SIGTERM does not end the process; yields a function that tells whether it has come.
 
     Cluster schedulers send it some time before they take the machine away. Only the main thread can catch
     signals: in others nothing changes.

@@ -1,4 +1,4 @@
-"""What of a job's time is its own work: all of it but what Python spends on importing modules."""
+"""How much of a job's time is its own work: all but the time of Python's imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Spent:
-    """Seconds in a block: ``total``, and ``imports`` of them in import statements. Whole after the block."""
+    """Seconds of a block, complete after it: ``total``, and those of its import statements."""
 
     total: float = 0.0
     imports: float = 0.0
@@ -33,23 +33,24 @@ LINE = re.compile(r"([\d.]+) s of work, ([\d.]+) s of imports$", flags=re.MULTIL
 
 @contextmanager
 def stopwatch() -> Iterator[Spent]:
-    """Time a block, with the imports in it: libraries import much of themselves when it is first needed, so
-    that no list of modules would cover it. Imports in other threads than this one count as work.
+    """Time a block, and the imports in it. Every import statement is timed, as libraries import many of their
+    modules at first use. Imports in other threads count as work.
 
-    During imports the garbage collector rests: what they make stays, and to look through it again and again
-    takes a quarter of the time of torch, transformers and peft together (measured).
+    The garbage collector is off during imports: their objects stay, and searching them again and again takes
+    a quarter of the import time of torch, transformers and peft together (measured).
     """
-    spent, plain, own = Spent(), builtins.__import__, threading.get_ident()
+    spent, original, thread = Spent(), builtins.__import__, threading.get_ident()
     inside = False
 
     def timed(*arguments, **options):
         nonlocal inside
-        if inside or threading.get_ident() != own:
-            return plain(*arguments, **options)
+        # an import inside an import is part of the outer one's time
+        if inside or threading.get_ident() != thread:
+            return original(*arguments, **options)
         inside, begin, collecting = True, time.perf_counter(), gc.isenabled()
         gc.disable()
         try:
-            return plain(*arguments, **options)
+            return original(*arguments, **options)
         finally:
             inside = False
             if collecting:
@@ -61,5 +62,5 @@ def stopwatch() -> Iterator[Spent]:
     try:
         yield spent
     finally:
-        builtins.__import__ = plain
+        builtins.__import__ = original
         spent.total = time.perf_counter() - begin

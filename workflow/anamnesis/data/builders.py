@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from anamnesis.data.pools import Pool, Row
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LETTERS = ("A", "B", "C", "D")
 LIST_LENGTH = 5
@@ -13,15 +16,16 @@ LIST_LENGTH = 5
 # A repeated list is drawn again at most this often, so that the search ends when the pool has no new list.
 _MAX_REDRAWS = 1000
 
-Row = dict[str, str]
-Example = dict[str, Any]
-Pool = tuple[Row, ...]
-Build = Callable[[Pool, int, np.random.Generator], list[Example]]
+Cells = dict[str, Any]
+"""An example: column -> value."""
+Build = Callable[[Pool, int, "np.random.Generator"], list[Cells]]
 """``build(pool, count, rng)``: at most ``count`` examples from the rows of ``pool``."""
 
 
 def _balanced(count: int, n_values: int, rng: np.random.Generator) -> np.ndarray:
     """``count`` numbers below ``n_values`` in random order, each value equally often up to one."""
+    import numpy as np
+
     start = rng.integers(n_values)
     return rng.permutation((np.arange(count) + start) % n_values)
 
@@ -30,9 +34,9 @@ def _pick(rows: Pool | list[Row], count: int, rng: np.random.Generator) -> list[
     return [rows[i] for i in rng.choice(len(rows), size=count, replace=False)]
 
 
-def _distinct_lists(draw: Callable[[int], tuple[list[Row], str]], count: int) -> list[Example]:
+def _distinct_lists(draw: Callable[[int], tuple[list[Row], str]], count: int) -> list[Cells]:
     """``count`` list examples without repeats; ``draw(i)`` gives the i-th list's words and its target."""
-    examples: dict[str, Example] = {}
+    examples: dict[str, Cells] = {}
     for i in range(count):
         for _ in range(_MAX_REDRAWS):
             words, target = draw(i)
@@ -48,7 +52,7 @@ def _distinct_lists(draw: Callable[[int], tuple[list[Row], str]], count: int) ->
 def any_five(answer: Callable[[list[Row]], str]) -> Build:
     """Five words of the pool, whatever they are; ``answer`` gives the target of such a list."""
 
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Cells]:
         def draw(_: int) -> tuple[list[Row], str]:
             words = _pick(pool, LIST_LENGTH, rng)
             return words, answer(words)
@@ -63,7 +67,7 @@ def odd_one(column: str, wanted: str, others: str, answer: str = "word") -> Buil
     ``answer``.
     """
 
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Cells]:
         answers = [row for row in pool if row[column] == wanted]
         fillers = [row for row in pool if row[column] == others]
         positions = _balanced(count, LIST_LENGTH, rng)
@@ -91,10 +95,12 @@ def pairs(
     ends, those that ``wrong(row, other)`` makes of the row and further rows of the pool.
     """
 
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Cells]:
         rows = _pick(pool, min(count, len(pool)), rng)
         examples = [{"input": row[query], "target": row[answer]} for row in rows]
         if statement is not None:
+            import numpy as np
+
             # drawn apart, so that the examples are the same with and without a knowledge form
             known = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])
             for row, example in zip(rows, examples, strict=True):
@@ -107,7 +113,7 @@ def pairs(
 def first_letters(query: str) -> Build:
     """Rows of the pool: the column ``query`` asks, its first letter is the target."""
 
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Cells]:
         rows = _pick(pool, min(count, len(pool)), rng)
         return [{"input": row[query], "target": row[query][0]} for row in rows]
 
@@ -116,7 +122,7 @@ def first_letters(query: str) -> Build:
 
 def _knowledge(
     row: Row, pool: Pool, answer: str, statement: str, wrong: Callable, rng: np.random.Generator
-) -> Example:
+) -> Cells:
     """The knowledge columns of a row, its answer at a random place among the options."""
     others: list[str] = []
     for i in rng.permutation(len(pool)):
@@ -137,11 +143,11 @@ def _knowledge(
 def classification(column: str, classes: tuple[str, ...]) -> Build:
     """Texts with their class; the classes take turns, so they are as equally frequent as the pool allows."""
 
-    def example(row: Row) -> Example:
+    def example(row: Row) -> Cells:
         label = classes.index(row[column])
         return {"input": row["text"], "target": row[column], "choices": list(classes), "label": label}
 
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Cells]:
         shuffled = _pick(pool, len(pool), rng)
         seen = dict.fromkeys(rng.permutation(classes).tolist(), 0)
         turns = []
@@ -167,7 +173,7 @@ def multiple_choice(
     choices.
     """
 
-    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Example]:
+    def build(pool: Pool, count: int, rng: np.random.Generator) -> list[Cells]:
         rows = _pick(pool, min(count, len(pool)), rng)
         examples = []
         for row, position in zip(rows, _balanced(len(rows), len(LETTERS), rng).tolist(), strict=True):

@@ -1,9 +1,6 @@
 """The built-in tasks: seeded generators over the small tables in ``tables/``.
 
-Every table is first cut into disjoint train, validation and test pools, and each split of a task is made
-from its own pool only. The cut depends on the seed and the table, not on the task, so tasks that share a
-table share the pools too: a word that the held-out translation task asks for in its test split never occurs
-in a training list of the other Spanish tasks.
+Each split of a task is made from a pool of rows of its own (:mod:`anamnesis.data.pools`).
 
 The list tasks and their names follow the function-vector data sets of Todd et al. (2024), the source of the
 FUNC suite; all words and texts here are the project's own.
@@ -11,24 +8,17 @@ FUNC suite; all words and texts here are the project's own.
 
 from __future__ import annotations
 
-import csv
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from numbers import Integral
 from operator import itemgetter
-from pathlib import Path
-from typing import Literal
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.builders import (
     Build,
-    Pool,
-    Row,
     any_five,
     classification,
     first_letters,
@@ -36,8 +26,11 @@ from anamnesis.data.builders import (
     odd_one,
     pairs,
 )
+from anamnesis.data.pools import SPLITS, Row, split_pools
 
-SPLITS = ("train", "validation", "test")
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = (
     "split",
     "example_id",
@@ -53,10 +46,6 @@ COLUMNS = (
 TOPICS = ("World", "Sports", "Business", "Technology")
 SENTIMENTS = ("positive", "negative")
 
-_TABLES = Path(__file__).parent / "tables"
-_TRAIN_SHARE, _VALIDATION_SHARE = 0.60, 0.15
-# Tables cut group by group, so that every pool has its share of each kind of row.
-_STRATA = {"words": ("pos", "kind"), "topic_texts": ("topic",), "sentiment_texts": ("label",)}
 # Countries whose names take an article inside a sentence.
 _WITH_ARTICLE = re.compile(
     "Republic|Islands|United|Bahamas|Comoros|Gambia|Maldives|Netherlands|Philippines|Seychelles"
@@ -80,39 +69,8 @@ class BuiltinTask:
     build: Build
 
 
-@cache
-def read_table(name: str) -> Pool:
-    """The rows of one built-in table, each a dictionary column -> text, in file order.
-
-    Raises UserError when the installation lacks the table.
-    """
-    path = _TABLES / f"{name}.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return tuple(csv.DictReader(stream))
-    except FileNotFoundError:
-        raise UserError(f"built-in table '{path}' is missing: restore it from the repository") from None
-
-
-def split_pools(table: str, seed: int) -> dict[str, Pool]:
-    """Cut a table into disjoint pools: about 60 % train, 15 % validation, 25 % test of each group of rows."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in read_table(table):
-        groups.setdefault(tuple(row[column] for column in _STRATA.get(table, ())), []).append(row)
-    rng = np.random.default_rng((seed, zlib.crc32(f"{table}.csv".encode())))
-    pools: dict[str, list[Row]] = {split: [] for split in SPLITS}
-    for group in groups.values():
-        shuffled = [group[i] for i in rng.permutation(len(group))]
-        first = round(_TRAIN_SHARE * len(group))
-        second = first + round(_VALIDATION_SHARE * len(group))
-        pools["train"] += shuffled[:first]
-        pools["validation"] += shuffled[first:second]
-        pools["test"] += shuffled[second:]
-    return {split: tuple(rows) for split, rows in pools.items()}
-
-
 def builtin_task(name: str, seed: int, sizes: Mapping[str, int]) -> pd.DataFrame:
-    """The uniform frame of one built-in task, one row per example.
+    """The frame of one built-in task, one row per example.
 
     ``sizes`` gives the largest number of rows per split (train, validation, test); a split not named there is
     left out. The list tasks reach that number; the others give every row of their pool when it holds fewer.
@@ -121,6 +79,9 @@ def builtin_task(name: str, seed: int, sizes: Mapping[str, int]) -> pd.DataFrame
 
     Raises UserError for an unknown task or split, a size that is not a positive integer, and a negative seed.
     """
+    import numpy as np  # not at the top: the configuration needs the names of the tasks at every start
+    import pandas as pd
+
     if name not in BUILTIN:
         raise unknown("task", name, BUILTIN)
     _check(seed, sizes)
@@ -138,14 +99,14 @@ def builtin_task(name: str, seed: int, sizes: Mapping[str, int]) -> pd.DataFrame
 
 
 def _check(seed: int, sizes: Mapping[str, int]) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise UserError(f"seed is {seed!r}: it must be an integer of 0 or more")
     if not sizes:
         raise UserError(f"sizes is empty: give the rows of at least one split of {', '.join(SPLITS)}")
     for split, size in sizes.items():
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size <= 0:
+        if isinstance(size, bool) or not isinstance(size, Integral) or size <= 0:
             raise UserError(f"size of split '{split}' is {size!r}: it must be an integer of 1 or more")
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.data.prompts import Template
 
-ASKED, ANSWERED = "\0", "\1"  # stand for prompt and answer; no template writes them itself
+PROMPT, ANSWER = "\0", "\1"  # stand for prompt and answer; no template writes them itself
 DATE = "26 Jul 2024"
-SETTINGS = {"enable_thinking": False, "date_string": DATE}
-"""Variables that some templates know: no train of thought before an answer, and the same date every day."""
+VARIABLES = {"enable_thinking": False, "date_string": DATE}
+"""Variables of some templates: no train of thought before an answer, and the same date every day."""
 TODAY = "{%- macro strftime_now(format) -%}" + DATE + "{%- endmacro -%}"
-"""Takes the place of the function that some templates ask for today's date."""
+"""Replaces the function that some templates call for today's date."""
 
 
 def template_for(prompts: Mapping, tokenizer) -> Template:
@@ -42,24 +42,24 @@ def template_for(prompts: Mapping, tokenizer) -> Template:
 
 def _around(tokenizer) -> dict[str, str]:
     """What a template writes: the fields ``before``, ``after``, ``lead`` and ``end`` of a ``Template``."""
-    asked = {"role": "user", "content": ASKED}
-    turns = [asked, {"role": "assistant", "content": ANSWERED}]
-    how = {"tokenize": False, "chat_template": TODAY + tokenizer.get_chat_template(), **SETTINGS}
-    prompt = tokenizer.apply_chat_template([asked], add_generation_prompt=True, **how)
+    user = {"role": "user", "content": PROMPT}
+    turns = [user, {"role": "assistant", "content": ANSWER}]
+    how = {"tokenize": False, "chat_template": TODAY + tokenizer.get_chat_template(), **VARIABLES}
+    prompt = tokenizer.apply_chat_template([user], add_generation_prompt=True, **how)
     whole = tokenizer.apply_chat_template(turns, **how)
-    if prompt.count(ASKED) != 1:
-        raise ValueError(f"it writes the turn {prompt.count(ASKED)} times")
-    if not whole.startswith(prompt.rstrip(" ")) or whole.count(ANSWERED) != 1:
+    if prompt.count(PROMPT) != 1:
+        raise ValueError(f"it writes the turn {prompt.count(PROMPT)} times")
+    if not whole.startswith(prompt.rstrip(" ")) or whole.count(ANSWER) != 1:
         raise ValueError("before an answer it writes something else than in front of an answer that is there")
-    before, after = prompt.split(ASKED)
-    answer = whole.index(ANSWERED)
+    before, after = prompt.split(PROMPT)
+    answer = whole.index(ANSWER)
     between = whole[len(prompt) : answer]
     if between.strip():
         raise ValueError(f"it writes {between.strip()!r} into the answer")
     after += between
-    kept = after.rstrip(" ")  # tokenizers join a blank with the word behind it
+    stripped = after.rstrip(" ")  # the blanks are the lead: tokenizers join a blank with the word after it
     end = _first_special(tokenizer, whole[answer + 1 :])
-    return {"before": before, "after": kept, "lead": after[len(kept) :], "end": end}
+    return {"before": before, "after": stripped, "lead": after[len(stripped) :], "end": end}
 
 
 def _first_special(tokenizer, text: str) -> str:

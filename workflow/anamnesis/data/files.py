@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,19 @@ def read_rows(path: str | Path) -> list[RawRow]:
     return rows
 
 
+def require_columns(rows: Sequence[RawRow], columns: Sequence[str]) -> set[str]:
+    """All columns of the file. Raises UserError when one of ``columns`` is not among them."""
+    # rows of JSON may differ in their keys; a dict keeps the order for the message
+    present = dict.fromkeys(column for row in rows for column in row.values)
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise UserError(
+            f"{rows[0].path}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing (the file has "
+            f"{', '.join(map(str, present))}); add or rename"
+        )
+    return set(present)
+
+
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         frame = read_parquet(path)
@@ -112,6 +125,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
+    # pandas reads integers as floats where one is missing
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value.item() if isinstance(value, np.generic) else value
@@ -119,6 +133,7 @@ def _plain(value: Any) -> Any:
 
 def _read_text(path: Path) -> str:
     try:
+        # -sig: spreadsheets write a byte order mark, which would become part of the first column's name
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
@@ -128,6 +143,7 @@ def _read_text(path: Path) -> str:
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows = []
+    # splitlines would also split at characters such as U+2028, which JSON allows inside a text
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if line.strip():
             rows.append(_parse_object(line, f"{path}, line {number}"))

@@ -1,7 +1,7 @@
-"""Data sets from a hub: only the files that are needed, of one commit, through the hub library's own cache.
+"""Data sets from a hub: only the needed files, of one commit, through the cache of the hub library.
 
-The library resumes downloads that were cut short, and files in its cache are used without asking the hub.
-``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to it.
+The library resumes interrupted downloads. Files in its cache need no network. ``HF_ENDPOINT``, ``HF_HOME``,
+``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.core.hub_access import USER_OFFLINE, allow, explain
-from anamnesis.data.catalogue.entry import Hub
 from anamnesis.data.files import RawRow, read_rows
 from anamnesis.data.mapping import map_row
+
+if TYPE_CHECKING:
+    from anamnesis.data.catalogue.entry import Hub
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def hub_rows(hub: Hub, pins: str | Path | None = None) -> tuple[list[RawRow], str]:
-    """The rows of a repository as those of a benchmark file, and the commit they are of.
+    """The rows of a repository with the columns of a benchmark file, and their commit.
 
-    ``pins``: a JSON file of commits by repository, for those the catalogue does not pin: the commit in it is
-    used; where it has none, the newest is, and is written there. Raises UserError as :func:`fetch` does, and
-    for rows that do not fit the mapping.
+    ``pins``: a JSON file with the commits of repositories that the catalogue does not pin. A repository that
+    is not in it is read at its newest commit, which is added. Raises UserError as :func:`fetch` does, and for
+    rows that do not fit the mapping.
     """
     revision = hub.revision or _pinned(pins, hub.repository)
     folder, commit = fetch(hub.repository, revision, sorted(set(hub.files.values())))
@@ -42,18 +45,19 @@ def hub_rows(hub: Hub, pins: str | Path | None = None) -> tuple[list[RawRow], st
             f"{hub.columns.where[0]} in {', '.join(hub.columns.where[1])}" if hub.columns.where else "any"
         )
         raise UserError(f"hf:{hub.repository}@{commit[:12]}: no row is left ({wanted}); pin another commit")
+    # after the rows fit the mapping: a commit that cannot be read is not worth a pin
     if hub.revision is None:
         _pin(pins, hub.repository, commit)
-    # rows of several files: numbers that are unique, in a fixed order
+    # row numbers count within a file: example_id needs one count over all files
     return [replace(row, number=number) for number, row in enumerate(rows, start=1)], commit
 
 
 def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tuple[Path, str]:
     """The folder with the files that match ``patterns`` at a commit (None: the newest), and that commit.
 
-    The cache is asked first when the commit is known. Raises UserError, one line, when the repository, the
-    revision or a file is not there, when it is gated and the token does not open it, when a download is cut
-    short, and when nothing is cached and the hub may not be asked.
+    A known commit is looked for in the cache first. Raises UserError when the repository, the revision or a
+    file does not exist, when the token does not open a gated repository, when a download is interrupted, and
+    when a file is not cached and the hub may not be reached.
     """
     allow()
     from huggingface_hub import snapshot_download
@@ -76,6 +80,7 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tup
         folder = Path(snapshot_download(repository, **options))
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
         raise UserError(explain(name, error)) from error
+    # the library downloads what matches, without an error when nothing does
     if missing := _missing(folder, patterns):
         raise UserError(
             f"{name}: no file matches {missing[0]}; the repository has another layout or no such set"
@@ -84,11 +89,11 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tup
 
 
 def _missing(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """The patterns of which not all files are in ``folder``: none, or fewer than their names count."""
-    return [pattern for pattern in patterns if not _whole([*folder.glob(pattern)])]
+    """The patterns with no file in ``folder``, or with fewer than the names (``-of-00003``) say."""
+    return [pattern for pattern in patterns if not _complete([*folder.glob(pattern)])]
 
 
-def _whole(files: Sequence[Path]) -> bool:
+def _complete(files: Sequence[Path]) -> bool:
     counts = [match for file in files if (match := re.search(r"-of-0*(\d+)\.", file.name))]
     return bool(files) and all(int(match[1]) <= len(files) for match in counts)
 
@@ -97,14 +102,14 @@ def _read_pins(path: str | Path | None) -> Mapping[str, str]:
     if path is None or not Path(path).exists():
         return {}
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        pins = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}); mend or remove it") from error
-    if not isinstance(found, dict) or not all(COMMIT.fullmatch(str(commit)) for commit in found.values()):
+    if not isinstance(pins, dict) or not all(COMMIT.fullmatch(str(commit)) for commit in pins.values()):
         raise UserError(
             f"{path}: must map repositories to commits of 40 hexadecimal digits; mend or remove it"
         )
-    return found
+    return pins
 
 
 def _pinned(path: str | Path | None, repository: str) -> str | None:
@@ -112,12 +117,13 @@ def _pinned(path: str | Path | None, repository: str) -> str | None:
 
 
 def _pin(path: str | Path | None, repository: str, commit: str) -> None:
-    """Write down the commit, unless another job has done so meanwhile, whose commit must be the same."""
+    """Add the commit to the file. A job that did so at the same time must have found the same commit."""
     if path is None:
         return
     from filelock import FileLock
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # several tasks of one repository may be prepared at once
     with FileLock(f"{path}.lock"):
         pins = dict(_read_pins(path))
         if pins.setdefault(repository, commit) != commit:

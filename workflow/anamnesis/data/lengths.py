@@ -22,6 +22,7 @@ def shorten_inputs(
     task = task.copy()
     for i in long:
         row = task.loc[i]
+        # "\0" stands for the input: no template writes it itself
         before, after = template.render(row.instruction, [], "\0").split("\0")
         _require_room(before + after, row.example_id, tokenizer, max_tokens)
         task.at[i, "input"] = _end_that_fits(row.input, before, after, tokenizer, max_tokens)

@@ -1,4 +1,4 @@
-"""From a row of a hub repository to the columns of a benchmark file, as the catalogue says."""
+"""Turn a row of a hub repository into one of a benchmark file, by the mapping in the catalogue."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anamnesis.core.errors import UserError, show_value
-from anamnesis.data.catalogue.entry import Columns
 from anamnesis.data.files import RawRow
 from anamnesis.data.prompts import FINAL_MARK
+
+if TYPE_CHECKING:
+    from anamnesis.data.catalogue.entry import Columns
 
 
 def _without_wikihow_marks(text: str) -> str:
@@ -28,10 +30,9 @@ CLEANERS: dict[str, Callable[[str], str]] = {
 
 
 def map_row(row: RawRow, columns: Columns, split: str) -> RawRow | None:
-    """The row with the columns of a benchmark file, None when it is not one of those that count.
+    """The row with the columns of a benchmark file; None if ``columns.where`` leaves it out.
 
-    Raises UserError naming file, row and column for a column that is missing or holds something else than the
-    mapping says.
+    Raises UserError naming file, row and column for a column that is missing or does not fit the mapping.
     """
     reader = _Reader(row)
     if columns.where and reader.value(columns.where[0]) not in columns.where[1]:
@@ -68,6 +69,7 @@ class _Reader(string.Formatter):
 
     def convert_field(self, value, conversion):
         if conversion == "c":
+            # small letters after the first, as lm-evaluation-harness builds HellaSwag's contexts
             return str(value).capitalize()
         if conversion == "f":
             return str(value).rpartition(FINAL_MARK)[2].strip()
@@ -75,23 +77,23 @@ class _Reader(string.Formatter):
 
     def value(self, path: str) -> Any:
         """The value of a column or, after a dot, of a field in it."""
-        found: Any = self.row.values
+        value: Any = self.row.values
         for name in path.split("."):
-            if not isinstance(found, Mapping) or name not in found:
-                there = ", ".join(self.row.values)
+            if not isinstance(value, Mapping) or name not in value:
+                present = ", ".join(self.row.values)
                 raise self.row.error(
                     path,
-                    f"is not there (the file has {there}); the repository's layout has changed: pin another "
-                    "commit, or use data.root",
+                    f"is not there (the file has {present}); the repository's layout has changed: pin "
+                    "another commit, or use data.root",
                 )
-            found = found[name]
-        return found
+            value = value[name]
+        return value
 
     def texts(self, path: str) -> list[str]:
-        found = self.value(path)
-        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-            raise self._wrong(path, found, "a list of texts")
-        return found
+        value = self.value(path)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(path, value, "a list of texts")
+        return value
 
     def _wrong(self, path: str, value: Any, wanted: str) -> UserError:
         return self.row.error(
@@ -115,6 +117,7 @@ def _position(reader: _Reader, columns: Columns, options: list[str]) -> int:
     """The place of the right option: a number, the digits of one, a truth value, a class name or a letter."""
     label = reader.value(columns.label)
     letters = reader.texts(columns.letters) if columns.letters else list(string.ascii_uppercase)
+    # letters before digits: some questions of ARC name their options 1, 2, …
     names = letters[: len(options)]
     if isinstance(label, str) and label in names:
         return names.index(label)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-# Not among the tables of the tasks, which are made again when one of those changes.
+# In a folder of its own: a change in the folder `tables` makes all built-in tasks again.
 TABLE = Path(__file__).parent / "wordings" / "paraphrases.csv"
 
 
 def builtin_paraphrases() -> dict[str, tuple[str, ...]]:
     """Task -> its instruction in other words."""
-    found: dict[str, list[str]] = {}
+    wordings: dict[str, list[str]] = {}
     with TABLE.open(encoding="utf-8", newline="") as table:
         for row in csv.DictReader(table):
-            found.setdefault(row["task"], []).append(row["instruction"])
-    return {task: tuple(wordings) for task, wordings in found.items()}
+            wordings.setdefault(row["task"], []).append(row["instruction"])
+    return {task: tuple(texts) for task, texts in wordings.items()}

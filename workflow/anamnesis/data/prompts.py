@@ -76,8 +76,7 @@ def draw_demonstrations(
     if len(order) < shots:
         raise UserError(
             f"task '{task}' has {len(pool)} examples to draw demonstrations from but shots is {shots}: "
-            f"lower the "
-            "number of shots or give the task more training examples"
+            "lower the number of shots or give the task more training examples"
         )
     return [pool[i] for i in order]
 
@@ -122,17 +121,17 @@ def shuffle_labels(
 def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts that something is to follow.
 
-    A tokenizer may put special tokens in front, unless a text begins with one of its own, as chat templates
-    do; an end-of-text token that it appends is taken off, as it would stand between a prompt and its answer.
+    A tokenizer may put special tokens in front, except where a text begins with one, as those of chat
+    templates do. An end-of-text token that it appends is removed: it would stand between prompt and answer.
     """
     texts, end = list(texts), tokenizer.eos_token_id
     special = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    begun = [text.startswith(special) for text in texts]
-    found = tokenizer(texts).input_ids
-    if any(begun):
+    with_special = [text.startswith(special) for text in texts]
+    encoded = tokenizer(texts).input_ids
+    if any(with_special):
         bare = tokenizer(texts, add_special_tokens=False).input_ids
-        found = [own if is_begun else ids for own, ids, is_begun in zip(bare, found, begun, strict=True)]
-    return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in found]
+        encoded = [b if begins else ids for b, ids, begins in zip(bare, encoded, with_special, strict=True)]
+    return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in encoded]
 
 
 def encode_pairs(

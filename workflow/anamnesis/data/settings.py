@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field
 
 from anamnesis.core.errors import unknown
 from anamnesis.core.fields import (
@@ -21,7 +21,7 @@ from anamnesis.core.fields import (
     not_reserved,
     repetitions,
 )
-from anamnesis.data.catalogue import SEQUENCES
+from anamnesis.data.catalogue import sequences
 from anamnesis.data.places import DEFAULT_SOURCES
 
 FILE_TYPES = (".parquet", ".jsonl", ".csv", ".json")
@@ -52,6 +52,11 @@ class UserTask(Section):
     )
     max_new_tokens: Integer | None = Field(
         None, ge=1, description="Longest generated answer, in tokens (>= 1); null: evaluation.max_new_tokens."
+    )
+    metric: Text | None = Field(
+        None,
+        description="How its answers are scored: a metric of docs/data.md that fits them; null: accuracy of "
+        "the ranked choices or, without choices, exact match.",
     )
 
 
@@ -102,27 +107,27 @@ class Data(Section):
         "      sha256: null                      # checked before the file is read; null: not checked\n"
         "      instruction: Write the first letter of the word.\n"
         '      knowledge: null                   # without instruction, e.g. "{input} begins with"\n'
-        "      max_new_tokens: null              # null: evaluation.max_new_tokens",
+        "      max_new_tokens: null              # null: evaluation.max_new_tokens\n"
+        "      metric: null                      # of docs/data.md; null: accuracy or exact match",
     )
 
 
 def _spell_out(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if value not in SEQUENCES:
-        raise unknown("sequence", value, SEQUENCES)
-    return list(SEQUENCES[value])
+    if value not in sequences():
+        raise unknown("sequence", value, sequences())
+    return sequences()[value]
 
 
-_List = Annotated[tuple[Name, ...], Field(min_length=1)]
+class _OrSequence:
+    """Adds the names of the sequences to the JSON schema, which alone needs them before a value is read."""
 
-Order = Annotated[
-    _List,
-    BeforeValidator(_spell_out),
-    WithJsonSchema(
-        {"anyOf": [TypeAdapter(_List).json_schema(), {"type": "string", "enum": list(SEQUENCES)}]}
-    ),
-]
+    def __get_pydantic_json_schema__(self, schema, handler):
+        return {"anyOf": [handler(schema), {"type": "string", "enum": list(sequences())}]}
+
+
+Order = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_spell_out), _OrSequence()]
 """Tasks in the order in which they are learnt, at least one."""
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.data.catalogue import CATALOGUE
-from anamnesis.data.folder import files_of, find_task_files
+from anamnesis.data.catalogue import catalogue
 from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
+from anamnesis.data.places import files_of, find_task_files
 from anamnesis.data.prompts import Template
 from anamnesis.data.sources import prepare, split_sizes
 from anamnesis.estimate.token_lengths import Lengths, by_tokenizer, lengths_of
@@ -61,13 +61,13 @@ def measure(root: str, tokenizer) -> pd.DataFrame:
     files = find_task_files(root)
     data = {"root": root, "sources": ["folder"], **{f"{split}_examples": n for split, n in SIZES.items()}}
     # the tasks of BBH are too many for a table of this kind
-    names = [name for name, entry in CATALOGUE.items() if entry.suite != "BBH" and files_of(name, files)]
+    names = [name for name, entry in catalogue().items() if entry.suite != "BBH" and files_of(name, files)]
     rows = []
     for name in names:
         frame = _shortened(prepare(name, data, 0).frame, tokenizer)
         found = lengths_of(frame, Template(), by_tokenizer(tokenizer))
         # the public translations lack some words: the set is the size of the selection when none is missing
-        whole = CATALOGUE[name].composed_of
+        whole = catalogue()[name].composed_of
         sizes = prepare(whole[0], data, 0).frame["split"].value_counts() if whole else vars(found)
         row = {"set": name} | {column: getattr(found, column) for column in MEASURED}
         row |= dict(zip(KNOWLEDGE, found.knowledge, strict=True)) | {split: sizes[split] for split in SIZES}

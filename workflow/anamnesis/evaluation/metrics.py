@@ -1,14 +1,15 @@
-"""Metrics of generated answers, by name: from what was generated, the reference and the question's input to a
-score between 0 and 1.
+"""Metrics of generated answers, by name: scores between 0 and 1.
 
-The plain names look at the first line of the answer that is not blank, without blanks around it, and use the
-field's reference libraries. The others are the definitions of single benchmarks, crude as they are, for
-comparison with published numbers; they get the text as it was generated. docs/data.md says how they differ.
+Most see the first line of the answer that is not blank, without blanks around it, and use the field's
+reference libraries. Those named after a benchmark, ``exact_string``, ``first_character`` and
+``number_after_mark`` are the definitions of single benchmarks, for comparison with published numbers; they
+see the text as it was generated. docs/data.md says how they differ.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +25,13 @@ _NUMBER = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s*/\s*\d+)?"
 )
 _TOLERANCE = 1e-6  # relative: numbers are written with few digits
-WRITTEN = ("exact_string", "first_character")  # benchmarks' own accuracies, of what was written
+WRITTEN = (
+    "exact_string",
+    "first_character",
+)  # accuracies of single benchmarks: with them options are written, not ranked
 _ORDERS = range(1, 5)  # n-grams of SARI
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
 _LITERAL = re.compile(r"<(?:STR|NUM|CHAR)_LIT(?::(.*?))?>", re.DOTALL)
 
 
@@ -84,8 +90,8 @@ def number(answer: Answer) -> float:
     wanted = final_number(answer.target)
     if wanted is None:
         return exact_match(answer)
-    found = final_number(answer.text)
-    return found is not None and abs(found - wanted) <= _TOLERANCE * max(1.0, abs(wanted))
+    given = final_number(answer.text)
+    return given is not None and abs(given - wanted) <= _TOLERANCE * max(1.0, abs(wanted))
 
 
 def number_after_mark(answer: Answer) -> float:
@@ -99,10 +105,10 @@ def final_number(text: str) -> float | None:
 
     Thousands may have commas; a fraction counts as its quotient.
     """
-    found = [match for match in _NUMBER.findall(text.rpartition(FINAL_MARK)[2]) if re.search(r"\d", match)]
-    if not found:
+    numbers = [match for match in _NUMBER.findall(text.rpartition(FINAL_MARK)[2]) if re.search(r"\d", match)]
+    if not numbers:
         return None
-    numerator, _, denominator = re.sub(r"[,$\s]", "", found[-1]).replace("−", "-").partition("/")
+    numerator, _, denominator = re.sub(r"[,$\s]", "", numbers[-1]).replace("−", "-").partition("/")
     if denominator and not int(denominator):
         return None
     return float(numerator) / float(denominator or 1)
@@ -133,6 +139,32 @@ def rouge_l_trace(answer: Answer) -> float:
         return Rouge(metrics=["rouge-l"]).get_scores(answer.target, answer.text)[0]["rouge-l"]["f"]
     except ValueError:  # a text without words
         return 0.0
+
+
+def f1(answer: Answer) -> float:
+    """F1 of the tokens of SQuAD (:func:`token_f1`)."""
+    return token_f1(answer.line, answer.target)
+
+
+def token_f1(text: str, *references: str) -> float:
+    """The best F1, over the references, of the tokens that a text shares with one of them.
+
+    Tokens stand between blanks, in small letters, without ASCII punctuation and the articles a, an, the. If
+    either has none, the score is 1 where both have none. Source: Rajpurkar et al. 2016 (arXiv 1606.05250),
+    in the form of SQuAD 2.0's evaluation script.
+    """
+    return max(_shared_tokens(_squad_tokens(text), _squad_tokens(reference)) for reference in references)
+
+
+def _shared_tokens(tokens: list[str], wanted: list[str]) -> float:
+    if not tokens or not wanted:
+        return float(tokens == wanted)
+    right = (Counter(tokens) & Counter(wanted)).total()
+    return _f1(right / len(tokens), right / len(wanted))
+
+
+def _squad_tokens(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
 
 
 def bleu(answer: Answer) -> float:
@@ -234,7 +266,7 @@ def _f1(precision: float, recall: float) -> float:
 METRICS: dict[str, Metric] = {
     metric.__name__: metric
     for metric in (
-        exact_match, number, rouge_l, bleu, edit_similarity, sari,
+        exact_match, number, f1, rouge_l, bleu, edit_similarity, sari,
         exact_string, first_character, number_after_mark, rouge_l_trace, edit_similarity_trace, sari_trace,
     )
 }  # fmt: skip

@@ -12,18 +12,12 @@ import pandas as pd
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GENERATED
 from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
-from anamnesis.data.prompts import (
-    Template,
-    answer_text,
-    draw_demonstrations,
-    encode,
-    encode_pairs,
-    generator,
-)
+from anamnesis.data.prompts import Template, encode, encode_pairs
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
+from anamnesis.evaluation.items import Item, build_items
 from anamnesis.evaluation.metrics import WRITTEN, Answer, score
 from anamnesis.evaluation.scorers import option_scores
 
@@ -50,28 +44,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Item:
-    """One thing to answer: a prompt, the options (empty: generate), the right answer; the input that the
-    prompt asks about, and the prompt without demonstrations and chat template; whether the input was cut;
-    what stands between prompt and answer.
-    """
-
-    example_id: str
-    prompt: str
-    choices: tuple[str, ...]
-    target: str
-    input: str = ""
-    bare: str = ""
-    cut: bool = False
-    lead: str = " "
-
-
-@dataclass(frozen=True)
 class EvaluationSet:
     """A task to be evaluated on. ``role``: train_task or held_out; ``frame``: its examples, all splits;
     ``max_new_tokens`` bounds the generated answers of a task without choices; ``metric`` scores them: a name
-    of ``metrics.METRICS`` or "accuracy", which is exact match there. A metric of that table that only one
-    benchmark has (``exact_string``, ``first_character``) makes its options be written, not ranked.
+    of ``metrics.METRICS``, or "accuracy", which is exact match there. With ``exact_string`` and
+    ``first_character`` options are written, not ranked.
     """
 
     name: str
@@ -82,8 +59,8 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Items of a set in one form and number of shots, at least one, that show the same demonstrations."""
+class ItemGroup:
+    """Items of a set, at least one, in one form and with the same demonstrations."""
 
     source: EvaluationSet
     form: str
@@ -104,11 +81,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A model ready to be evaluated. ``shots``: demonstrations of the few-shot form; ``seed`` fixes which are
-    shown, and ``draws`` how many choices of them the questions of a set are shared out among; ``scorer``:
-    what options are ranked by (``scorers.SCORERS``); ``max_input_tokens``: inputs that make longer zero-shot
-    prompts lose their beginning, those of demonstrations too; None: none does; ``few_shot``: whether "all"
-    sets are asked with demonstrations, or those held out.
+    """A model ready to be evaluated.
+
+    ``shots``: demonstrations of the few-shot form, drawn with ``seed``; ``draws``: each draw of them serves
+    an equal share of a set's questions; ``few_shot``: "all" sets have that form, or those with this role.
+    ``scorer``: what options are ranked by (``scorers.SCORERS``). ``max_input_tokens``: inputs that make
+    longer zero-shot prompts lose their beginning, those of demonstrations too; None: none does.
     """
 
     engine: PrefixEngine
@@ -134,17 +112,21 @@ class Evaluator:
         scored by the set's metric. ``empty``: nothing but blanks and line breaks was generated; where many
         answers of a set are, a warning is logged. ``progress`` gets the number of answers just found.
         """
-        asked = self._asked(sets)
-        places = {s.name: {name: k for k, name in enumerate(s.frame["example_id"])} for s in sets}
-        written = iter(self._write([a for a in asked if not a.ranked], progress))
+        groups = self._groups(sets)
+        positions = {s.name: {name: k for k, name in enumerate(s.frame["example_id"])} for s in sets}
+        # all sets at once, so that the batches of generation are full
+        written = iter(self._write([group for group in groups if not group.ranked], progress))
         frames = {}
-        for a in asked:
-            rows = pd.DataFrame(self._rank(a.items, progress) if a.ranked else next(written))
-            rows = rows.assign(set=a.source.name, role=a.source.role, form=a.form, shots=a.shots)
-            frames.setdefault((a.source.name, a.form, a.shots), []).append(rows)
+        for group in groups:
+            rows = pd.DataFrame(self._rank(group.items, progress) if group.ranked else next(written))
+            rows = rows.assign(
+                set=group.source.name, role=group.source.role, form=group.form, shots=group.shots
+            )
+            frames.setdefault((group.source.name, group.form, group.shots), []).append(rows)
+        # with several draws the examples of a set come draw by draw: back to the order of the frame
         whole = [
             pd.concat(parts).sort_values(
-                "example_id", key=lambda ids, at=places[name]: ids.map(at), kind="stable"
+                "example_id", key=lambda ids, order=positions[name]: ids.map(order), kind="stable"
             )
             for (name, *_), parts in frames.items()
         ]
@@ -152,19 +134,28 @@ class Evaluator:
         _warn_of_empty(table)
         return table
 
-    def _asked(self, sets: Sequence[EvaluationSet]) -> list[Asked]:
-        found = [
-            Asked(s, form, shots, build_items(part, s.name, form, shots, self.template, self.seed, draw))
+    def count(self, sets: Sequence[EvaluationSet]) -> int:
+        """The number of answers that :meth:`evaluate` finds, at most: for a progress bar."""
+        return sum(
+            int((s.frame.split == "test").sum()) * len(shots_of(s.role, self.shots, self.few_shot))
+            for s in sets
+            for form in self.forms
+            if form == "instruction" or s.frame.knowledge_prompt.notna().any()
+        )
+
+    def _groups(self, sets: Sequence[EvaluationSet]) -> list[ItemGroup]:
+        groups = [
+            ItemGroup(s, form, shots, build_items(part, s.name, form, shots, self.template, self.seed, draw))
             for s in sets
             for form in self.forms
             for frame in [self._shortened(s.frame, form)]
             for shots in shots_of(s.role, self.shots, self.few_shot)
-            for draw, part in enumerate(_shared_out(frame, self.draws if shots else 1))
+            for draw, part in enumerate(_by_draw(frame, self.draws if shots else 1))
         ]
-        return [asked for asked in found if asked.items]
+        return [group for group in groups if group.items]
 
     def _shortened(self, frame: pd.DataFrame, form: str) -> pd.DataFrame:
-        """The set with inputs that fit, and a column ``cut``."""
+        """The set with inputs that fit, and a column ``cut``: whether an input was too long."""
         if self.max_input_tokens is None:
             return frame
         if form == "knowledge":
@@ -181,32 +172,33 @@ class Evaluator:
         questions = []
         for item in items:
             encoded = [next(pairs) for _ in item.choices]
+            # the engine runs one prompt for all choices, so it must be the same tokens before each
             if any(context != encoded[0][0] for context, _ in encoded):
                 raise UserError(
                     f"the tokenizer joins the prompt of {item.example_id} with some of its choices, so that "
                     "they cannot be compared: let prompts.output_label end in another character"
                 )
             questions.append(Question(encoded[0][0], [continuation for _, continuation in encoded]))
-        found = score_questions(self.engine, questions, self.batch_tokens, progress)
+        sums = score_questions(self.engine, questions, self.batch_tokens, progress)
         options = [item.choices for item in items]
-        values = option_scores(self.scorer, self.engine, questions, found, options, self.batch_tokens)
+        scores = option_scores(self.scorer, self.engine, questions, sums, options, self.batch_tokens)
         rows = []
-        for item, sums, ranked in zip(items, found, values, strict=True):
+        for item, logprobs, ranked in zip(items, sums, scores, strict=True):
             prediction = item.choices[max(range(len(ranked)), key=ranked.__getitem__)]
             row = _row(item, prediction, float(prediction == item.target.strip()), "accuracy", self.scorer)
-            rows.append(row | {"choice_logprobs": list(sums.log_probability), "choice_scores": ranked})
+            rows.append(row | {"choice_logprobs": list(logprobs.log_probability), "choice_scores": ranked})
         return rows
 
-    def _write(self, asked: Sequence[Asked], progress) -> list[list[dict]]:
+    def _write(self, groups: Sequence[ItemGroup], progress) -> list[list[dict]]:
         requests = [
-            Request(encode(self.tokenizer, [item.prompt for item in a.items]), a.source.max_new_tokens)
-            for a in asked
+            Request(encode(self.tokenizer, [item.prompt for item in g.items]), g.source.max_new_tokens)
+            for g in groups
         ]
         stops = LineEnd(self.tokenizer)
         outputs = generate(self.engine, requests, stops, self.batch_tokens, progress)
         return [
-            [self._scored(item, stops.whole(ids), a.metric) for item, ids in zip(a.items, out, strict=True)]
-            for a, out in zip(asked, outputs, strict=True)
+            [self._scored(item, stops.whole(ids), g.metric) for item, ids in zip(g.items, out, strict=True)]
+            for g, out in zip(groups, outputs, strict=True)
         ]
 
     def _scored(self, item: Item, text: str, metric: str) -> dict:
@@ -216,15 +208,15 @@ class Evaluator:
 
 
 def shots_of(role: str, shots: int, few_shot: str) -> tuple[int, ...]:
-    """With how many demonstrations a set is asked."""
+    """The numbers of demonstrations with which a set is evaluated."""
     return (0, shots) if few_shot in ("all", role) else (0,)
 
 
-def _shared_out(frame: pd.DataFrame, draws: int) -> Iterator[pd.DataFrame]:
-    """The frame with its share of the test examples, for each draw of demonstrations."""
-    place = (frame["split"] == "test").cumsum() - 1
+def _by_draw(frame: pd.DataFrame, draws: int) -> Iterator[pd.DataFrame]:
+    """For each draw of demonstrations, the frame with its share of the test examples."""
+    number = (frame["split"] == "test").cumsum() - 1
     for draw in range(draws):
-        yield frame[(frame["split"] != "test") | (place % draws == draw)]
+        yield frame[(frame["split"] != "test") | (number % draws == draw)]
 
 
 def _row(item: Item, prediction: str, score: float, metric: str, scorer: str) -> dict:
@@ -246,6 +238,16 @@ def validation_as_test(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["split"] != "test"].replace({"split": {"validation": "test"}})
 
 
+def facts_of(table: pd.DataFrame) -> dict:
+    """Of evaluation records: what the record of their job says."""
+    return {
+        "rows": len(table),
+        "metrics": table.groupby("set", sort=False)["metric"].first().to_dict(),
+        "inputs_cut": int(table.drop_duplicates(["set", "example_id"])["cut"].sum()),
+        "empty_answers": empty_shares(table),
+    }
+
+
 def empty_shares(table: pd.DataFrame) -> dict[str, float]:
     """Of evaluation records: set -> share of its generated answers that are empty."""
     generated = table[table["scorer"] == GENERATED]
@@ -265,70 +267,3 @@ def _warn_of_empty(table: pd.DataFrame) -> None:
                 100 * share,
                 len(rows),
             )
-
-
-def build_items(
-    task: pd.DataFrame, name: str, form: str, shots: int, template: Template, seed: int, draw: int = 0
-) -> list[Item]:
-    """The test examples of a task in one form. All show the same demonstrations: those of a ``draw``.
-
-    instruction: instruction, demonstrations, input. knowledge: statements only, as plain text; tasks without
-    a knowledge form give an empty list.
-    """
-    rows = task[task.split == "test"]
-    if form == "knowledge":
-        rows = rows[rows.knowledge_prompt.notna()]
-    if not len(rows):
-        return []
-    train = task[task.split == "train"]
-    rng = generator(seed, name, "demonstrations", shots, *([draw] if draw else []))
-    make = _knowledge_items if form == "knowledge" else _instruction_items
-    return make(rows, train, name, shots, template, rng)
-
-
-def _knowledge_items(rows, train, name: str, shots: int, template: Template, rng) -> list[Item]:
-    train = train[train.knowledge_prompt.notna()]
-    pool = list(zip(train.knowledge_prompt, train.knowledge_target, strict=True))
-    drawn = draw_demonstrations(rng, pool, shots, "", name)
-    shown = "".join(f"{x}{answer_text(y)}{template.separator}" for x, y in drawn)
-    return [
-        Item(
-            r.example_id,
-            shown + r.knowledge_prompt,
-            _options(r.knowledge_choices),
-            r.knowledge_target,
-            r.knowledge_prompt,
-            r.knowledge_prompt,
-            cut,
-        )
-        for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
-    ]
-
-
-def _instruction_items(rows, train, name: str, shots: int, template: Template, rng) -> list[Item]:
-    shown = draw_demonstrations(rng, list(zip(train.input, train.target, strict=True)), shots, "", name)
-    return [
-        Item(
-            r.example_id,
-            template.render(r.instruction, shown, r.input),
-            _options(r.choices),
-            r.target,
-            r.input,
-            template.plain(r.instruction, [], r.input),
-            cut,
-            template.lead,
-        )
-        for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
-    ]
-
-
-def _were_cut(rows: pd.DataFrame) -> Sequence[bool]:
-    return rows["cut"].tolist() if "cut" in rows else [False] * len(rows)
-
-
-def _options(choices) -> tuple[str, ...]:
-    return (
-        tuple(choices)
-        if choices is not None and hasattr(choices, "__len__") and not isinstance(choices, str)
-        else ()
-    )

@@ -31,7 +31,7 @@ def option_scores(
     questions: Sequence[Question],
     scores: Sequence[Score],
     options: Sequence[Sequence[str]],
-    token_budget: int,
+    batch_tokens: int,
 ) -> list[list[float]]:
     """The score of every option of every question, the larger the likelier.
 
@@ -54,7 +54,7 @@ def option_scores(
         ]
     if scorer == "full_sequence":
         contexts = context_log_probabilities(
-            engine, [question.context for question in questions], token_budget
+            engine, [question.context for question in questions], batch_tokens
         )
         return [
             [
@@ -68,12 +68,12 @@ def option_scores(
 
 @measuring
 def context_log_probabilities(
-    engine: PrefixEngine, contexts: Sequence[Sequence[int]], token_budget: int
+    engine: PrefixEngine, contexts: Sequence[Sequence[int]], batch_tokens: int
 ) -> list[float]:
     """log P of each context after its first token, nats. Every context runs whole: nothing is shared."""
-    found = [0.0] * len(contexts)
+    totals = [0.0] * len(contexts)
 
-    def scored(batch: list[int]) -> torch.Tensor:
+    def summed(batch: list[int]) -> torch.Tensor:
         pack = Pack(tuple(Tree(contexts[i]) for i in batch))
         keep = [
             start + k
@@ -84,9 +84,10 @@ def context_log_probabilities(
         chosen, _ = token_log_probabilities(engine, pack, keep, torch.arange(len(keep)), wanted)
         return torch.stack([part.sum() for part in chosen.split([len(contexts[i]) - 1 for i in batch])])
 
+    # a single token is not predicted by anything: its prompt counts 0
     long = [i for i, context in enumerate(contexts) if len(context) > 1]
-    batches = pack_by_size([len(contexts[i]) for i in long], token_budget)
-    for batch, sums in halved_to_fit([[long[k] for k in batch] for batch in batches], scored):
+    batches = pack_by_size([len(contexts[i]) for i in long], batch_tokens)
+    for batch, sums in halved_to_fit([[long[k] for k in batch] for batch in batches], summed):
         for i, value in zip(batch, sums.tolist(), strict=True):
-            found[i] = value
-    return found
+            totals[i] = value
+    return totals

@@ -23,7 +23,7 @@ from transformers.training_args import OptimizerNames
 
 from anamnesis.core.artifacts import SUMS, damaged_file, write_sums
 from anamnesis.core.errors import UserError, first_line, unknown
-from anamnesis.core.recovery import told_to_end
+from anamnesis.core.recovery import sigterm_received
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.loading import check_adapter
@@ -60,7 +60,7 @@ def train_stage(
         log.info("continuing from %s", start.name)
     world, trained = objective.world, [p for p in engine.model.parameters() if p.requires_grad]
     world.begin_alike(trained)
-    with told_to_end() as trainer.told:
+    with sigterm_received() as trainer.told:
         trainer.add_callback(SaveAndStop(lambda: trainer.must_end))
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     world.check_alike(trained)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from anamnesis.core.errors import UserError, show_value, unknown
 
 
-@dataclass(frozen=True)
-class Columns:
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(_Entry):
     """How a row of a hub repository becomes an example.
 
     Texts with braces are templates over the row's columns: ``{choices.text}`` looks into a column, ``{x!c}``
@@ -32,9 +40,8 @@ class Columns:
     def __str__(self) -> str:
         """The mapping in one line, for the documentation."""
         parts = [f"input = {self.input!r}"]
-        if self.choices or self.classes:
-            given = self.choices or self.classes
-            parts.append(f"choices = {given if isinstance(given, str) else ', '.join(given)}")
+        if options := self.choices or self.classes:
+            parts.append(f"choices = {options if isinstance(options, str) else ', '.join(options)}")
             parts.append(f"label = {self.label}" + (f" in {self.letters}" if self.letters else ""))
         else:
             parts.append(f"target = {self.target}")
@@ -43,22 +50,21 @@ class Columns:
         return "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class Hub:
+class Hub(_Entry):
     """A data-set repository of a hub.
 
     ``revision``: its commit; None where none is known for sure: the first use pins one (``hub.fetch``).
-    ``files``: split -> pattern of its files; the split "" is divided as a user's own file is.
+    ``files``: split -> pattern of its files, in which ``{name}`` is the name of the set; the split "" is
+    divided as a user's own file is.
     """
 
     repository: str
-    revision: str | None
-    files: Mapping[str, str]
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None
+    files: dict[str, str]
     columns: Columns
 
 
-@dataclass(frozen=True)
-class DataSet:
+class DataSet(_Entry):
     """A published data set.
 
     ``paper``: arXiv number, or author and year. ``instruction``: its words in the instruction form, None
@@ -92,8 +98,35 @@ class DataSet:
         """The metric by the name of its ``definition``: "cleaned" or "published"."""
         return self.own_metric or self.metric if definition == "published" else self.metric
 
+    def prepared_from(self) -> dict:
+        """The part of the entry that the prepared task depends on, as JSON types: its words and its hub."""
+        return self.model_dump(mode="json", include={"instruction", "cue", "knowledge", "hub"})
 
-def parquet(folder: str, **splits: str) -> dict[str, str]:
-    """Split -> pattern of its parquet files; ``splits`` gives the repository's names, by default the same."""
-    splits = splits or {split: split for split in ("train", "validation", "test")}
-    return {split: f"{folder}/{theirs}-*.parquet" for split, theirs in splits.items()}
+
+def read_entry(path: Path, name: str, defaults: Mapping[str, Any], content: Any) -> DataSet:
+    """The entry of the set ``name``. Raises UserError naming file, entry and key if it is none."""
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}, entry '{name}': {show_value(content)} is not a mapping; write {{}} for an empty one"
+        )
+    try:
+        entry = DataSet.model_validate({**defaults, **content, "name": name})
+    except ValidationError as error:
+        raise UserError(f"{path}, entry '{name}', {_problem(error)}") from None
+    if entry.hub is None:
+        return entry
+    files = {split: pattern.replace("{name}", name) for split, pattern in entry.hub.files.items()}
+    return entry.model_copy(update={"hub": entry.hub.model_copy(update={"files": files})})
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem of an entry, with its key."""
+    first = error.errors()[0]
+    where = f"key '{'.'.join(map(str, first['loc']))}'"
+    if first["type"] == "extra_forbidden":
+        *outer, key = first["loc"]
+        model = {(): DataSet, ("hub",): Hub, ("hub", "columns"): Columns}[tuple(outer)]
+        return f"{where}: {unknown('key', key, model.model_fields)}"
+    if first["type"] == "missing":
+        return f"{where} is missing; add it"
+    return f"{where}: {first['msg']}, got {show_value(first['input'])}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from anamnesis.data.catalogue import CATALOGUE, SEQUENCES, look_up
+from anamnesis.data.catalogue import catalogue, look_up, sequences
 from anamnesis.data.catalogue.entry import DataSet
-from anamnesis.data.catalogue.evaluation import BBH
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "data.md"
 BEGIN, END = "<!-- begin: catalogue -->", "<!-- end: catalogue -->"
@@ -32,21 +31,20 @@ def _tables() -> str:
         "### Hub repositories",
         _table(hub, (_hub_row(entry) for entry in entries if entry.hub)),
         "### Sequences",
-        _table(["name", "tasks"], ((f"`{name}`", ", ".join(tasks)) for name, tasks in SEQUENCES.items())),
+        _table(["name", "tasks"], ((f"`{name}`", ", ".join(tasks)) for name, tasks in sequences().items())),
     ]
     return "\n\n".join(parts)
 
 
-def _listed() -> Iterator[DataSet]:
+def _listed() -> list[DataSet]:
     """One entry for all of BBH, whose tasks differ in nothing but their names."""
-    for entry in CATALOGUE.values():
-        if entry.suite != "BBH" or entry.name == BBH[0]:
-            yield entry
+    entries = catalogue().values()
+    return [*(e for e in entries if e.suite != "BBH"), next(e for e in entries if e.suite == "BBH")]
 
 
 def _name(entry: DataSet) -> str:
     if entry.suite == "BBH":
-        return f"the {len(BBH)} tasks of BBH"
+        return f"the {sum(e.suite == 'BBH' for e in catalogue().values())} tasks of BBH"
     return "`task<number>` (SuperNI)" if entry.suite == "SuperNI" else f"`{entry.name}` ({entry.suite})"
 
 

@@ -1,4 +1,4 @@
-"""One checked example, and the checks that turn a row of a file into it."""
+"""A checked row of a task, and the checks that turn a row of a file into it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
 from anamnesis.core.errors import shorten, show_value, unknown
-from anamnesis.data.builtin import SPLITS
 from anamnesis.data.files import RawRow
+from anamnesis.data.pools import SPLITS
 
 
 @dataclass(frozen=True)
-class Example:
-    """One checked row. ``label`` is the index of ``target`` in ``choices``; both None for a free answer.
-
-    ``row`` is the number of the row in its file, counted from 1. ``split`` is empty until it is known.
+class TaskRow:
+    """A checked row: one example of a task. ``row``: its number in the file, counted from 1; ``split``: empty
+    until it is known; ``label``: the index of ``target`` in ``choices``, both None for a free answer.
     """
 
     row: int
@@ -29,12 +28,12 @@ class Example:
     knowledge_choices: list[str] | None = None
 
 
-def read_example(row: RawRow, split: str = "", instruction: str = "") -> Example:
-    """The row as an example. Raises UserError for an empty or mistyped cell and for contradicting cells."""
+def read_task_row(row: RawRow, split: str = "", instruction: str = "") -> TaskRow:
+    """The row, checked. Raises UserError for an empty or mistyped cell and for contradicting cells."""
     target, choices = row.text("target"), row.texts("choices")
     label = None if choices is None else _read_label(row, target, choices)
-    example = Example(row.number, split, instruction, row.text("input"), target, choices, label)
-    return _with_knowledge(example, row)
+    checked = TaskRow(row.number, split, instruction, row.text("input"), target, choices, label)
+    return _with_knowledge(checked, row)
 
 
 def read_split(row: RawRow) -> str:
@@ -45,27 +44,27 @@ def read_split(row: RawRow) -> str:
     return split
 
 
-def with_letters(example: Example, row: RawRow, knowledge: str = "{input}") -> Example:
+def with_letters(checked: TaskRow, row: RawRow, knowledge: str = "{input}") -> TaskRow:
     """Both forms of a multiple choice: the options under letters, and ``knowledge`` with their texts.
 
     Raises UserError for more than 26 options.
     """
-    options = example.choices
+    options = checked.choices
     if len(options) > len(ascii_uppercase):
         raise row.error("choices", f"{len(options)} options, more than there are letters; give at most 26")
     letters = list(ascii_uppercase[: len(options)])
     lettered = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
-    if example.knowledge_prompt is None:
-        example = replace(
-            example,
-            knowledge_prompt=knowledge.replace("{input}", example.input),
-            knowledge_target=example.target,
+    if checked.knowledge_prompt is None:
+        checked = replace(
+            checked,
+            knowledge_prompt=knowledge.replace("{input}", checked.input),
+            knowledge_target=checked.target,
             knowledge_choices=options,
         )
     return replace(
-        example,
-        input="\n".join([example.input, *lettered]),
-        target=letters[example.label],
+        checked,
+        input="\n".join([checked.input, *lettered]),
+        target=letters[checked.label],
         choices=letters,
     )
 
@@ -78,6 +77,7 @@ def _read_label(row: RawRow, target: str, choices: list[str]) -> int:
         raise row.error("target", problem)
     if label is None:
         return choices.index(target)
+    # True is an int to Python, and no position to the user
     if isinstance(label, bool) or not isinstance(label, int):
         raise row.error("label", f"{show_value(label)} is not an integer; give the target's position, from 0")
     if not 0 <= label < len(choices):
@@ -88,21 +88,21 @@ def _read_label(row: RawRow, target: str, choices: list[str]) -> int:
     return label
 
 
-def _with_knowledge(example: Example, row: RawRow) -> Example:
-    """Add the knowledge form from the row's own columns; the choices serve when it has no others."""
+def _with_knowledge(checked: TaskRow, row: RawRow) -> TaskRow:
+    """Add the knowledge form from the row's columns; without choices for it, those of the row serve."""
     prompt, choices = row.optional_text("knowledge_prompt"), row.texts("knowledge_choices")
     target = row.optional_text("knowledge_target")
     if not prompt:
         if choices or target:
             raise row.error("knowledge_prompt", "is empty though the row has a knowledge answer; fill it in")
-        return example
-    expected_count = len(example.choices or ())
+        return checked
+    expected_count = len(checked.choices or ())
     if choices and len(choices) != expected_count:
         problem = f"holds {len(choices)} texts but choices holds {expected_count}; make them equally many"
         raise row.error("knowledge_choices", problem)
-    choices = choices or example.choices
-    expected = choices[example.label] if choices else target or example.target
+    choices = choices or checked.choices
+    expected = choices[checked.label] if choices else target or checked.target
     if target and target != expected:
         problem = f"'{shorten(target)}' is not the right choice, '{shorten(expected)}'; correct it"
         raise row.error("knowledge_target", problem)
-    return replace(example, knowledge_prompt=prompt, knowledge_target=expected, knowledge_choices=choices)
+    return replace(checked, knowledge_prompt=prompt, knowledge_target=expected, knowledge_choices=choices)

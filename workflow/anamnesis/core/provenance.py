@@ -1,0 +1,62 @@
+"""The record in the JSON file of a result: what made it, with which versions, where, and at what cost."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = (
+    "anamnesis",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "snakemake",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "scipy",
+)
+
+
+def provenance(started: float, **facts) -> dict:
+    """The record that stands beside a result: what made it, from what, where, and at what cost.
+
+    ``started``: time.time() at the beginning of the job. Peak resident memory (MiB) is that of this process,
+    or of the largest it has started.
+    """
+    import resource
+
+    # the model runs in child processes where training.processes is above 1
+    who_ran = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return {
+        "schema": 1,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "git_commit": _git_commit(),
+        "seconds": round(time.time() - started, 2),
+        # ru_maxrss counts KiB on Linux
+        "peak_memory_mib": max(resource.getrusage(who).ru_maxrss for who in who_ran) // 1024,
+        **facts,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit this code runs from, with ``+`` when files differ from it; None outside a checkout."""
+    # --exclude: `describe` would write a tag and a distance in place of the commit
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
