@@ -20,13 +20,15 @@ def main(
     seed: int,
     batch_tokens: int,
     output: str,
+    method: str | None = None,
     adapters: Sequence[str] = (),
 ) -> dict:
     """Write ``output`` (parquet, one row per example). ``tasks``: files named after the keys of ``roles``, in
-    that order.
+    that order. ``method``: what trained ``adapters``, as its models may run in an engine of their own.
     """
     from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.evaluation.records import (
         EvaluationSet,
         Evaluator,
@@ -35,13 +37,14 @@ def main(
         validation_as_test,
     )
     from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.training.methods.jfa.latent_files import engine_of
+    from anamnesis.training.slices import load_part
 
     adapters = [adapters] if isinstance(adapters, str) else list(adapters)
     language_model, tokenizer = load_model(snapshot, **model)
     language_model = merge_adapters(language_model, [Path(a) for a in adapters])
+    own = load_part(method, "engine") if method else None
     evaluator = Evaluator(
-        engine_of(language_model, adapters, snapshot, tokenizer),
+        own.engine_of(language_model, adapters, snapshot, tokenizer) if own else PrefixEngine(language_model),
         tokenizer,
         template_for(prompts, tokenizer),
         evaluation["shots"],

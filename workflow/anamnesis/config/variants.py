@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from anamnesis.config.describe import describe_errors
-from anamnesis.config.methods import METHOD_NAMES, METHODS, Lora, Needs, Variant
+from anamnesis.config.methods import METHOD_NAMES, Lora, Variant
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.core.names import GUIDED_SUFFIX
+from anamnesis.training.slices import BASELINE, Needs, method_names, slice_of
 
 HOW_TO_RUN = ("methods", "seeds", "every_order", "checkpoint_steps")
 """Keys of the section training that do not change what a stage computes."""
@@ -36,8 +37,8 @@ class Resolved:
     def training_on(self, task: str) -> dict[str, Any]:
         """``training`` of the stage that learns a task, with that task's epochs."""
         training = dict(self.training)
-        own = training.pop("task_epochs")
-        return training | {"epochs": own.get(task, training["epochs"])}
+        task_epochs = training.pop("task_epochs")
+        return training | {"epochs": task_epochs.get(task, training["epochs"])}
 
     def past_tasks(self, learnt: Sequence[str], task: str) -> list[str]:
         """The tasks besides ``task`` whose examples the stage that learns it may see: those ``learnt``
@@ -45,8 +46,8 @@ class Resolved:
         """
         if not self.needs.past:
             return []
-        asked = self.settings.get("flashback_tasks") or ()
-        return [name for name in dict.fromkeys([*learnt, *asked]) if name != task]
+        flashbacks = self.settings.get("flashback_tasks") or ()
+        return [name for name in dict.fromkeys([*learnt, *flashbacks]) if name != task]
 
 
 def known_names(config: Config) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ def resolve(config: Config, name: str) -> Resolved:
     training["lora"] = _with_scale(training["lora"], config.training.lora, variant, rank)
     return Resolved(
         base,
-        METHODS[base],
+        slice_of(base).needs,
         {key: value for key, value in training.items() if key not in HOW_TO_RUN},
         settings,
         guidance if method.endswith(GUIDED_SUFFIX) else None,
@@ -165,14 +166,14 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
 def paired_comparisons(config: Config) -> list[dict[str, str]]:
     """Which methods are compared chain by chain: rows ``kind, method, against``, as far as both are listed.
 
-    kind "method": each plain method against ``inclora``; "variant": each variant against the method it is one
-    of, and against those that its ``against`` names. Guided methods against plain ones are in Table 1.
+    kind "method": each plain method against the baseline; "variant": each variant against the method it is
+    one of, and against those that its ``against`` names. Guided methods against plain ones are in Table 1.
     """
     listed = config.training.methods
     rows = [
-        {"kind": "method", "method": name, "against": "inclora"}
+        {"kind": "method", "method": name, "against": BASELINE}
         for name in listed
-        if name in METHODS and name != "inclora" and "inclora" in listed
+        if name in method_names() and name != BASELINE and BASELINE in listed
     ]
     for name in (name for name in listed if name in config.variants):
         variant = config.variants[name]

@@ -13,7 +13,7 @@ from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.guidance import Intervention
-from anamnesis.training.student import Needs, Student, run_student
+from anamnesis.training.student import PassNeeds, Student, run_student
 from anamnesis.training.world import ALONE
 
 
@@ -37,7 +37,7 @@ class Term(Protocol):
     """
 
     name: str
-    needs: Needs
+    needs: PassNeeds
 
     def __call__(self, student: Student) -> torch.Tensor: ...
 
@@ -55,7 +55,7 @@ class Objective:
         self.terms, self.intervention = list(terms), intervention
 
     def __call__(self, engine: PrefixEngine, batch: Batch, progress: float) -> Loss:
-        needs = Needs()
+        needs = PassNeeds()
         for term in self.terms:
             needs |= term.needs
         additions, strength, guided = None, 0.0, frozenset()
@@ -76,7 +76,7 @@ class Objective:
                 parts["guided"] = len(guided.intersection(self.world.own(places))) / count
         new = sum(e.new for e in own) / count
         for term in self.terms:
-            value = term(student) * (self.world.even if term.needs == Needs() else new)
+            value = term(student) * (self.world.even if term.needs == PassNeeds() else new)
             total, parts[term.name] = total + value, value.item()
         return Loss(total, parts)
 

@@ -59,10 +59,10 @@ class Reference:
         self,
         engine: PrefixEngine,
         start: Start,
-        token_budget: int,
+        batch_tokens: int,
         change: Change | None = None,
     ):
-        self.engine, self.start, self.token_budget, self.change = engine, start, token_budget, change
+        self.engine, self.start, self.batch_tokens, self.change = engine, start, batch_tokens, change
         self._hidden: dict[Example, torch.Tensor] = {}
         self._stems: dict[tuple[int, ...], torch.Tensor] = {}
         self._heads: dict[Example, torch.Tensor] = {}
@@ -79,7 +79,7 @@ class Reference:
             return self
         sizes = [e.tree().size + self._apart(kept, heads) for e in examples]
         with self.start.active():
-            for batch in pack_by_size(sizes, self.token_budget):
+            for batch in pack_by_size(sizes, self.batch_tokens):
                 self._compute([examples[i] for i in batch], kept, heads)
         return self
 

@@ -30,14 +30,14 @@ DRIFT = 1e-4  # share of the weights' norm by which processes may differ in the 
 class World:
     """This process, ``rank`` of ``size``. A process alone is a world too, in which nothing is exchanged.
 
-    ``shared_out``: whether all processes share one copy of the frozen weights, so that all have to run the
+    ``sharded``: whether all processes share one copy of the frozen weights, so that all have to run the
     model equally often.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device | None = None
-    shared_out: bool = False
+    sharded: bool = False
 
     @property
     def even(self) -> float:
@@ -78,12 +78,12 @@ class World:
             for part, p, any_has in zip(parts, like, found.tolist(), strict=True)
         ]
 
-    def begin_alike(self, tensors: Sequence[torch.Tensor]) -> None:
+    def broadcast_from_rank0(self, tensors: Sequence[torch.Tensor]) -> None:
         """Give all processes the values that the first one has."""
         for tensor in tensors if self.size > 1 else ():
             distributed.broadcast(tensor.data, 0)
 
-    def check_alike(self, tensors: Sequence[torch.Tensor]) -> None:
+    def check_equal(self, tensors: Sequence[torch.Tensor]) -> None:
         """Raise RuntimeError unless all processes have the same values, but for rounding."""
         if self.size == 1:
             return
@@ -101,7 +101,7 @@ class World:
     @contextmanager
     def in_turn(self) -> Iterator[None]:
         """One process after another runs the block, if the weights are shared out; all at once otherwise."""
-        turns = self.size if self.shared_out else 0
+        turns = self.size if self.sharded else 0
         for _ in range(min(self.rank, turns)):
             self.wait()
         yield
@@ -135,13 +135,13 @@ def join_world(device: str) -> World:
     return World(state.process_index, state.num_processes, state.device)
 
 
-def share_out(engine: PrefixEngine, world: World) -> None:
+def shard_frozen_weights(engine: PrefixEngine, world: World) -> None:
     """Divide the frozen weights of the engine's layers among all processes (FSDP), if they are to be shared
     out; each gathers those of a layer while it runs it. The trainable weights, embeddings and output head
     stay whole in every process, so that nothing else changes. The model is moved to the process's device,
     layer by layer.
     """
-    if not world.shared_out or world.size == 1:
+    if not world.sharded or world.size == 1:
         return
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard

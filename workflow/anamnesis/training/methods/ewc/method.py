@@ -15,7 +15,7 @@ from anamnesis.engine.modes import evaluation_mode
 from anamnesis.training.method import Method
 from anamnesis.training.objectives import answer_tokens
 from anamnesis.training.stage import Stage
-from anamnesis.training.student import Needs, Student, run_student
+from anamnesis.training.student import PassNeeds, Student, run_student
 
 Tensors = dict[str, torch.Tensor]  # by the name of a trainable parameter
 
@@ -71,7 +71,7 @@ class Ewc(Method):
 class Penalty:
     """strength/2 · (Σ fisher (θ − centre)² + rest) over the trainable weights θ."""
 
-    name, needs = "ewc", Needs()
+    name, needs = "ewc", PassNeeds()
 
     def __init__(self, weights: dict[str, torch.nn.Parameter], state: Tensors, strength: float):
         self.weights, self.state, self.strength = weights, state, strength
@@ -94,9 +94,12 @@ def fisher(stage: Stage, examples: Sequence[Example]) -> Tensors:
     found = {name: torch.zeros_like(p) for name, p in weights.items()}
     with evaluation_mode(engine.model):
         for example in examples:
-            answers = run_student(engine, [example], 1.0, Needs()).answers
+            answers = run_student(engine, [example], 1.0, PassNeeds()).answers
             surprise = cross_entropy(answers, answer_tokens([example], engine.device), reduction="sum")
             slopes = torch.autograd.grad(surprise, list(weights.values()))
             for total, slope in zip(found.values(), slopes, strict=True):
                 total += slope**2 / len(examples)
     return found
+
+
+METHOD = Ewc

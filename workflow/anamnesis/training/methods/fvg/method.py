@@ -15,7 +15,7 @@ from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.method import Method
 from anamnesis.training.objectives import Term
 from anamnesis.training.reference import Change, Reference
-from anamnesis.training.student import Needs, Student
+from anamnesis.training.student import PassNeeds, Student
 
 HEAD_GATE, KL_GATE = 0.01, 0.1  # a term of the authors' code counts only above its gate
 DEPTH = 9 / 32  # of the layer the vector is added at: the authors' 9 of 32
@@ -26,7 +26,7 @@ class HeadConsistency:
     examples and the head's dimensions). Heads that changed less than ``gate`` do not count.
     """
 
-    name, needs = "heads", Needs(heads=True)
+    name, needs = "heads", PassNeeds(heads=True)
 
     def __init__(
         self, weight: float, selected: Sequence[tuple[int, int]], before: Reference, gate: float = 0.0
@@ -93,3 +93,6 @@ class Fvg(Method):
             return added_to_attention(geometry, layer, theta, rows)
 
         return change
+
+
+METHOD = Fvg

@@ -20,7 +20,7 @@ from anamnesis.training.methods.jfa.projection import PROJECTIONS
 from anamnesis.training.objectives import Loss, Objective
 from anamnesis.training.reference import Reference
 from anamnesis.training.stage import Stage
-from anamnesis.training.student import Needs, compared_weights, run_student
+from anamnesis.training.student import PassNeeds, compared_weights, run_student
 
 DIRECTION = {"symmetric": ("symmetric", 1.0), "released": ("teacher_student", 2.0)}
 
@@ -74,7 +74,7 @@ class FlashbackObjective(Objective):
     ) -> torch.Tensor:
         """alpha · the mean over flashbacks of the divergence at all their positions: this process's part."""
         own = self.world.own(flashbacks)
-        student = run_student(engine, self.world.run(flashbacks), progress, Needs("all"))
+        student = run_student(engine, self.world.run(flashbacks), progress, PassNeeds("all"))
         weight = compared_weights(student.examples, "all", self.settings["reduction"])
         before = self.before.scores(student.examples, "all")
         direction, times = DIRECTION[self.settings["divergence"]]

@@ -35,3 +35,6 @@ class Replay(Method):
             drawn = self.stage.random("replay", task).choice(len(examples), count, replace=False)
             found += [examples[i] for i in sorted(drawn)]
         return found
+
+
+METHOD = Replay

@@ -1,0 +1,28 @@
+"""The settings of experience replay."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from anamnesis.core.fields import Number, Section
+from anamnesis.training.slices import Needs, Slice
+
+
+class Replay(Section):
+    """Experience replay."""
+
+    share: Number = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of every earlier task's training examples, in (0, 1]. TRACE: 0.1. Cost: so many "
+        "more examples.",
+    )
+    when: Literal["mixed", "after"] = Field(
+        "mixed", description="mixed (into the stage's batches) or after (trained on after them; TRACE)."
+    )
+
+
+SLICE = Slice(colours=("#56b4e9", "#7f3b08"), needs=Needs(past=True), settings=Replay)
