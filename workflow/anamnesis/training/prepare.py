@@ -39,6 +39,12 @@ class StageFiles:
     prompt_table: str | None = None
     task_means: Sequence[str] = ()
 
+    def selected(self) -> Sequence[tuple[int, int]]:
+        """The selected heads of the ranking, if there is one."""
+        if self.heads is None:
+            return ()
+        return selected_heads(read_parquet(self.heads, ["layer", "head", "selected"]))
+
     def identity(self, settings: Sequence) -> str:
         """Digest of all that determines a stage: only a checkpoint of the very same one may be continued."""
         guiding = [self.heads, self.vector, self.mean, self.prompt_table, *self.task_means]
@@ -70,9 +76,6 @@ def prepare_stage(
     reading = tokenizer, template_for(prompts, tokenizer), training["max_input_tokens"]
     examples, cut = build_examples(read_parquet(files.task), *reading, new=True)
     past = {Path(f).stem: build_examples(read_parquet(f), *reading, new=False)[0] for f in files.past}
-    selected = ()
-    if files.heads:
-        selected = selected_heads(read_parquet(files.heads, ["layer", "head", "selected"]))
     return Stage(
         engine=engine,
         tokenizer=tokenizer,
@@ -85,7 +88,7 @@ def prepare_stage(
         batch_tokens=batch_tokens,
         past=past,
         earlier=[Path(a) for a in files.earlier],
-        selected=selected,
+        selected=files.selected(),
         theta=read_tensors(files.vector)["theta"] if files.vector else None,
         snapshot=Path(files.snapshot),
         world=world,
