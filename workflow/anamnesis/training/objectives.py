@@ -66,7 +66,7 @@ class Objective:
         here = {k for k, place in enumerate(self.world.run(places)) if place in guided}
         run = self.world.run(batch.examples)
         student = run_student(engine, run, progress, needs, additions, strength, here)
-        total = cross_entropy(student.answers, answer_tokens(student.order, engine.device))
+        total = self.answer_loss(student.answers, answer_tokens(student.order, engine.device))
         total = total * (_count(own) / _count(batch.examples))
         parts = {"answer": total.item()}
         count = max(1, sum(e.new for e in batch.examples))
@@ -79,6 +79,10 @@ class Objective:
             value = term(student) * (self.world.even if term.needs == PassNeeds() else new)
             total, parts[term.name] = total + value, value.item()
         return Loss(total, parts)
+
+    def answer_loss(self, logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Mean over the answers' ``tokens`` (n) of their loss; ``logits`` (n, vocabulary)."""
+        return cross_entropy(logits, tokens)
 
     def combine(self, new: list[torch.Tensor], protected: list[torch.Tensor]) -> list[torch.Tensor]:
         """One gradient per parameter from those of ``Loss.total`` and ``Loss.protected``: their sum."""

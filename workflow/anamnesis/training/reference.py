@@ -1,8 +1,8 @@
-"""The model as it was when the stage began: the teacher of most terms."""
+"""The model as it was when the stage began, or before all stages: the teacher of most terms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -25,15 +25,18 @@ Change = Callable[[Pack], AbstractContextManager]
 
 
 class Start:
-    """The trainable weights of a model at the time of the call, to be put back for a while."""
+    """Weights of a model, by name, to be put back for a while: those that are trained, as they are at the
+    time of the call, or other ``values``.
+    """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, values: Mapping[str, torch.Tensor] | None = None):
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.model = model
-        self.values = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+        self.values = values or {name: p.detach().clone() for name, p in trained.items()}
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The model as it was, in evaluation mode and without gradient."""
+        """The model with these weights, in evaluation mode and without gradient."""
         parameters = dict(self.model.named_parameters())
         now = {name: parameters[name].data for name in self.values}
         try:
@@ -47,7 +50,7 @@ class Start:
 
 
 class Reference:
-    """Predictions of the model at the start of a stage, of which most are computed once.
+    """Predictions of the model with the weights ``start``, of which most are computed once.
 
     What it predicts for an example never changes, so the last hidden states of the stage's examples are kept
     (up to ``LARGEST_CACHE``) and only the output head runs in a step. ``change(pack)`` is a context that

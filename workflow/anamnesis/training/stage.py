@@ -56,9 +56,17 @@ class Stage:
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         return {n: p for n, p in self.engine.model.named_parameters() if p.requires_grad}
 
-    def reference(self, change: Change | None = None, logits: bool = True, heads: bool = False) -> Reference:
-        """The model before the stage as a teacher on the new task's examples (``Reference.prepare``)."""
-        made = Reference(self.engine, self.start, self.batch_tokens, change)
+    def reference(
+        self,
+        change: Change | None = None,
+        logits: bool = True,
+        heads: bool = False,
+        start: Start | None = None,
+    ) -> Reference:
+        """The model before the stage, or the one with the weights ``start``, as a teacher on the new task's
+        examples (``Reference.prepare``).
+        """
+        made = Reference(self.engine, start or self.start, self.batch_tokens, change)
         return made.prepare(self.examples if self.seen is None else self.seen, logits, heads)
 
     def random(self, *names):
