@@ -33,7 +33,6 @@ NEUTRAL = {
     "anamnesis.core.progress",
     "anamnesis.core.recovery",
     "anamnesis.core.stopwatch",
-    "anamnesis.models.shape",
     "anamnesis.training.slices",
 }
 DATA = {

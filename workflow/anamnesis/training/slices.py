@@ -51,7 +51,8 @@ class Slice:
     ``colours``: in figures, of the method and of its guided form. ``settings``: the model of its section in
     the configuration. ``problems(settings, name, stages)`` and ``process_problems(settings, name, processes,
     gpus)`` return messages about settings that contradict each other or the rest of the configuration;
-    ``name`` is the method or the variant that has them.
+    ``name`` is the method or the variant that has them. ``extra_work(stage, settings)``: the work of a stage
+    (``estimate.work.Stage``) in addition to plain training of its examples; None: nothing.
     """
 
     colours: tuple[str, str]
@@ -59,6 +60,7 @@ class Slice:
     settings: type | None = None
     problems: Callable[[Mapping, str, int], Iterable[str]] = no_problems
     process_problems: Callable[[Mapping, str, int, int], Iterable[str]] = no_problems
+    extra_work: Callable[[Any, Mapping], Any] | None = None
 
 
 def method_names() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -39,4 +40,12 @@ class Ewc(Section):
     decay: Number = Field(0.9, ge=0, le=1, description="Weight of the old one when merged online, in [0, 1].")
 
 
-SLICE = Slice(colours=("#e69f00", "#117733"), needs=Needs(adapter="continued"), settings=Ewc)
+def extra_work(stage, settings: Mapping):
+    """Gradients of the examples that the Fisher information is averaged over."""
+    share = min(1.0, settings["fisher_examples"] / max(1, stage.task.train))
+    return stage.trained(share * stage.once.tokens, share * stage.once.rows)
+
+
+SLICE = Slice(
+    colours=("#e69f00", "#117733"), needs=Needs(adapter="continued"), settings=Ewc, extra_work=extra_work
+)

@@ -51,9 +51,19 @@ def process_problems(settings: Mapping, name: str, processes: int, gpus: int) ->
         )
 
 
+def extra_work(stage, settings: Mapping):
+    """The model before the stage on every example once, and the rows that are compared, forward and
+    backward.
+    """
+    task = stage.task
+    rows = task.own(0) + task.answer if settings["kl_all"] else 1.0
+    return stage.work(stage.once.tokens + task.train, 3 * stage.examples * rows)
+
+
 SLICE = Slice(
     colours=("#009e73", "#5e3c99"),
     needs=Needs(vector=True),
     settings=Fvg,
     process_problems=process_problems,
+    extra_work=extra_work,
 )

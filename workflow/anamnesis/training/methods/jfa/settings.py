@@ -97,10 +97,24 @@ def process_problems(settings: Mapping, name: str, processes: int, gpus: int) ->
         )
 
 
+def extra_work(stage, settings: Mapping):
+    """Prefixes that latent tasks keep from being shared, and flashbacks."""
+    # From the first layer with latent tasks on, by default the middle one, prompts share no prefix; with
+    # guidance they share none at all, as it adds something below that layer.
+    apart = 0.5 if settings["latent_layers"] is None and not stage.guided else 1.0
+    alone = stage.trained(stage.examples * stage.task.shared * apart * settings["latent_tasks"], keys=0.0)
+    if not stage.past or not settings["flashbacks"]:
+        return alone
+    prompt = sum(past.instruction + past.question for past in stage.past) / len(stage.past)
+    shown = stage.steps * settings["flashbacks_per_step"]
+    return alone + stage.work(2 * shown * prompt, 3 * shown * prompt, prompt / 2)
+
+
 SLICE = Slice(
     colours=("#ddaa77", "#225555"),
     needs=Needs(past=True),
     settings=Jfa,
     problems=problems,
     process_problems=process_problems,
+    extra_work=extra_work,
 )

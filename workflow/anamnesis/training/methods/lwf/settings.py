@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -35,4 +36,11 @@ class Lwf(Section):
     )
 
 
-SLICE = Slice(colours=("#cc79a7", "#44607a"), settings=Lwf)
+def extra_work(stage, settings: Mapping):
+    """The model before the stage on every example once, and both models' rows that are compared."""
+    task = stage.task
+    rows = task.answer if settings["positions"] == "output" else task.own(0) + task.answer
+    return stage.work(stage.once.tokens, 2 * stage.examples * rows)
+
+
+SLICE = Slice(colours=("#cc79a7", "#44607a"), settings=Lwf, extra_work=extra_work)

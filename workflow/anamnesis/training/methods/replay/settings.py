@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -25,4 +26,10 @@ class Replay(Section):
     )
 
 
-SLICE = Slice(colours=("#56b4e9", "#7f3b08"), needs=Needs(past=True), settings=Replay)
+def extra_work(stage, settings: Mapping):
+    """A share of the examples of every earlier task."""
+    examples = sum(settings["share"] * past.train * past.example for past in stage.past)
+    return stage.trained(stage.epochs * examples)
+
+
+SLICE = Slice(colours=("#56b4e9", "#7f3b08"), needs=Needs(past=True), settings=Replay, extra_work=extra_work)
