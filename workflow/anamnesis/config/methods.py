@@ -22,12 +22,12 @@ METHOD_NAMES = tuple(name + suffix for name in method_names() for suffix in ("",
 class Lora(Section):
     """The low-rank adapter trained in each stage."""
 
-    rank: Integer = Field(8, ge=1, description="Rank r (>= 1). Paper: 8.")
+    rank: Integer = Field(8, ge=1, description="Rank r, >= 1. Paper: 8.")
     alpha: Number = Field(
         16.0,
         gt=0,
-        description="Scale; updates count alpha/r times (> 0). A method or variant with a rank of its own "
-        "keeps alpha/r, unless the variant gives an alpha too. Authors' code: 16.",
+        description="Scale: an update counts alpha / r times; > 0. A method or variant with a rank of its "
+        "own (methods.ewc.rank) keeps alpha / r, unless the variant gives an alpha too. Authors' code: 16.",
     )
     dropout: Number = Field(
         0.1, ge=0, lt=1, description="Dropout before the adapter, in [0, 1). Authors' code: 0.1."
@@ -35,7 +35,7 @@ class Lora(Section):
     target_modules: tuple[Text, ...] = Field(
         ("q_proj", "v_proj"),
         min_length=1,
-        description="Names of the linear layers that get an adapter. Paper: query and value projections.",
+        description="Linear layers that get an adapter, by name. Paper: query and value projections.",
     )
 
 

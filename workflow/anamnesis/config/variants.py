@@ -41,7 +41,7 @@ class Resolved:
         return training | {"epochs": task_epochs.get(task, training["epochs"])}
 
     def past_tasks(self, learnt: Sequence[str], task: str) -> list[str]:
-        """The tasks besides ``task`` whose examples the stage that learns it may see: those ``learnt``
+        """The tasks other than ``task`` whose examples the stage that learns it may see: those ``learnt``
         before, and ``flashback_tasks``, each once.
         """
         if not self.needs.past:
@@ -112,9 +112,9 @@ def chains(config: Config) -> list[dict[str, Any]]:
 
 
 def flashback_tasks(config: Config) -> list[str]:
-    """The tasks whose prompts some method listed asks for as flashbacks, besides those of earlier tasks."""
-    asked = [resolve(config, name).settings.get("flashback_tasks") or () for name in config.training.methods]
-    return list(dict.fromkeys(name for names in asked for name in names))
+    """The tasks whose prompts a listed method asks for as flashbacks, in addition to those learnt before."""
+    named = [resolve(config, name).settings.get("flashback_tasks") or () for name in config.training.methods]
+    return list(dict.fromkeys(name for names in named for name in names))
 
 
 def is_sum_of_adapters(method: Resolved) -> bool:
@@ -131,11 +131,11 @@ def variant_differences(config: Config) -> dict[str, dict[str, Any]]:
     """
     differences = {}
     for name in (name for name in config.training.methods if name in config.variants):
-        own, base = _leaves(resolve(config, name)), _leaves(resolve(config, config.variants[name].of))
-        found = {key: value for key, value in own.items() if value != base.get(key)}
-        if math.isclose(_scale(own), _scale(base)):
-            found.pop("training.lora.alpha", None)
-        differences[name] = found
+        changed, base = _leaves(resolve(config, name)), _leaves(resolve(config, config.variants[name].of))
+        different = {key: value for key, value in changed.items() if value != base.get(key)}
+        if math.isclose(_scale(changed), _scale(base)):
+            different.pop("training.lora.alpha", None)
+        differences[name] = different
     return differences
 
 
@@ -146,12 +146,14 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
     itself) and ``value``. Variants that differ from their method in one and the same number stand together,
     by value, where that makes three values or more; all others are compared by name, with neither setting nor
     value. The method itself is in each comparison, and so is the unguided method in those by name of a guided
-    one, as far as ``training.methods`` lists them. A variant with nothing beside it is left out.
+    one, as far as ``training.methods`` lists them. A variant with nothing to be compared with is left out.
     """
     differences = variant_differences(config)
     rows = []
     for base in dict.fromkeys(config.variants[name].of for name in differences):
-        family = {name: found for name, found in differences.items() if config.variants[name].of == base}
+        family = {
+            name: different for name, different in differences.items() if config.variants[name].of == base
+        }
         series = _series(config, base, family)
         for key, values in series.items():
             ordered = sorted(values, key=values.__getitem__)
@@ -186,12 +188,12 @@ def paired_comparisons(config: Config) -> list[dict[str, str]]:
 
 def _series(config: Config, base: str, family: Mapping[str, Mapping]) -> dict[str, dict[str, float]]:
     """Setting -> {method: number}, for the settings of which there are three values or more."""
-    own = _leaves(resolve(config, base))
+    defaults = _leaves(resolve(config, base))
     numbers: dict[str, dict[str, float]] = {}
-    for name, found in family.items():
-        for key, value in found.items():
-            if len(found) == 1 and _is_number(value) and _is_number(own.get(key)):
-                numbers.setdefault(key, dict.fromkeys(_listed(config, base), own[key]))[name] = value
+    for name, different in family.items():
+        for key, value in different.items():
+            if len(different) == 1 and _is_number(value) and _is_number(defaults.get(key)):
+                numbers.setdefault(key, dict.fromkeys(_listed(config, base), defaults[key]))[name] = value
     return {key: values for key, values in numbers.items() if len(set(values.values())) >= 3}
 
 

@@ -20,7 +20,7 @@ from anamnesis.core.artifacts import read_json, write_json
 from anamnesis.core.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
-READING = 2  # of sources: raise it when _read changes, as what it said earlier is remembered
+READING = 2  # version of _read, whose answers are kept in a file: raise it with every change there
 NEUTRAL = {
     "anamnesis",
     "anamnesis.core.artifacts",
@@ -44,26 +44,26 @@ DATA = {
 
 
 class Sources:
-    """What source files say: the digest of each and the modules it imports.
+    """The digest of each source file and the modules it imports.
 
-    ``known``: what they said earlier, by Python's version and the SHA-256 of the content; ``said``: the same
-    of the files that were asked for.
+    ``known``: both of earlier calls, by Python's version and the SHA-256 of the content; ``used``: both of
+    the files that were asked for.
     """
 
     def __init__(self, known: Mapping[str, Sequence] | None = None):
-        self.known, self.said = known or {}, {}
+        self.known, self.used = known or {}, {}
         self._files: dict[Path, Sequence] = {}
 
     def __call__(self, file: Path) -> Sequence:
         if file not in self._files:
             content = file.read_bytes()
             key = f"{READING} {sys.version_info[:2]} {hashlib.sha256(content).hexdigest()}"
-            self.said[key] = self._files[file] = self.known.get(key) or _read(file.suffix, content)
+            self.used[key] = self._files[file] = self.known.get(key) or _read(file.suffix, content)
         return self._files[file]
 
 
 class CodeDigests:
-    """Digests of all scripts of a folder. ``memory``: a file that keeps what sources said, as parsing them
+    """Digests of all scripts of a folder. ``memory``: a file that keeps what was read, as parsing them
     takes two seconds, in every job of a cluster twice.
     """
 
@@ -74,9 +74,9 @@ class CodeDigests:
             self.of(file.stem)
         for file in PACKAGE.glob("training/methods/*/*.py"):
             self.sources(file)
-        if self.sources.said.keys() != self.sources.known.keys():
+        if self.sources.used.keys() != self.sources.known.keys():
             with suppress(OSError, UserError):  # read-only, or full: the next one parses again
-                write_json(memory, self.sources.said)
+                write_json(memory, self.sources.used)
 
     def of(self, script: str, *modules: str) -> str:
         """The digest of a script by its name, with those ``modules`` that it loads by name which exist."""

@@ -117,9 +117,9 @@ class StageTrainer(Trainer):
                 callback.trainer = self
 
     def outside_adapter(self) -> dict[str, torch.nn.Parameter]:
-        """What is trained besides the adapter, which PEFT saves by itself."""
-        own = self.model.base_model.prefix
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad and own not in n}
+        """What is trained in addition to the adapter, which PEFT saves by itself."""
+        adapter = self.model.base_model.prefix
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad and adapter not in n}
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         folder = Path(resume_from_checkpoint)

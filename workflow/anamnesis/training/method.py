@@ -32,8 +32,8 @@ class Method:
         world, examples = self.stage.world, self.stage.examples
         if world.size == 1 or world.sharded:
             return examples
-        own = {example for batch in self.batches() for example in world.run(batch.examples)}
-        return [example for example in examples if example in own]
+        trained = {example for batch in self.batches() for example in world.run(batch.examples)}
+        return [example for example in examples if example in trained]
 
     def terms(self) -> Sequence[Term]:
         """What is added to the loss."""

@@ -62,19 +62,19 @@ class Objective:
         if self.intervention is not None:
             additions, strength = self.intervention.additions, self.intervention.strength(progress)
             guided = self.intervention.guided(batch.examples, progress)
-        own, places = self.world.own(batch.examples), range(len(batch.examples))
+        share, places = self.world.own(batch.examples), range(len(batch.examples))
         here = {k for k, place in enumerate(self.world.run(places)) if place in guided}
         run = self.world.run(batch.examples)
         student = run_student(engine, run, progress, needs, additions, strength, here)
         total = self.answer_loss(student.answers, answer_tokens(student.order, engine.device))
-        total = total * (_count(own) / _count(batch.examples))
+        total = total * (_count(share) / _count(batch.examples))
         parts = {"answer": total.item()}
         count = max(1, sum(e.new for e in batch.examples))
         if self.intervention is not None:
             parts["strength"] = strength * self.world.even
             if self.intervention.share < 1:
                 parts["guided"] = len(guided.intersection(self.world.own(places))) / count
-        new = sum(e.new for e in own) / count
+        new = sum(e.new for e in share) / count
         for term in self.terms:
             value = term(student) * (self.world.even if term.needs == PassNeeds() else new)
             total, parts[term.name] = total + value, value.item()

@@ -77,13 +77,13 @@ class Reference:
         which are always kept.
         """
         examples = list(dict.fromkeys(examples))
-        kept = logits and has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
-        if not kept and not heads:
+        cached = logits and has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
+        if not cached and not heads:
             return self
-        sizes = [e.tree().size + self._apart(kept, heads) for e in examples]
+        sizes = [e.tree().size + self._apart(cached, heads) for e in examples]
         with self.start.active():
             for batch in pack_by_size(sizes, self.batch_tokens):
-                self._compute([examples[i] for i in batch], kept, heads)
+                self._compute([examples[i] for i in batch], cached, heads)
         return self
 
     def scores(self, examples: Sequence[Example], positions: str) -> Scores:

@@ -137,13 +137,14 @@ def run_student(
     if taught is not None:
         added.append((range(len(new)), taught, 1.0, needs.taught))
     last = [pack.branch_start(t, plain) for t in range(len(new))] if needs.heads else None
-    found, heads = _run(engine, pack, apart + compared + teaching, added, last)
-    own, shared, teacher = (
-        Scores(part, found.head) for part in found.values.split([len(apart), len(compared), len(teaching)])
+    scores, heads = _run(engine, pack, apart + compared + teaching, added, last)
+    answering, shared, teacher = (
+        Scores(part, scores.head) for part in scores.values.split([len(apart), len(compared), len(teaching)])
     )
-    kept = own if len(apart) == len(answers) else Rows(0, apart + compared, found).pick(answers)
+    if len(apart) < len(answers):
+        answering = Rows(0, apart + compared, scores).pick(answers)
     rows = Rows(plain, compared, shared), Rows(taught or 0, teaching, teacher)
-    return Student(examples, new, progress, kept.logits(), heads, pack, *rows)
+    return Student(examples, new, progress, answering.logits(), heads, pack, *rows)
 
 
 def _run(
@@ -164,8 +165,8 @@ def _run(
             degrees = torch.full((len(first),), degree)
             stack.enter_context(added_to_heads(engine.geometry, additions, first, degrees))
         heads = None if last is None else stack.enter_context(captured_heads(engine.geometry, last))
-        found = run_scores(engine, pack, rows, head)
-    return found, None if heads is None else torch.stack(heads)
+        scores = run_scores(engine, pack, rows, head)
+    return scores, None if heads is None else torch.stack(heads)
 
 
 def branch_rows(pack: Pack, tree: int, branch: int) -> range:
@@ -196,12 +197,12 @@ def compared_weights(examples: Sequence[Example], positions: str, reduction: str
     stems: dict[tuple[int, ...], float] = {}
     weights: list[float] = []
     for e in examples:
-        own = {"last_prompt": 1, "output": len(e.branch)}.get(
+        compared = {"last_prompt": 1, "output": len(e.branch)}.get(
             positions, len(e.prompt) - e.stem + len(e.branch) - 1
         )
-        count = own + (e.stem if positions == "all" else 0)
+        count = compared + (e.stem if positions == "all" else 0)
         weight = 1 / len(examples) / (count if reduction == "mean" else 1)
-        weights += [weight] * own
+        weights += [weight] * compared
         if e.stem and positions == "all":
             stem = e.prompt[: e.stem]
             stems[stem] = stems.get(stem, 0.0) + weight

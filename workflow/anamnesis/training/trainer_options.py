@@ -71,11 +71,11 @@ def import_class(name: str, key: str, kind: type) -> type:
             "transformers"
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        imported = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{key} is '{name}', which does not exist ({error}): check its spelling") from error
-    if not (isinstance(found, type) and issubclass(found, kind)):
+    if not (isinstance(imported, type) and issubclass(imported, kind)):
         raise UserError(
             f"{key} is '{name}', which is no {kind.__name__}: give the name of a class that is one"
         )
-    return found
+    return imported

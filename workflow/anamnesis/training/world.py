@@ -30,7 +30,7 @@ DRIFT = 1e-4  # share of the weights' norm by which processes may differ in the 
 class World:
     """This process, ``rank`` of ``size``. A process alone is a world too, in which nothing is exchanged.
 
-    ``sharded``: whether all processes share one copy of the frozen weights, so that all have to run the
+    ``sharded``: whether the frozen weights are divided among all processes, so that all have to run the
     model equally often.
     """
 
@@ -72,10 +72,10 @@ class World:
         has = torch.tensor([float(g is not None) for g in gradients], device=self.device)
         flat = torch.cat([*(g.flatten().float() for g in here), has])
         distributed.all_reduce(flat)
-        *parts, found = flat.split([*(p.numel() for p in like), len(like)])
+        *parts, counts = flat.split([*(p.numel() for p in like), len(like)])
         return [
             part.view_as(p).to(p.dtype) if any_has else None
-            for part, p, any_has in zip(parts, like, found.tolist(), strict=True)
+            for part, p, any_has in zip(parts, like, counts.tolist(), strict=True)
         ]
 
     def broadcast_from_rank0(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -100,7 +100,7 @@ class World:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """One process after another runs the block, if the weights are shared out; all at once otherwise."""
+        """One process after another runs the block, if the weights are sharded; all at once otherwise."""
         turns = self.size if self.sharded else 0
         for _ in range(min(self.rank, turns)):
             self.wait()
@@ -113,7 +113,7 @@ ALONE = World()
 
 
 def join_world(device: str) -> World:
-    """The world that this process was started for (``compute.processes``); one of its own otherwise.
+    """The world that this process was started for (``core.processes``); one of its own otherwise.
 
     ``device``: cpu or cuda; with cuda each process takes the GPU of its number. Raises UserError where there
     are fewer GPUs than processes.
@@ -151,7 +151,7 @@ def shard_frozen_weights(engine: PrefixEngine, world: World) -> None:
     mesh = DeviceMesh.from_group(distributed.group.WORLD, world.device.type)
     trained = {p for p in engine.model.parameters() if p.requires_grad}
     for block in engine.geometry.blocks:
-        # said outright: no module is above the blocks here, and by default such ones stay gathered
+        # explicit, as modules without a sharded parent stay gathered by default
         fully_shard(block, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
     for tensor in (*engine.model.parameters(), *engine.model.buffers()):
         if not isinstance(tensor, DTensor):

@@ -1,4 +1,4 @@
-"""A pool of latent tasks on disk: every slot an adapter that PEFT alone can load, the keys beside them."""
+"""A pool of latent tasks on disk: every slot an adapter that PEFT alone can load, the keys next to them."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def load_pool(folder: Path) -> tuple[LatentPool, dict]:
         names = [f"base_model.model.{name}" for name in settings["projections"]]
         down = torch.stack([torch.stack([s[f"{name}.lora_A.weight"] for s in slots]) for name in names])
         up = torch.stack([torch.stack([s[f"{name}.lora_B.weight"].T for s in slots]) for name in names])
-        found = read_tensors(latent / KEYS)
+        tensors = read_tensors(latent / KEYS)
         return LatentPool(
-            found["keys"], found["centre"], down, up.contiguous(), settings["layers"], settings["nearest"]
+            tensors["keys"], tensors["centre"], down, up.contiguous(), settings["layers"], settings["nearest"]
         ), settings
     except (KeyError, RuntimeError, TypeError) as error:
         raise UserError(

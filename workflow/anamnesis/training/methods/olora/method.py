@@ -27,13 +27,13 @@ class Olora(Method):
     def terms(self) -> list[Overlap | Norm]:
         stage = self.stage
         overlap, norm = (per_stage(stage.settings[key], stage.number) for key in ("lambda1", "lambda2"))
-        found = []
+        terms = []
         if overlap and stage.earlier:
             adapters = [read_tensors(folder / "adapter_model.safetensors") for folder in stage.earlier]
-            found.append(Overlap(overlap, stage.trainable, adapters))
+            terms.append(Overlap(overlap, stage.trainable, adapters))
         if norm:
-            found.append(Norm(norm, stage.trainable))
-        return found
+            terms.append(Norm(norm, stage.trainable))
+        return terms
 
 
 class Overlap:
