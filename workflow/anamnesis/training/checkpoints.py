@@ -1,4 +1,4 @@
-"""Checkpoints of a stage: marked when they are complete, and the only ones that are continued from."""
+"""Checkpoints of a stage. Training continues only from one that was written to its end and is undamaged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUTSIDE_ADAPTER = "others.safetensors"
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end and is still what was written, or None."""
+    """The newest complete and undamaged checkpoint, or None."""
     ended = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
     for checkpoint in sorted(ended, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True):
         damaged = damaged_file(checkpoint) if (checkpoint / SUMS).exists() else SUMS
@@ -32,8 +32,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 class MarkComplete(TrainerCallback):
-    """Adds to every checkpoint what transformers leaves out, the digests of its files and, last, a marker:
-    what lacks it, or is no longer what was written, is not resumed from.
+    """Adds to every checkpoint the weights that transformers leaves out, the digests of its files and, last,
+    a marker. A checkpoint without the marker was being written when the process ended.
     """
 
     trainer: Trainer  # a loop.StageTrainer
@@ -45,17 +45,17 @@ class MarkComplete(TrainerCallback):
             return
         if others := self.trainer.outside_adapter():
             save_file({name: p.detach().contiguous() for name, p in others.items()}, folder / OUTSIDE_ADAPTER)
-        (folder / "training_args.bin").unlink(missing_ok=True)  # pickled, and read by nobody
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         (folder / STEPS).write_text(json.dumps(self.trainer.steps), encoding="utf-8")
         write_sums(folder)
         (folder / COMPLETE).touch()
 
 
 class SaveAndStop(TrainerCallback):
-    """Ends training with a checkpoint once the step is over in which ``must_end`` became true.
+    """Ends training with a checkpoint after the step in which ``must_end`` became true.
 
-    transformers' own form of it (``enable_jit_checkpoint``) waits three seconds, and may save between
-    gradient and update, from where nobody can go on to the same weights.
+    transformers' ``enable_jit_checkpoint`` waits three seconds and may save between gradient and update. A
+    run that continues from there ends with other weights.
     """
 
     def __init__(self, must_end: Callable[[], bool]):
@@ -68,8 +68,10 @@ class SaveAndStop(TrainerCallback):
 
 @contextmanager
 def readable(checkpoint: str | Path | None) -> Iterator[None]:
-    """transformers keeps optimiser, scheduler and random states as files of torch.save. It reads tensors and
-    plain values from them and nothing that could run (``weights_only``); what else is in one ends up here.
+    """Raises UserError for anything that goes wrong while a checkpoint is read.
+
+    transformers keeps optimiser, scheduler and random states as files of torch.save and reads only tensors
+    and plain values from them (``weights_only``). A file with anything else ends up here.
     """
     try:
         yield

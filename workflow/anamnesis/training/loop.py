@@ -43,15 +43,15 @@ def train_stage(
     seed: int,
     checkpoints: Path,
 ) -> pd.DataFrame:
-    """Train what is trainable of the engine's model, in place, on the batches in their order; returns the
-    log, one row per forward pass (loss parts, learning rate), of which ``gradient_accumulation`` make an
+    """Train the trainable weights of the engine's model, in place, on the batches in their order. Returns the
+    log: one row per forward pass (loss parts, learning rate). ``gradient_accumulation`` of them make an
     optimiser step.
 
-    ``settings``: the section ``training`` of the configuration. ``checkpoints`` keeps optimiser, random
-    states and position every ``checkpoint_steps`` steps; a later call with the same arguments goes on from
-    the newest whole one and ends with the same weights, bit for bit on a CPU. Raises UserError after SIGTERM,
-    with a checkpoint of the step that was under way. In every process of ``objective.world`` the call is the
-    same, and so is its result; the first one writes the checkpoints.
+    ``settings``: the section ``training`` of the configuration. ``checkpoints``: a folder that gets
+    optimiser, random states and position every ``checkpoint_steps`` steps. A later call with the same
+    arguments continues from the newest complete one and ends with the same weights, bit for bit on a CPU.
+    Raises UserError after SIGTERM, with a checkpoint of the current step. All processes of
+    ``objective.world`` make the same call and get the same result; the first one writes the checkpoints.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     trainer = trainer_of(engine, batches, objective, settings, seed, checkpoints)
@@ -87,7 +87,7 @@ def trainer_of(
         objective=objective,
         scheduler=settings["scheduler"],
         model=engine.model,
-        # dropout is drawn by each process for itself
+        # Every process has other examples of a batch and draws their dropout from a seed of its own.
         args=trainer_arguments(settings, seed + objective.world.rank, checkpoints, engine.device),
         train_dataset=list(batches),
         data_collator=lambda items: {"batch": items[0]},
@@ -107,8 +107,8 @@ class StageTrainer(Trainer):
         super().__init__(**kwargs)
         self.engine, self.objective, self.scheduler_name = engine, objective, scheduler
         self.model_accepts_loss_kwargs = False  # losses are means: average them over accumulated batches
-        # Gradients are added up in training_step. A DistributedDataParallel around the model would not see
-        # the engine's forward passes, which are the model's own, nor know of two losses with a gradient each.
+        # Gradients are added up in training_step. DistributedDataParallel would not see the forward passes,
+        # as the engine calls the wrapped model, and it knows no second loss with a gradient of its own.
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         self.steps: list[dict] = []
         self.told, self.must_end = (lambda: False), False
@@ -141,7 +141,7 @@ class StageTrainer(Trainer):
             super()._load_rng_state(checkpoint)
 
     def get_train_dataloader(self):
-        # accelerate would give each process other batches
+        # Trainer's own loader, prepared by accelerate, would give each process other batches.
         return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
     def training_step(self, model, inputs, num_items_in_batch=None):

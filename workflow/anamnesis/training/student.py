@@ -1,10 +1,9 @@
-"""The model in training on one batch: one forward pass, from which every term of the loss takes what it
-needs.
+"""The model in training on one batch: one forward pass for all terms of the loss.
 
 The answers under intervention, the plain answers, and those of a teacher that is the current model share the
-prompt up to its last token: they are branches of one tree, and the prompt runs once, with gradient. What all
-prompts of a task begin with (the instruction) runs once per batch. LoRA's dropout is therefore drawn once for
-tokens that are shared.
+prompt up to its last token. They are branches of one tree, so that the prompt runs once, with gradient. The
+prefix of all prompts of a task (the instruction) runs once per batch. LoRA's dropout is therefore drawn once
+for shared tokens.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from anamnesis.core.errors import UserError, unknown
 
 
 def trainer_arguments(settings: Mapping, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
+    """What transformers' Trainer is told. ``folder``: of checkpoints. Raises UserError for names it lacks."""
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
     if "." not in optimizer and optimizer not in {o.value for o in OptimizerNames}:
         raise unknown("optimizer (training.optimizer)", optimizer, [o.value for o in OptimizerNames])
@@ -35,7 +36,7 @@ def trainer_arguments(settings: Mapping, seed: int, folder: Path, device: torch.
         data_seed=seed,
         save_strategy="steps",
         save_steps=settings["checkpoint_steps"],
-        # the newest may be half written when the machine stops: the one before it is whole
+        # The newest one may be incomplete when the machine stops. Then training continues from the other.
         save_total_limit=2,
         logging_strategy="no",
         report_to="none",
@@ -44,13 +45,14 @@ def trainer_arguments(settings: Mapping, seed: int, folder: Path, device: torch.
         dataloader_pin_memory=False,
         use_cpu=device.type == "cpu",
     )
-    # With several GPUs in sight the Trainer would multiply the batch size by their number: a stage uses one.
+    # The Trainer multiplies the batch size by the number of visible GPUs. A process of a stage uses one.
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments
 
 
 def optimizer_class(settings: Mapping):
+    """(class, its arguments) of an optimiser with a dotted name; None for one that transformers knows."""
     name = settings["optimizer"]
     if "." not in name:
         return None
@@ -61,8 +63,8 @@ def optimizer_class(settings: Mapping):
 
 
 def import_class(name: str, key: str, kind: type) -> type:
-    """A class of that kind from torch.optim or transformers by its dotted name; nothing else is imported, and
-    nothing else called, because a configuration says so.
+    """The class called ``name`` of torch.optim or transformers, a subclass of ``kind``. ``key``: where the
+    configuration names it. No other module is imported, so that a configuration cannot run code.
     """
     module, _, attribute = name.rpartition(".")
     if not f"{module}.".startswith(("torch.optim.", "transformers.")):

@@ -32,7 +32,7 @@ FIXED = {
     "warmup_ratio": 0.0,
     "gradient_accumulation": 1,
 }
-"""What the section ``tuning`` leaves open of the settings of ``loop.train_stage``."""
+"""Settings of ``loop.train_stage`` that the section ``tuning`` does not have."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """The processes that train one model together, each on its share of every batch.
 
-Every process has the trainable weights and an optimiser of its own. A batch is divided among them; each
-weighs its part of the loss so that the parts add up to the loss of the whole batch; and what they add up,
-gradients and losses alike, is the same number in all of them. So a step is that of one process, up to
-rounding, whatever is then done with the gradient.
+Every process has the trainable weights and an optimiser of its own. A batch is divided among them. Each
+weights its part of the loss so that the parts add up to the loss of the whole batch. Gradients and losses are
+summed over all processes before anything else uses them. So a step is that of one process, up to rounding.
 """
 
 from __future__ import annotations
