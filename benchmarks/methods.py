@@ -28,8 +28,9 @@ from anamnesis.engine.pack import Pack
 from anamnesis.models.adapters import save_adapter
 from anamnesis.training.build import build
 from anamnesis.training.loop import StageTrainer, trainer_of
-from anamnesis.training.prepare import StageFiles, prepare_stage
+from anamnesis.training.prepare import prepare_stage
 from anamnesis.training.slices import method_names, slice_of
+from anamnesis.training.stage_files import StageFiles
 
 TASKS = ("news_topic", "choose_last_of_5_spanish")  # learnt first, learnt now
 BARS = {"seqlora": 1.15, "ewc": 1.15, "olora": 1.15, "lwf": 1.6, "replay": None, "fvg": 1.7, "jfa": 2.5}

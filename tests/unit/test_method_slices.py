@@ -208,6 +208,11 @@ def test_a_change_of_the_loop_makes_every_trained_stage_stale(copy):
     assert not {key[0] for key in found} & {"evaluate_stage", "sweep_heads", "prepare_model"}
 
 
+def test_a_change_of_guidance_leaves_the_tuned_start_as_it_is(copy):
+    found = stale(copy, edit(copy, "training/guidance.py", "1.0 - progress", "0.9 - progress"))
+    assert {key[0] for key in found} == {"train_stage", "watch_stage"}
+
+
 def test_a_change_of_the_estimate_makes_nothing_stale(copy):
     def change():
         for file in (copy / "workflow/anamnesis/estimate").glob("*.py"):

@@ -18,8 +18,9 @@ from anamnesis.config.methods import Methods
 from anamnesis.core.artifacts import read_tensors, write_parquet, write_tensors
 from anamnesis.models import adapters
 from anamnesis.training.loop import StageTrainer
-from anamnesis.training.prepare import StageFiles, prepare_stage
+from anamnesis.training.prepare import prepare_stage
 from anamnesis.training.slices import Needs, method_names, slice_of
+from anamnesis.training.stage_files import StageFiles
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train_stage.py"
 TASKS = {"first": "Say the opposite.", "second": "Name the capital of the country."}

@@ -35,13 +35,14 @@ def main(
     forward pass). ``needs``: ``adapter`` and ``tuner`` of ``training.slices.Needs``. ``code``: digest of the
     code, which a checkpoint must come from to be continued.
     ``answered``: mean activations of tasks that the model before training must have answered at all;
-    ``guiding``: the files of ``training.prepare.StageFiles`` that some methods need. In several processes
+    ``guiding``: the files of ``training.stage_files.StageFiles`` that some methods need. In several processes
     (``training.processes``) all compute and the first one writes.
     """
     from anamnesis.training.build import build
     from anamnesis.training.guidance import guided_additions, norm
     from anamnesis.training.loop import train_stage
-    from anamnesis.training.prepare import StageFiles, prepare_stage
+    from anamnesis.training.prepare import prepare_stage
+    from anamnesis.training.stage_files import StageFiles
     from anamnesis.vectors.activations import check_answered
 
     check_answered([answered] if isinstance(answered, str) else answered)

@@ -33,7 +33,7 @@ def main(
     from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.models.loading import load_model
-    from anamnesis.training.prepare import StageFiles
+    from anamnesis.training.stage_files import StageFiles
     from anamnesis.training.tuning import (
         TuningTask,
         save_tuned,

@@ -36,14 +36,15 @@ def main(
     """Write ``table`` (parquet, ``dynamics.within_tables.within_table``). ``adapter``: what the stage ended
     with before. ``ranking``: of all heads before training; ``set_tables``, ``set_prompts``: of ``sets``, in
     that order; ``asking``: ``target``, ``rank_by``, ``shots`` and ``seed`` of the questions; ``guiding``: the
-    files of ``training.prepare.StageFiles`` that some methods need.
+    files of ``training.stage_files.StageFiles`` that some methods need.
     """
     from anamnesis.analyses.within_stage.measure import asked, difference, watched
     from anamnesis.analyses.within_stage.tables import within_table
     from anamnesis.data.chat import template_for
     from anamnesis.training.build import build
     from anamnesis.training.guidance import guided_additions
-    from anamnesis.training.prepare import StageFiles, prepare_stage
+    from anamnesis.training.prepare import prepare_stage
+    from anamnesis.training.stage_files import StageFiles
     from anamnesis.vectors.instruction import selected_heads
 
     earlier, past, means, set_tables, set_prompts = (

@@ -3,7 +3,7 @@
 ``slices``       what is known of the methods without torch
 ``methods``      one folder for each method
 ``method``       what a method is; ``build`` puts one together for a stage
-``stage``        what a method knows; ``prepare`` makes it from files
+``stage``        what a method knows; ``prepare`` makes it from ``stage_files``
 ``student``      one forward pass of the model in training, for all terms of a loss
 ``reference``    the model before the stage, computed once
 ``objectives``   the answer loss and its terms

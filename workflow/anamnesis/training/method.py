@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from anamnesis.engine.batches import Batch, shuffled_batches
 from anamnesis.engine.examples import Example
-from anamnesis.training.guidance import Intervention
 from anamnesis.training.objectives import Objective, Term
 from anamnesis.training.stage import Stage
+
+if TYPE_CHECKING:
+    from anamnesis.training.guidance import Intervention
 
 
 class Method:

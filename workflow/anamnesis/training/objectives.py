@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -12,9 +12,11 @@ from torch.nn.functional import cross_entropy
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.training.guidance import Intervention
 from anamnesis.training.student import PassNeeds, Student, run_student
 from anamnesis.training.world import ALONE
+
+if TYPE_CHECKING:  # what is trained without guidance does not depend on it
+    from anamnesis.training.guidance import Intervention
 
 
 @dataclass(frozen=True)

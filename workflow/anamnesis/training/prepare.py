@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from anamnesis.core.artifacts import digest_file, digest_json, read_parquet, read_tensors
+from anamnesis.core.artifacts import read_parquet, read_tensors
 from anamnesis.data.chat import template_for
 from anamnesis.data.prompts import generator
 from anamnesis.engine.examples import build_examples
@@ -14,45 +14,9 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora, add_osf
 from anamnesis.models.loading import choose_device, load_model, merge_adapters, open_adapter
 from anamnesis.training.stage import Stage, per_stage
+from anamnesis.training.stage_files import StageFiles
 from anamnesis.training.world import World, join_world, shard_frozen_weights
 from anamnesis.vectors.instruction import selected_heads
-
-
-@dataclass(frozen=True)
-class StageFiles:
-    """What a stage is made from.
-
-    ``snapshot``: the base model; ``task``, ``past``: parquet files of the new task and of the others whose
-    examples the method may see (``Stage.past``); ``earlier``: adapter folders, merged in their order, or the
-    one that is trained on; ``heads``: the ranking; ``vector``, ``mean``: the task's instruction vector and
-    mean activations; ``prompt_table``: its in-context prompts; ``task_means``: mean activations on other
-    training tasks.
-    """
-
-    snapshot: str
-    task: str
-    earlier: Sequence[str] = ()
-    past: Sequence[str] = ()
-    heads: str | None = None
-    vector: str | None = None
-    mean: str | None = None
-    prompt_table: str | None = None
-    task_means: Sequence[str] = ()
-
-    def selected(self) -> Sequence[tuple[int, int]]:
-        """The selected heads of the ranking, if there is one."""
-        if self.heads is None:
-            return ()
-        return selected_heads(read_parquet(self.heads, ["layer", "head", "selected"]))
-
-    def identity(self, settings: Sequence) -> str:
-        """Digest of all that determines a stage: only a checkpoint of the very same one may be continued."""
-        guiding = [self.heads, self.vector, self.mean, self.prompt_table, *self.task_means]
-        weights = [file for a in self.earlier for file in sorted(Path(a).rglob("*.safetensors"))]
-        # a snapshot is replaced as a whole, and its weights may be huge
-        made = Path(self.snapshot).stat().st_mtime_ns
-        files = [digest_file(file) if file else None for file in [self.task, *self.past, *guiding, *weights]]
-        return digest_json([list(settings), made, files])[:16]
 
 
 def prepare_stage(
@@ -88,12 +52,17 @@ def prepare_stage(
         batch_tokens=batch_tokens,
         past=past,
         earlier=[Path(a) for a in files.earlier],
-        selected=files.selected(),
+        selected=_selected(files.heads),
         theta=read_tensors(files.vector)["theta"] if files.vector else None,
         snapshot=Path(files.snapshot),
         world=world,
         task=Path(files.task).stem,
     ), cut
+
+
+def _selected(heads: str | None) -> Sequence[tuple[int, int]]:
+    """The selected heads of the ranking, if there is one."""
+    return () if heads is None else selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
 
 
 def _open_model(
