@@ -12,7 +12,7 @@ from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example
 from anamnesis.engine.heads import HeadGeometry
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.training.methods import build
+from anamnesis.training.build import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.instruction import head_additions

@@ -15,19 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from _common import Line, interleaved, main, parser, report, start, task_frame
 
-from anamnesis.config.methods import METHODS, Methods
+from anamnesis.config.methods import Methods
 from anamnesis.core.artifacts import write_parquet, write_tensors
 from anamnesis.engine.pack import Pack
 from anamnesis.models.adapters import save_adapter
+from anamnesis.training.build import build
 from anamnesis.training.loop import StageTrainer, trainer_of
-from anamnesis.training.methods import build
-from anamnesis.training.prepare import StageFiles, prepare_stage
+from anamnesis.training.prepare import prepare_stage
 from anamnesis.training.settings import Training
+from anamnesis.training.slices import method_names, slice_of
+from anamnesis.training.stage_files import StageFiles
 
 TASKS = ("news_topic", "choose_last_of_5_spanish")  # learnt first, learnt now
 BARS = {"seqlora": 1.15, "ewc": 1.15, "olora": 1.15, "lwf": 1.6, "replay": None, "fvg": 1.7, "jfa": 2.5}
@@ -57,10 +60,12 @@ def stage_of(method: str, number: int, folder: Path, snapshot: Path, files: dict
     sections = Methods().model_dump(mode="json")
     settings = {k: v for k, v in sections.get(method, {}).items() if k != "rank"}
     task, past = (str(folder / f"{TASKS[number - 1]}.parquet"), [str(folder / f"{TASKS[0]}.parquet")])
-    before = past[: number - 1] if METHODS[method].past else []
-    inputs = StageFiles(str(snapshot), task, earlier, before, **(files if METHODS[method].vector else {}))
+    needs = slice_of(method).needs
+    before = past[: number - 1] if needs.past else []
+    earlier = [] if needs.adapter == "alone" else earlier
+    inputs = StageFiles(str(snapshot), task, earlier, before, **(files if needs.vector else {}))
     training = Training().model_dump(mode="json")
-    stage, _ = prepare_stage(inputs, method, number, 0, MODEL, training, settings, PROMPTS, 2048)
+    stage, _ = prepare_stage(inputs, asdict(needs), number, 0, MODEL, training, settings, PROMPTS, 2048)
     begin = time.perf_counter()
     chosen, objective = build(method, stage)
     return chosen, objective, time.perf_counter() - begin
@@ -140,7 +145,7 @@ def in_own_process(options: argparse.Namespace, method: str, memory: bool) -> di
 def run() -> int:
     made = parser(__doc__)
     made.set_defaults(rounds=7)
-    made.add_argument("--method", choices=list(METHODS), help="measure this one only, in this process")
+    made.add_argument("--method", choices=method_names(), help="measure this one only, in this process")
     made.add_argument("--memory", action="store_true", help="with --method: peak memory instead of time")
     options = made.parse_args()
     if options.method:

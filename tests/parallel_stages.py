@@ -16,13 +16,13 @@ from anamnesis.core.errors import UserError
 from anamnesis.engine.examples import Example, with_stem
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora, add_osf, save_adapter
+from anamnesis.training.build import build
 from anamnesis.training.controls import random_vectors
 from anamnesis.training.guidance import norm
 from anamnesis.training.loop import train_stage
-from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
-from anamnesis.training.world import join_world, share_out
+from anamnesis.training.world import join_world, shard_frozen_weights
 from anamnesis.vectors.instruction import head_additions
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
@@ -94,20 +94,20 @@ def write_earlier(folder: Path) -> Path:
     return folder
 
 
-def stage_of(world, snapshot: Path, earlier: Path, method: str, settings, shared_out=False, dropout=0.0):
+def stage_of(world, snapshot: Path, earlier: Path, method: str, settings, sharded=False, dropout=0.0):
     model = tiny_models.build("llama")
     if method == "osf":
         model = add_osf(model, LORA["target_modules"], 0.5)
     else:
         model = add_lora(model, {**LORA, "dropout": dropout}, 7)
     engine = PrefixEngine(model.to(world.device or "cpu").train())
-    world = replace(world, shared_out=shared_out)
+    world = replace(world, sharded=sharded)
     with world.in_turn():
-        share_out(engine, world)
+        shard_frozen_weights(engine, world)
     past = {"first": task(1, new=False), "second": task(2, new=False)}
     return Stage(
         engine, tiny_models.tokenizer(), 2 if method in ("ewc", "olora") else 1, task(0), settings, TRAINING,
-        seed=3, token_budget=80, past=past, earlier=[earlier] if method in ("ewc", "olora") else [],
+        seed=3, batch_tokens=80, past=past, earlier=[earlier] if method in ("ewc", "olora") else [],
         selected=[(0, 1), (2, 3)], theta=torch.linspace(-1, 1, 48), snapshot=snapshot, world=world,
     )  # fmt: skip
 
@@ -127,8 +127,8 @@ def weights(model) -> dict:
 
 
 def train_case(world, name: str, snapshot: Path, earlier: Path, folder: Path) -> dict:
-    method, settings, teacher, shared_out = CASES[name]
-    stage = stage_of(world, snapshot, earlier, method, settings, shared_out)
+    method, settings, teacher, sharded = CASES[name]
+    stage = stage_of(world, snapshot, earlier, method, settings, sharded)
     chosen, objective = prepared(stage, method, teacher, SHARES.get(name, 1.0))
     # Adam makes steps of one size of the smallest gradients, rounding included; elsewhere steps are gradients
     plain = {"gradient_accumulation": 3} if name == "plain" else {"optimizer": "torch.optim.SGD"}
@@ -199,9 +199,9 @@ def run_cases(snapshot: Path, earlier: Path, folder: Path, device: str = "cpu") 
 
 def layers_kept_whole() -> int:
     """Layers of shared-out weights that this process has whole after a forward pass."""
-    world = replace(join_world("cpu"), shared_out=True)
+    world = replace(join_world("cpu"), sharded=True)
     engine = PrefixEngine(add_lora(tiny_models.build("llama"), LORA, 7).train())
-    share_out(engine, world)
+    shard_frozen_weights(engine, world)
     engine.model(input_ids=torch.tensor([[1, 2, 3]]))
     layers = engine.geometry.blocks
     return sum(not any(isinstance(p, DTensor) for p in layer.parameters()) for layer in layers)
@@ -209,9 +209,9 @@ def layers_kept_whole() -> int:
 
 def written_by_heads(divided: bool) -> float:
     """The length of what random vectors write, in one process or in each of several that divide a model."""
-    world = replace(join_world("cpu"), shared_out=divided)
+    world = replace(join_world("cpu"), sharded=divided)
     engine = PrefixEngine(add_lora(tiny_models.build("llama"), {**LORA, "target_modules": ["o_proj"]}, 7))
-    share_out(engine, world)
+    shard_frozen_weights(engine, world)
     mean = torch.linspace(-1, 1, 3 * 48).view(3, 4, 12)
     heads = [(0, 1), (2, 3)]
     drawn = random_vectors(engine.geometry, mean, heads, torch.Generator().manual_seed(1))

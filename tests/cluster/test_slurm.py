@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psutil
 from slurm import URGENT, WORK, Slurm, wait_for
 
-from anamnesis.training.loop import COMPLETE
+from anamnesis.training.checkpoints import COMPLETE
 from runs import ROOT, Experiment, assert_same_results, stage, wait_until
 
 SECONDS = 1500  # the longest a run may take: without a limit, a plugin that hangs would hang the tests

@@ -20,7 +20,7 @@ from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.models.adapters import add_lora
-from anamnesis.training.methods import build
+from anamnesis.training.build import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.activations import mean_head_activations
@@ -135,7 +135,7 @@ def step_of(name: str, device: str, teacher: str | None) -> tuple[float, list[to
     examples = with_stem([((*STEM, *trunk), tuple(fork)) for trunk, fork in zip(TRUNKS, FORKS, strict=False)])
     objective = Objective()
     if teacher:
-        stage = Stage(engine, None, 1, examples, {}, {}, seed=0, token_budget=40)
+        stage = Stage(engine, None, 1, examples, {}, {}, seed=0, batch_tokens=40)
         mean = mean_of(engine)
         additions = {layer: mean[layer] for layer in (0, 2)}
         guidance = {"kl": {"teacher": teacher}, "schedule": "linear", "plateau": 0.25, "intervention": True}

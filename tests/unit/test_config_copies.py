@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from anamnesis.commands import write_config
 from anamnesis.config import METHOD_NAMES, Config, load_config
-from anamnesis.config.methods import METHODS
 from anamnesis.data.catalogue import catalogue, sequences
 from anamnesis.data.settings import UserTask
+from anamnesis.training.slices import method_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"
@@ -149,13 +149,20 @@ def test_experiments_are_valid_on_top_of_what_they_say(path, folder):
 
 
 def test_every_method_exists_with_and_without_guidance():
-    assert set(METHOD_NAMES) == {*METHODS, *(f"{name}-ivg" for name in METHODS)}
+    names = method_names()
+    assert names[0] == "inclora"
+    assert len(names) >= 9
+    assert set(METHOD_NAMES) == {*names, *(f"{name}-ivg" for name in names)}
 
 
-def test_every_method_named_in_the_configuration_is_implemented():
-    from anamnesis.training.methods import METHODS as IMPLEMENTED
+def test_every_method_is_implemented():
+    from anamnesis.training.build import method_class
+    from anamnesis.training.method import Method
 
-    assert set(IMPLEMENTED) == set(METHODS)
+    classes = {name: method_class(name) for name in method_names()}
+    assert all(issubclass(made, Method) for made in classes.values())
+    assert classes["inclora"] is Method
+    assert len(set(classes.values())) > 5
 
 
 def test_reading_the_configuration_stays_light():

@@ -15,14 +15,14 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
 from anamnesis.training import divergence as divergence_module
 from anamnesis.training import reference
+from anamnesis.training.build import build
 from anamnesis.training.distillation import KlSettings
 from anamnesis.training.divergence import DIRECTIONS, divergence
 from anamnesis.training.guidance import strength
-from anamnesis.training.methods import build
 from anamnesis.training.objectives import Objective
 from anamnesis.training.scores import Scores
 from anamnesis.training.stage import Stage
-from anamnesis.training.student import Needs, run_student
+from anamnesis.training.student import PassNeeds, run_student
 
 TARGETS = {"gpt2": ["c_attn"], "neox": ["query_key_value"], "phi3": ["qkv_proj"]}
 LENGTHS = [(9, 3), (5, 2), (12, 1)]  # (prompt, answer) tokens after the common beginning
@@ -67,7 +67,7 @@ def batch() -> list[Example]:
 
 def stage_of(model, examples: list[Example]) -> Stage:
     training = {"epochs": 1, "batch_size": 8}
-    return Stage(PrefixEngine(model), None, 1, examples, {}, training, seed=0, token_budget=40)
+    return Stage(PrefixEngine(model), None, 1, examples, {}, training, seed=0, batch_tokens=40)
 
 
 def guided(model, examples, kl: KlSettings, teacher: str, **changes) -> Objective:
@@ -295,7 +295,7 @@ def test_divergence_has_the_gradient_of_autograd(direction, with_head, monkeypat
 
 def test_what_terms_have_in_common_is_computed_at_the_widest_positions_asked_so_far():
     engine, asked = PrefixEngine(tuned("llama")), []
-    student = run_student(engine, batch(), 0.0, Needs("all"))
+    student = run_student(engine, batch(), 0.0, PassNeeds("all"))
 
     def first_logits(positions):
         def compute(student):

@@ -55,7 +55,7 @@ def files(tmp_path) -> Files:
 def added(files: Files, number=1, seed=1, chain_seed=7, task="verbs", model=None, means=(), **changes):
     engine = PrefixEngine(model or files.model)
     stage = Stage(
-        engine, None, number, [], {}, {}, seed=seed, token_budget=64, chain_seed=chain_seed, task=task
+        engine, None, number, [], {}, {}, seed=seed, batch_tokens=64, chain_seed=chain_seed, task=task
     )
     return guided_additions(stage, SETTINGS | changes, files.heads, files.paths[1], None, means)
 

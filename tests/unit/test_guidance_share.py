@@ -21,10 +21,10 @@ import tiny_models
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.training.build import build
 from anamnesis.training.distillation import KlSettings
 from anamnesis.training.guidance import Intervention
 from anamnesis.training.loop import train_stage
-from anamnesis.training.methods import build
 
 KL = {
     "weight": 0.5, "positions": "all", "direction": "student_teacher", "temperature": 2.0,

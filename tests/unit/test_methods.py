@@ -1,11 +1,12 @@
 """What every training method promises, guided or not: adapters that PEFT alone can load, and stages that
-survive a kill. A method added to ``METHODS`` is covered without a change here.
+survive a kill. A new method is covered without a change here.
 """
 
 from __future__ import annotations
 
 import re
 import runpy
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -13,13 +14,13 @@ import pytest
 import torch
 
 import tiny_models
-from anamnesis.config.methods import METHODS as NEEDS
 from anamnesis.config.methods import Methods
 from anamnesis.core.artifacts import read_tensors, write_parquet, write_tensors
 from anamnesis.models import adapters
 from anamnesis.training.loop import StageTrainer
-from anamnesis.training.methods import METHODS
-from anamnesis.training.prepare import StageFiles, prepare_stage
+from anamnesis.training.prepare import prepare_stage
+from anamnesis.training.slices import Needs, method_names, slice_of
+from anamnesis.training.stage_files import StageFiles
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train_stage.py"
 TASKS = {"first": "Say the opposite.", "second": "Name the capital of the country."}
@@ -87,10 +88,10 @@ def guidance(request):
     return GUIDANCE if request.param == "ivg" else None
 
 
-@pytest.fixture(params=sorted(METHODS))
+@pytest.fixture(params=method_names())
 def train(request, study, guidance):
     """``train(folder, number, earlier)``: the adapter of a stage, trained by the workflow's own script."""
-    method, needs = request.param, NEEDS[request.param]
+    method, needs = request.param, slice_of(request.param).needs
     section = getattr(Methods(), method, None)
     settings = {} if section is None else section.model_dump(mode="json", exclude={"rank"})
     main = runpy.run_path(str(SCRIPT))["main"]
@@ -102,6 +103,7 @@ def train(request, study, guidance):
             snapshot=str(study / "model"),
             task=str(study / f"{task}.parquet"),
             method=method,
+            needs=asdict(needs),
             stage=number,
             seed=0,
             model={"name": "tiny", "dtype": "float32", "device": "cpu", "gpus": 1},
@@ -112,7 +114,7 @@ def train(request, study, guidance):
             checkpoint_steps=CHECKPOINT_STEPS,
             adapter=str(folder / "adapter"),
             steps=str(folder / "training.parquet"),
-            earlier=[str(adapter) for adapter in earlier],
+            earlier=[] if needs.adapter == "alone" else [str(adapter) for adapter in earlier],
             past=[str(study / f"{n}.parquet") for n in names[: number - 1]] if needs.past else [],
             guidance=guidance,
             heads=str(study / "heads.parquet") if guidance or needs.vector else None,
@@ -199,7 +201,7 @@ def test_stages_of_a_chain_share_its_seed_and_have_one_each(study):
     files = StageFiles(str(study / "model"), str(study / "first.parquet"))
     model = {"name": "tiny", "dtype": "float32", "device": "cpu", "gpus": 1}
     stages = [
-        prepare_stage(files, "inclora", number, seed, model, TRAINING, {}, PROMPTS, 64)[0]
+        prepare_stage(files, asdict(Needs()), number, seed, model, TRAINING, {}, PROMPTS, 64)[0]
         for number, seed in ((1, 3), (2, 3), (1, 4))
     ]
     assert [stage.chain_seed for stage in stages] == [3, 3, 4]  # the controls of guidance are drawn from it

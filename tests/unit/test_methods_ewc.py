@@ -15,11 +15,11 @@ from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example, with_stem
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
-from anamnesis.training.methods import METHODS, build
-from anamnesis.training.methods.ewc.method import method as ewc
+from anamnesis.training.build import build, method_class
+from anamnesis.training.methods.ewc import method as ewc
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
-from anamnesis.training.student import Needs
+from anamnesis.training.student import PassNeeds
 
 SETTINGS = {"strength": 0.4, "fisher_examples": 50, "merge": "sum", "decay": 0.75}
 LENGTHS = [(9, 3), (5, 2), (12, 1), (4, 4)]  # tokens of (prompt, answer) after the common beginning
@@ -80,7 +80,7 @@ def chain(tmp_path, stages: int, **changes):
     """A model after so many stages, whose states went through files, with (F, θ*) of each stage."""
     model, folders, seen = tuned(), [], []
     for number in range(1, stages + 1):
-        method = METHODS["ewc"](stage_of(model, number, folders, **changes))
+        method = method_class("ewc")(stage_of(model, number, folders, **changes))
         move(model, seed=number)
         folders.append(tmp_path / f"stage{number}")
         write_tensors(folders[-1] / "state.safetensors", method.finish())
@@ -180,7 +180,7 @@ def test_two_tasks_by_hand(monkeypatch, tmp_path, merge, fisher, centre, rest):
 @pytest.mark.parametrize("merge", ["sum", "mean", "online"])
 def test_the_penalty_of_two_earlier_tasks_equals_its_reference(tmp_path, merge):
     model, folders, seen = chain(tmp_path, 2, merge=merge)
-    (penalty,) = METHODS["ewc"](stage_of(model, 3, folders, merge=merge)).terms()
+    (penalty,) = method_class("ewc")(stage_of(model, 3, folders, merge=merge)).terms()
     move(model, seed=9)
     assert_same(model, penalty(), plain_penalty(model, seen, merge))
 
@@ -191,7 +191,7 @@ def test_after_one_task_all_forms_hold_the_weights_at_its_end(tmp_path, merge):
     stage = stage_of(model, 2, folders, merge=merge)
     _, objective = build("ewc", stage)
     (penalty,) = objective.terms
-    assert penalty.needs == Needs()
+    assert penalty.needs == PassNeeds()
     assert penalty().item() == 0.0
     assert all(torch.equal(value, centre[name]) for name, value in stage.start.values.items())
     move(model, seed=9)
@@ -212,7 +212,7 @@ def test_fisher_examples_are_drawn_from_the_task_once_and_the_same_again(monkeyp
     monkeypatch.setattr(ewc, "fisher", fisher)
     model = tuned()
     for count in (2, 2, 50):
-        METHODS["ewc"](stage_of(model, fisher_examples=count)).finish()
+        method_class("ewc")(stage_of(model, fisher_examples=count)).finish()
     assert drawn[0] == drawn[1]
     assert [len(set(chosen)) for chosen in drawn] == [2, 2, len(LENGTHS)]
     assert set(drawn[0]) < set(drawn[2]) == set(examples(1))

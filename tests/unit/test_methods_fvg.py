@@ -25,9 +25,9 @@ from anamnesis.engine.heads import find_heads
 from anamnesis.engine.pack import Pack
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training import distillation
+from anamnesis.training.build import build
 from anamnesis.training.distillation import KlSettings
 from anamnesis.training.divergence import divergence
-from anamnesis.training.methods import build
 from anamnesis.training.stage import Stage
 
 SELECTED = [(2, 1), (0, 3), (1, 0), (2, 0)]
@@ -55,7 +55,7 @@ def stage_of(model, **changes) -> Stage:
         {**SETTINGS, **changes},
         {"epochs": 1, "batch_size": 8},
         seed=0,
-        token_budget=40,
+        batch_tokens=40,
         selected=SELECTED,
         theta=theta(model),
     )
@@ -219,7 +219,7 @@ def test_heads_and_predictions_before_the_stage_come_from_one_run():
     attention.register_forward_pre_hook(
         lambda module, args, kwargs: tokens.append(kwargs["hidden_states"].shape[1]), with_kwargs=True
     )
-    build("fvg", replace(stage, token_budget=1000))
+    build("fvg", replace(stage, batch_tokens=1000))
     stems = {e.prompt[: e.stem] for e in batch()}
     assert max(tokens) == sum(map(len, stems)) + sum(e.tree().size + 1 for e in batch())
     assert sum(t > 1 for t in tokens) == 1  # a single token is run to look at the output head

@@ -22,8 +22,8 @@ from torch.nn.functional import kl_div
 import tiny_models
 from anamnesis.core.errors import UserError
 from anamnesis.engine.batches import Batch
+from anamnesis.training.build import build
 from anamnesis.training.loop import train_stage
-from anamnesis.training.methods import build
 from anamnesis.training.methods.jfa.flashbacks import choose_flashbacks, with_flashbacks
 from anamnesis.training.methods.jfa.projection import PROJECTIONS, inner
 

@@ -22,9 +22,10 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.models.adapters import save_adapter
 from anamnesis.models.loading import load_model, merge_adapters
-from anamnesis.training.methods import build
+from anamnesis.training.build import build
 from anamnesis.training.methods.jfa.encoder import PromptEncoder
-from anamnesis.training.methods.jfa.latent_files import engine_of, load_pool
+from anamnesis.training.methods.jfa.engine import engine_of
+from anamnesis.training.methods.jfa.latent_files import load_pool
 from anamnesis.training.methods.jfa.latent_tasks import LatentEngine, LatentPool
 
 

@@ -9,11 +9,11 @@ from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import with_stem
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora, save_adapter
-from anamnesis.training.methods import build
+from anamnesis.training.build import build
 from anamnesis.training.methods.olora.method import Norm, Overlap
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
-from anamnesis.training.student import Needs
+from anamnesis.training.student import PassNeeds
 
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
 
@@ -104,7 +104,10 @@ def test_value_and_gradient_with_two_earlier_adapters(earlier):
     model = tuned(1)
     stage = stage_of(model, 3, earlier, lambda1=0.5, lambda2=0.3)
     _, objective = build("olora", stage)
-    assert [(term.name, term.needs) for term in objective.terms] == [("overlap", Needs()), ("norm", Needs())]
+    assert [(term.name, term.needs) for term in objective.terms] == [
+        ("overlap", PassNeeds()),
+        ("norm", PassNeeds()),
+    ]
     batch = Batch(tuple(stage.examples))
     loss = objective(stage.engine, batch, 0.0)
     answer = Objective()(stage.engine, batch, 0.0).total

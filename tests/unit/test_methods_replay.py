@@ -11,8 +11,8 @@ import tiny_models
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example, with_stem
 from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.training.build import build, method_class
 from anamnesis.training.distillation import KlSettings
-from anamnesis.training.methods import METHODS, build
 from anamnesis.training.stage import Stage
 
 SIZES = {"verbs": 30, "plurals": 20, "capitals": 4}
@@ -43,7 +43,7 @@ def stage_of(examples=None, past=None, seed: int = 0, model=None, epochs: int = 
 
 
 def batches(stage: Stage) -> list[Batch]:
-    return METHODS["replay"](stage).batches()
+    return method_class("replay")(stage).batches()
 
 
 def old(batch: Batch) -> list[Example]:
@@ -72,7 +72,7 @@ def test_replayed_examples_keep_the_beginning_they_share():
 
 def test_they_are_mixed_evenly_into_batches_that_keep_their_own_examples():
     stage = stage_of(share=0.3)
-    plain = METHODS["inclora"](stage).batches()
+    plain = method_class("inclora")(stage).batches()
     mixed = batches(stage)
     assert len(mixed) == len(plain) == 6
     for ours, theirs in zip(mixed, plain, strict=True):
@@ -96,7 +96,7 @@ def test_tasks_are_mixed_with_each_other():
 
 def test_afterwards_they_come_once_in_batches_of_their_own():
     stage = stage_of(share=0.3, when="after", epochs=2)
-    plain = METHODS["inclora"](stage).batches()
+    plain = method_class("inclora")(stage).batches()
     ours = batches(stage)
     assert ours[: len(plain)] == plain
     assert [len(b.examples) for b in ours[len(plain) :]] == [4, 4, 4, 4]
@@ -106,7 +106,7 @@ def test_afterwards_they_come_once_in_batches_of_their_own():
 @pytest.mark.parametrize("when", ["mixed", "after"])
 def test_the_first_stage_is_plain_training(when):
     stage = stage_of(past={}, when=when)
-    assert batches(stage) == METHODS["inclora"](stage).batches()
+    assert batches(stage) == method_class("inclora")(stage).batches()
 
 
 @pytest.mark.parametrize("when", ["mixed", "after"])

@@ -23,7 +23,7 @@ from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.evaluation.scorers import context_log_probabilities
 from anamnesis.models.adapters import add_lora
 from anamnesis.training.guidance import guided_additions
-from anamnesis.training.methods.ewc.method import method as ewc
+from anamnesis.training.methods.ewc import method as ewc
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.activations import mean_head_activations
@@ -56,7 +56,7 @@ def in_training(name: str = "llama"):
 
 def stage_of(engine: PrefixEngine) -> Stage:
     training = {"epochs": 1, "batch_size": 8}
-    return Stage(engine, tiny_models.tokenizer(), 2, EXAMPLES, {}, training, seed=0, token_budget=64)
+    return Stage(engine, tiny_models.tokenizer(), 2, EXAMPLES, {}, training, seed=0, batch_tokens=64)
 
 
 def mean_of(engine: PrefixEngine) -> torch.Tensor:

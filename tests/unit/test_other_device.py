@@ -23,7 +23,7 @@ from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine, branch_row_index
 from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.models.adapters import add_lora
-from anamnesis.training.methods import build
+from anamnesis.training.build import build
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
@@ -155,7 +155,7 @@ def test_training_steps_where_the_model_is(teacher, reads):
     geometry = find_heads(model)
     engine = PrefixEngine(model.to(DEVICE).train(), geometry)
     examples = with_stem([((*STEM, *trunk), tuple(token_ids(9, 3)[0])) for trunk in TRUNKS])
-    stage = Stage(engine, None, 1, examples, {}, {}, seed=0, token_budget=40)
+    stage = Stage(engine, None, 1, examples, {}, {}, seed=0, batch_tokens=40)
     kl = {"teacher": teacher, "weight": 0.1}
     additions = {layer: torch.zeros(geometry.n_heads, geometry.head_dim) for layer in (0, 2)}
     guidance = {"kl": kl, "schedule": "linear", "plateau": 0.25, "intervention": True}

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from anamnesis.training.prepare import StageFiles
+from anamnesis.training.stage_files import StageFiles
 
 SETTINGS = ["code", "inclora-ivg", 0, {"dtype": "float32"}, {"epochs": 1}, {"heads": 2}, {"separator": "\n"}]
 

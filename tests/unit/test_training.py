@@ -26,7 +26,8 @@ from anamnesis.engine.examples import build_examples
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora, save_adapter
 from anamnesis.models.loading import load_model, merge_adapters
-from anamnesis.training.loop import COMPLETE, newest_checkpoint, train_stage
+from anamnesis.training.checkpoints import COMPLETE, newest_checkpoint
+from anamnesis.training.loop import train_stage
 from anamnesis.training.objectives import Objective
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.2, "target_modules": ["q_proj", "v_proj"]}

@@ -30,8 +30,8 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.figures.style import WIDTH
 from anamnesis.models.adapters import add_lora, save_adapter
+from anamnesis.training.build import build
 from anamnesis.training.loop import train_stage
-from anamnesis.training.methods import build
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.icl import PromptPlan, build_prompts
 from anamnesis.vectors.instruction import head_additions

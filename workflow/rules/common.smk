@@ -28,8 +28,9 @@ from anamnesis.config.variants import (
 )
 from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
 from anamnesis.data.places import PINS, find_task
-from anamnesis.core.digest import code_digests
+from anamnesis.core.digest import CodeDigests
 from anamnesis.core.errors import UserError
+from anamnesis.training.slices import module_name
 from anamnesis.core.integrity import check_dates, check_results
 from anamnesis.core.recovery import (
     announce_scheduler,
@@ -214,12 +215,17 @@ scattergather:
     sweep=CONFIG.sweep.shards,
 
 
-CODE = code_digests(Path(workflow.basedir) / "workflow" / "scripts", Path(".snakemake") / "code.json")
+CODE = CodeDigests(Path(workflow.basedir) / "workflow" / "scripts", Path(".snakemake") / "code.json")
 
 
 def script_digest(name):
     """Digest of a script and of all library code it reaches: editing either makes the rule's results stale."""
-    return CODE[name]
+    return CODE.of(name)
+
+
+def method_digest(name, part):
+    """Digests of a script that loads a file of the chain's method, by chain: other methods do not count."""
+    return lambda wildcards: CODE.of(name, module_name(RESOLVED[wildcards.method].base, part))
 
 
 def data_settings(wildcards):
@@ -293,8 +299,8 @@ def trained_task(wildcards, stage=None):
 
 
 def adapters_upto(wildcards, last):
-    """The adapters that make the model after stage ``last`` of a chain: all of them, or the one that went through."""
-    first = 1 if RESOLVED[wildcards["method"]].needs.own_adapter else max(last, 1)
+    """The adapters that make the model after stage ``last`` of a chain: all so far, or the last one alone."""
+    first = 1 if RESOLVED[wildcards["method"]].needs.adapter == "new" else max(last, 1)
     return [
         str(STAGE / "adapter").format(**{**wildcards, "stage": stage}) for stage in range(first, last + 1)
     ]
@@ -304,7 +310,8 @@ def stage_inputs(wildcards):
     """What a training stage needs: its task, the adapters before it, earlier tasks, heads and vectors where used."""
     task, method = trained_task(wildcards), RESOLVED[wildcards.method]
     inputs = {"task": TASKS / f"{task}.parquet"}
-    if earlier := adapters_upto(wildcards, int(wildcards.stage) - 1):
+    earlier = adapters_upto(wildcards, int(wildcards.stage) - 1)
+    if earlier and method.needs.adapter != "alone":
         inputs["earlier"] = earlier
     learnt = [trained_task(wildcards, s) for s in range(1, int(wildcards.stage))]
     if past := method.past_tasks(learnt, task):

@@ -27,7 +27,6 @@ def evaluation_params():
         "max_input_tokens": CONFIG.training.max_input_tokens,
         "prompts": SETTINGS["prompts"],
         "seed": CONFIG.seed,
-        "code": script_digest("evaluate_stage"),
     }
 
 
@@ -53,6 +52,7 @@ rule evaluate_base:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         **evaluation_params(),
+        code=script_digest("evaluate_stage"),
     script:
         "../scripts/evaluate_stage.py"
 
@@ -80,6 +80,8 @@ rule evaluate_stage:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         **evaluation_params(),
+        method=lambda wildcards: RESOLVED[wildcards.method].base,
+        code=method_digest("evaluate_stage", "engine"),
     script:
         "../scripts/evaluate_stage.py"
 

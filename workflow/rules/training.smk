@@ -1,10 +1,17 @@
 """Sequential training, stage by stage."""
 
 
+def adapter_needs(wildcards):
+    """What of a method's needs a stage is told; its inputs tell the rest."""
+    needs = RESOLVED[wildcards.method].needs
+    return {"adapter": needs.adapter, "tuner": needs.tuner}
+
+
 def training_params():
     """What a stage is trained with, besides its inputs."""
     return {
         "method": lambda wildcards: RESOLVED[wildcards.method].base,
+        "needs": adapter_needs,
         "stage": lambda wildcards: int(wildcards.stage),
         "seed": lambda wildcards: int(wildcards.seed),
         "model": {
@@ -44,6 +51,6 @@ rule train_stage:
         checkpoint_steps=CONFIG.training.checkpoint_steps,
     params:
         **training_params(),
-        code=script_digest("train_stage"),
+        code=method_digest("train_stage", "method"),
     script:
         "../scripts/train_stage.py"

@@ -54,7 +54,7 @@ rule watch_stage:
             "seed": CONFIG.seed,
         },
         points=WITHIN.points,
-        code=script_digest("watch_stage"),
+        code=method_digest("watch_stage", "method"),
     script:
         "../scripts/watch_stage.py"
 

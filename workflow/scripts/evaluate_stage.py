@@ -20,10 +20,11 @@ def main(
     seed: int,
     batch_tokens: int,
     output: str,
+    method: str | None = None,
     adapters: Sequence[str] = (),
 ) -> dict:
     """Write ``output`` (parquet, one row per example). ``tasks``: files named after the keys of ``roles``, in
-    that order.
+    that order. ``method``: what trained ``adapters``, as its models may run in an engine of their own.
     """
     from anamnesis.core.progress import progress
     from anamnesis.evaluation.records import EvaluationSet, facts_of, validation_as_test
@@ -36,7 +37,7 @@ def main(
         for name, frame in frames.items()
     ]
     limits = {"batch_tokens": batch_tokens, "seed": seed, "max_input_tokens": max_input_tokens}
-    evaluator = _evaluator(snapshot, adapters, model, evaluation, prompts, limits)
+    evaluator = _evaluator(snapshot, adapters, method, model, evaluation, prompts, limits)
     with progress(evaluator.count(sets), "evaluation") as done:
         table = evaluator.evaluate(sets, done)
     write_parquet(output, table)
@@ -47,6 +48,7 @@ def main(
 def _evaluator(
     snapshot: str,
     adapters: Sequence[str],
+    method: str | None,
     model: Mapping,
     evaluation: Mapping,
     prompts: Mapping,
@@ -54,14 +56,16 @@ def _evaluator(
 ):
     """The evaluator of a checkpoint. ``limits``: those of its fields that are no part of ``evaluation``."""
     from anamnesis.data.chat import template_for
+    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.evaluation.records import Evaluator
     from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.training.methods.jfa.latent_files import engine_of
+    from anamnesis.training.slices import load_part
 
     language_model, tokenizer = load_model(snapshot, **model)
     language_model = merge_adapters(language_model, [Path(a) for a in adapters])
+    own = load_part(method, "engine") if method else None
     return Evaluator(
-        engine_of(language_model, adapters, snapshot, tokenizer),
+        own.engine_of(language_model, adapters, snapshot, tokenizer) if own else PrefixEngine(language_model),
         tokenizer,
         template_for(prompts, tokenizer),
         **limits,

@@ -12,6 +12,7 @@ def main(
     snapshot: str,
     task: str,
     method: str,
+    needs: Mapping[str, str],
     stage: int,
     seed: int,
     model: Mapping[str, Any],
@@ -31,34 +32,36 @@ def main(
     **guiding: str,
 ) -> dict:
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
-    forward pass). ``code``: digest of the code, which a checkpoint must come from to be continued.
+    forward pass). ``needs``: ``adapter`` and ``tuner`` of ``training.slices.Needs``. ``code``: digest of the
+    code, which a checkpoint must come from to be continued.
     ``answered``: mean activations of tasks that the model before training must have answered at all;
-    ``guiding``: the files of ``training.prepare.StageFiles`` that some methods need. In several processes
+    ``guiding``: the files of ``training.stage_files.StageFiles`` that some methods need. In several processes
     (``training.processes``) all compute and the first one writes.
     """
+    from anamnesis.training.build import build
     from anamnesis.training.guidance import guided_additions, norm
     from anamnesis.training.loop import train_stage
-    from anamnesis.training.methods import build
-    from anamnesis.training.prepare import StageFiles, prepare_stage
+    from anamnesis.training.prepare import prepare_stage
+    from anamnesis.training.stage_files import StageFiles
     from anamnesis.vectors.activations import check_answered
 
     check_answered([answered] if isinstance(answered, str) else answered)
     earlier, past, means = ([x] if isinstance(x, str) else list(x) for x in (earlier, past, task_means))
     files = StageFiles(snapshot, task, earlier, past, task_means=means, **guiding)
-    prepared, cut = prepare_stage(
-        files, method, stage, seed, model, training, settings, prompts, batch_tokens
-    )
+    prepared, cut = prepare_stage(files, needs, stage, seed, model, training, settings, prompts, batch_tokens)
     additions = added = None
     if guidance:
         additions = guided_additions(prepared, guidance, files.heads, files.mean, files.prompt_table, means)
         added = norm(prepared.engine.geometry, additions)
     chosen, objective = build(method, prepared, guidance, additions)
     prepared = chosen.stage
-    identity = files.identity([code, method, stage, seed, model, training, settings, guidance, prompts])
+    sections = [model, training, settings, guidance, prompts]
+    identity = files.identity([code, method, needs, stage, seed, *sections])
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
     resumable = {**training, "checkpoint_steps": checkpoint_steps}
     log = train_stage(prepared.engine, chosen.batches(), objective, resumable, prepared.seed, checkpoints)
-    order, state = [*earlier, adapter] if prepared.own_adapter else [adapter], chosen.finish()
+    order = [adapter] if needs["adapter"] == "continued" else [*earlier, adapter]
+    state = chosen.finish()
     if prepared.world.rank == 0:
         save(chosen, state, adapter, model["name"], order[:-1])
         write_parquet(steps, log)

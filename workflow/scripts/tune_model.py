@@ -30,7 +30,7 @@ def main(
     """Write the snapshot ``tuned``, the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss at
     every step). ``tasks``: files of ``names``, in that order; ``snapshot``: the prepared model.
     """
-    from anamnesis.training.prepare import StageFiles
+    from anamnesis.training.stage_files import StageFiles
     from anamnesis.training.tuning import TuningTask
 
     sources = [

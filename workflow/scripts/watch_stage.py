@@ -15,6 +15,7 @@ def main(
     set_prompts: Sequence[str] | str,
     sets: Sequence[str],
     method: str,
+    needs: Mapping[str, str],
     stage: int,
     seed: int,
     model: Mapping[str, Any],
@@ -35,21 +36,22 @@ def main(
     """Write ``table`` (parquet, ``dynamics.within_tables.within_table``). ``adapter``: what the stage ended
     with before. ``ranking``: of all heads before training; ``set_tables``, ``set_prompts``: of ``sets``, in
     that order; ``asking``: ``target``, ``rank_by``, ``shots`` and ``seed`` of the questions; ``guiding``: the
-    files of ``training.prepare.StageFiles`` that some methods need.
+    files of ``training.stage_files.StageFiles`` that some methods need.
     """
     from anamnesis.analyses.within_stage.measure import asked, difference, watched
     from anamnesis.analyses.within_stage.tables import within_table
     from anamnesis.data.chat import template_for
+    from anamnesis.training.build import build
     from anamnesis.training.guidance import guided_additions
-    from anamnesis.training.methods import build
-    from anamnesis.training.prepare import StageFiles, prepare_stage
+    from anamnesis.training.prepare import prepare_stage
+    from anamnesis.training.stage_files import StageFiles
     from anamnesis.vectors.instruction import selected_heads
 
     earlier, past, means, set_tables, set_prompts = (
         [x] if isinstance(x, str) else list(x) for x in (earlier, past, task_means, set_tables, set_prompts)
     )
     files = StageFiles(snapshot, task, earlier, past, task_means=means, **guiding)
-    prepared, _ = prepare_stage(files, method, stage, seed, model, training, settings, prompts, batch_tokens)
+    prepared, _ = prepare_stage(files, needs, stage, seed, model, training, settings, prompts, batch_tokens)
     additions = None
     if guidance:
         additions = guided_additions(prepared, guidance, files.heads, files.mean, files.prompt_table, means)

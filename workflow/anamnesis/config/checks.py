@@ -14,9 +14,7 @@ from anamnesis.core.errors import UserError, unknown
 from anamnesis.core.fields import repetitions
 from anamnesis.data.places import find_task_files
 from anamnesis.training.guidance_settings import OF_SEVERAL_TASKS
-
-PER_STAGE = ("lambda1", "lambda2", "preserved")
-"""Settings of methods that are one number, or a list with one for each stage."""
+from anamnesis.training.slices import slice_of
 
 
 def find_problems(config: Config, known_tasks: Collection[str]) -> list[str]:
@@ -116,19 +114,7 @@ def _check_methods(config: Config) -> Iterator[str]:
 
 
 def _check_settings(name: str, found: Resolved, stages: int) -> Iterator[str]:
-    own = found.settings
-    for key in PER_STAGE:
-        value = own.get(key)
-        if isinstance(value, list | tuple) and len(value) != stages:
-            yield (
-                f"methods.{found.base}.{key} (for {name}) lists {len(value)} values: give one number, or "
-                f"one for each of the {stages} stages"
-            )
-    if found.base == "jfa" and own["nearest"] > own["pool"]:
-        yield (
-            f"methods.jfa.nearest = {own['nearest']} (for {name}): the pool has only methods.jfa.pool = "
-            f"{own['pool']} latent tasks; lower the one or raise the other"
-        )
+    yield from slice_of(found.base).problems(found.settings, name, stages)
     guidance = found.guidance or {"control": "none"}
     control = guidance["control"]
     if control in ("other_task", "centred") and stages == 1:
@@ -153,16 +139,7 @@ def _check_processes(config: Config) -> Iterator[str]:
                 f"training.processes = {processes} (for {name}): the model takes model.gpus = {gpus} GPUs, "
                 f"one for each process; set it to {gpus} or more"
             )
-        if processes > 1 and found.base == "fvg" and found.settings["gates"]:
-            yield (
-                f"methods.fvg.gates = true (for {name}): no process sees the whole batch by which a term "
-                f"would count or not; set it to false, or training.processes = {processes} to 1"
-            )
-        if gpus > 1 and found.base == "jfa" and found.settings["latent_tasks"]:
-            yield (
-                f"methods.jfa.latent_tasks = true (for {name}): prompts are encoded by a whole model on one "
-                f"GPU; set it to false, or model.gpus = {gpus} to 1"
-            )
+        yield from slice_of(found.base).process_problems(found.settings, name, processes, gpus)
 
 
 def _check_tuning(config: Config) -> Iterator[str]:

@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from anamnesis.config.describe import describe_errors
 from anamnesis.config.merging import merge
-from anamnesis.config.methods import METHOD_NAMES, METHODS, Needs, Variant
+from anamnesis.config.methods import METHOD_NAMES, Variant
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.training.settings import Lora
+from anamnesis.training.slices import BASELINE, Needs, method_names, slice_of
 
 HOW_TO_RUN = ("methods", "seeds", "every_order", "checkpoint_steps")
 """Keys of the section training that do not change what a stage computes."""
@@ -38,17 +39,17 @@ class Resolved:
     def training_on(self, task: str) -> dict[str, Any]:
         """``training`` of the stage that learns a task, with that task's epochs."""
         training = dict(self.training)
-        own = training.pop("task_epochs")
-        return training | {"epochs": own.get(task, training["epochs"])}
+        task_epochs = training.pop("task_epochs")
+        return training | {"epochs": task_epochs.get(task, training["epochs"])}
 
     def past_tasks(self, learnt: Sequence[str], task: str) -> list[str]:
-        """The tasks besides ``task`` whose examples the stage that learns it may see: those ``learnt``
+        """The tasks other than ``task`` whose examples the stage that learns it may see: those ``learnt``
         before, and ``flashback_tasks``, each once.
         """
         if not self.needs.past:
             return []
-        asked = self.settings.get("flashback_tasks") or ()
-        return [name for name in dict.fromkeys([*learnt, *asked]) if name != task]
+        flashbacks = self.settings.get("flashback_tasks") or ()
+        return [name for name in dict.fromkeys([*learnt, *flashbacks]) if name != task]
 
 
 def known_names(config: Config) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ def resolve(config: Config, name: str) -> Resolved:
     training["lora"] = _with_scale(training["lora"], config.training.lora, variant, rank)
     return Resolved(
         base,
-        METHODS[base],
+        slice_of(base).needs,
         {key: value for key, value in training.items() if key not in HOW_TO_RUN},
         settings,
         guidance if method.endswith(GUIDED_SUFFIX) else None,
@@ -113,9 +114,9 @@ def chains(config: Config) -> list[dict[str, Any]]:
 
 
 def flashback_tasks(config: Config) -> list[str]:
-    """The tasks whose prompts some method listed asks for as flashbacks, besides those of earlier tasks."""
-    asked = [resolve(config, name).settings.get("flashback_tasks") or () for name in config.training.methods]
-    return list(dict.fromkeys(name for names in asked for name in names))
+    """The tasks whose prompts a listed method asks for as flashbacks, in addition to those learnt before."""
+    named = [resolve(config, name).settings.get("flashback_tasks") or () for name in config.training.methods]
+    return list(dict.fromkeys(name for names in named for name in names))
 
 
 def is_sum_of_adapters(method: Resolved) -> bool:
@@ -132,11 +133,11 @@ def variant_differences(config: Config) -> dict[str, dict[str, Any]]:
     """
     differences = {}
     for name in (name for name in config.training.methods if name in config.variants):
-        own, base = _leaves(resolve(config, name)), _leaves(resolve(config, config.variants[name].of))
-        found = {key: value for key, value in own.items() if value != base.get(key)}
-        if math.isclose(_scale(own), _scale(base)):
-            found.pop("training.lora.alpha", None)
-        differences[name] = found
+        changed, base = _leaves(resolve(config, name)), _leaves(resolve(config, config.variants[name].of))
+        different = {key: value for key, value in changed.items() if value != base.get(key)}
+        if math.isclose(_scale(changed), _scale(base)):
+            different.pop("training.lora.alpha", None)
+        differences[name] = different
     return differences
 
 
@@ -147,12 +148,14 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
     itself) and ``value``. Variants that differ from their method in one and the same number stand together,
     by value, where that makes three values or more; all others are compared by name, with neither setting nor
     value. The method itself is in each comparison, and so is the unguided method in those by name of a guided
-    one, as far as ``training.methods`` lists them. A variant with nothing beside it is left out.
+    one, as far as ``training.methods`` lists them. A variant with nothing to be compared with is left out.
     """
     differences = variant_differences(config)
     rows = []
     for base in dict.fromkeys(config.variants[name].of for name in differences):
-        family = {name: found for name, found in differences.items() if config.variants[name].of == base}
+        family = {
+            name: different for name, different in differences.items() if config.variants[name].of == base
+        }
         series = _series(config, base, family)
         for key, values in series.items():
             ordered = sorted(values, key=values.__getitem__)
@@ -167,14 +170,14 @@ def variant_comparisons(config: Config) -> list[dict[str, Any]]:
 def paired_comparisons(config: Config) -> list[dict[str, str]]:
     """Which methods are compared chain by chain: rows ``kind, method, against``, as far as both are listed.
 
-    kind "method": each plain method against ``inclora``; "variant": each variant against the method it is one
-    of, and against those that its ``against`` names. Guided methods against plain ones are in Table 1.
+    kind "method": each plain method against the baseline; "variant": each variant against the method it is
+    one of, and against those that its ``against`` names. Guided methods against plain ones are in Table 1.
     """
     listed = config.training.methods
     rows = [
-        {"kind": "method", "method": name, "against": "inclora"}
+        {"kind": "method", "method": name, "against": BASELINE}
         for name in listed
-        if name in METHODS and name != "inclora" and "inclora" in listed
+        if name in method_names() and name != BASELINE and BASELINE in listed
     ]
     for name in (name for name in listed if name in config.variants):
         variant = config.variants[name]
@@ -187,12 +190,12 @@ def paired_comparisons(config: Config) -> list[dict[str, str]]:
 
 def _series(config: Config, base: str, family: Mapping[str, Mapping]) -> dict[str, dict[str, float]]:
     """Setting -> {method: number}, for the settings of which there are three values or more."""
-    own = _leaves(resolve(config, base))
+    defaults = _leaves(resolve(config, base))
     numbers: dict[str, dict[str, float]] = {}
-    for name, found in family.items():
-        for key, value in found.items():
-            if len(found) == 1 and _is_number(value) and _is_number(own.get(key)):
-                numbers.setdefault(key, dict.fromkeys(_listed(config, base), own[key]))[name] = value
+    for name, different in family.items():
+        for key, value in different.items():
+            if len(different) == 1 and _is_number(value) and _is_number(defaults.get(key)):
+                numbers.setdefault(key, dict.fromkeys(_listed(config, base), defaults[key]))[name] = value
     return {key: values for key, values in numbers.items() if len(set(values.values())) >= 3}
 
 

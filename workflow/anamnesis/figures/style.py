@@ -16,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from anamnesis.core.artifacts import atomic_path
+from anamnesis.core.names import GUIDED_SUFFIX
+from anamnesis.training.slices import method_names, slice_of
 
 WIDTH = 7.0  # inches: the text width of one printed page
 PNG_DPI = 200
@@ -23,18 +25,11 @@ INK, MUTED, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 # One colour per method in every figure, told apart by the common kinds of colour blindness (after Okabe & Ito
 # 2008 and Tol 2021): a method and its guided twin always differ in hue and in lightness.
-METHOD_COLOURS: Mapping[str, str] = {
-    "before training": "#6b6b6b",
-    "inclora": "#d55e00", "inclora-ivg": "#0072b2",
-    "seqlora": "#b8860b", "seqlora-ivg": "#332288",
-    "ewc": "#e69f00", "ewc-ivg": "#117733",
-    "lwf": "#cc79a7", "lwf-ivg": "#44607a",
-    "olora": "#a3a500", "olora-ivg": "#882255",
-    "replay": "#56b4e9", "replay-ivg": "#7f3b08",
-    "fvg": "#009e73", "fvg-ivg": "#5e3c99",
-    "jfa": "#ddaa77", "jfa-ivg": "#225555",
-    "osf": "#a05195", "osf-ivg": "#2f4b7c",
-}  # fmt: skip
+METHOD_COLOURS: Mapping[str, str] = {"before training": "#6b6b6b"} | {
+    name + suffix: colour
+    for name in method_names()
+    for suffix, colour in zip(("", GUIDED_SUFFIX), slice_of(name).colours, strict=True)
+}
 _OTHER_COLOURS = (
     "#999933", "#aa4499", "#1b7837", "#4477aa", "#994455", "#777777", "#2aa198", "#661100", "#88aaee",
     "#c4a000", "#3b3b98", "#d98880",

@@ -40,8 +40,10 @@ def random_vectors(
     noise, vectors = torch.randn(mean.shape, generator=generator), torch.zeros(mean.shape)
     for layer, head in heads:
         weight = geometry.output_weight(layer)[head].cpu()
-        own, drawn = ((x[layer, head].float().cpu() @ weight).norm() for x in (mean, noise))
-        vectors[layer, head] = noise[layer, head] * own / drawn.clamp_min(1e-30)  # a pruned head adds nothing
+        length, drawn = ((x[layer, head].float().cpu() @ weight).norm() for x in (mean, noise))
+        vectors[layer, head] = (
+            noise[layer, head] * length / drawn.clamp_min(1e-30)
+        )  # a pruned head adds nothing
     return vectors
 
 

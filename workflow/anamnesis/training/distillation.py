@@ -8,7 +8,7 @@ import torch
 
 from anamnesis.training.divergence import divergence
 from anamnesis.training.reference import Reference
-from anamnesis.training.student import Needs, Student, compared_weights
+from anamnesis.training.student import PassNeeds, Student, compared_weights
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Distillation:
 
     def __init__(self, name: str, kl: KlSettings, teacher: Reference | dict[int, torch.Tensor]):
         self.name, self.kl, self.teacher = name, kl, teacher
-        own = not isinstance(teacher, Reference)
-        self.positions = "output" if own and kl.positions == "all" else kl.positions
-        self.needs = Needs(self.positions, teacher if own else None)
+        is_current = not isinstance(teacher, Reference)
+        self.positions = "output" if is_current and kl.positions == "all" else kl.positions
+        self.needs = PassNeeds(self.positions, teacher if is_current else None)
         self._versus = (id(teacher), kl.temperature, kl.direction)  # a teacher outlives its batches
 
     def __call__(self, student: Student) -> torch.Tensor:

@@ -26,11 +26,11 @@ class _Divergence(torch.autograd.Function):
         divergences = values.new_empty(len(values), dtype=torch.float32)
         chunk, cached = (CHUNK, CACHED) if values.device.type == "cpu" else (GPU_CHUNK, GPU_CHUNK // 4)
         for rows in _slices(len(values), chunk // student.vocabulary):
-            s, t, kept = student.logits(rows), teacher.logits(rows), divergences[rows]
+            s, t, values_of = student.logits(rows), teacher.logits(rows), divergences[rows]
             slope = gradient[rows] if student.head is None else s  # logits of our own are not needed again
             for part in _slices(len(s), cached // student.vocabulary):
                 value, raw = _rows(s[part] / temperature, t[part] / temperature, direction)
-                kept[part] = value.squeeze(-1)
+                values_of[part] = value.squeeze(-1)
                 slope[part] = raw.div_(temperature)
             if student.head is not None:
                 gradient[rows] = slope.to(values.dtype) @ student.head.weight

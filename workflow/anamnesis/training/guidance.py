@@ -114,7 +114,7 @@ def guided_additions(
     if settings["vectors_from"] == "current":
         prompts = read_parquet(prompt_table, ["kind", "text", "lead", "target"])
         questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
-        activation = mean_head_activations(stage.engine, questions, stage.token_budget).mean
+        activation = mean_head_activations(stage.engine, questions, stage.batch_tokens).mean
     else:
         activation = read_tensors(mean)["mean"]
     if control == "random_heads":

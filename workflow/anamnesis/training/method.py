@@ -1,17 +1,20 @@
-"""What a training method is. Each file beside this one holds one method and overrides what it needs."""
+"""What a training method is. ``methods/<name>/method.py`` overrides what the method does otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from anamnesis.engine.batches import Batch, shuffled_batches
 from anamnesis.engine.examples import Example
-from anamnesis.training.guidance import Intervention
 from anamnesis.training.objectives import Objective, Term
 from anamnesis.training.stage import Stage
+
+if TYPE_CHECKING:
+    from anamnesis.training.guidance import Intervention
 
 
 class Method:
@@ -30,10 +33,10 @@ class Method:
     def seen(self) -> Sequence[Example]:
         """The new task's examples that this process runs; all where it must run what the others do."""
         world, examples = self.stage.world, self.stage.examples
-        if world.size == 1 or world.shared_out:
+        if world.size == 1 or world.sharded:
             return examples
-        own = {example for batch in self.batches() for example in world.run(batch.examples)}
-        return [example for example in examples if example in own]
+        trained = {example for batch in self.batches() for example in world.run(batch.examples)}
+        return [example for example in examples if example in trained]
 
     def terms(self) -> Sequence[Term]:
         """What is added to the loss."""
@@ -44,7 +47,7 @@ class Method:
         return Objective(terms, intervention)
 
     def finish(self) -> dict[str, torch.Tensor]:
-        """What the next stage needs to know, saved as ``state.safetensors`` beside the adapter."""
+        """What the next stage needs to know, saved as ``state.safetensors`` next to the adapter."""
         return {}
 
     def save(self, folder: Path) -> None:

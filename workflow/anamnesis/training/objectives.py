@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -12,9 +12,11 @@ from torch.nn.functional import cross_entropy
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.training.guidance import Intervention
-from anamnesis.training.student import Needs, Student, run_student
+from anamnesis.training.student import PassNeeds, Student, run_student
 from anamnesis.training.world import ALONE
+
+if TYPE_CHECKING:  # what is trained without guidance does not depend on it
+    from anamnesis.training.guidance import Intervention
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Term(Protocol):
     """
 
     name: str
-    needs: Needs
+    needs: PassNeeds
 
     def __call__(self, student: Student) -> torch.Tensor: ...
 
@@ -55,30 +57,34 @@ class Objective:
         self.terms, self.intervention = list(terms), intervention
 
     def __call__(self, engine: PrefixEngine, batch: Batch, progress: float) -> Loss:
-        needs = Needs()
+        needs = PassNeeds()
         for term in self.terms:
             needs |= term.needs
         additions, strength, guided = None, 0.0, frozenset()
         if self.intervention is not None:
             additions, strength = self.intervention.additions, self.intervention.strength(progress)
             guided = self.intervention.guided(batch.examples, progress)
-        own, places = self.world.own(batch.examples), range(len(batch.examples))
+        share, places = self.world.own(batch.examples), range(len(batch.examples))
         here = {k for k, place in enumerate(self.world.run(places)) if place in guided}
         run = self.world.run(batch.examples)
         student = run_student(engine, run, progress, needs, additions, strength, here)
-        total = cross_entropy(student.answers, answer_tokens(student.order, engine.device))
-        total = total * (_count(own) / _count(batch.examples))
+        total = self.answer_loss(student.answers, answer_tokens(student.order, engine.device))
+        total = total * (_count(share) / _count(batch.examples))
         parts = {"answer": total.item()}
         count = max(1, sum(e.new for e in batch.examples))
         if self.intervention is not None:
             parts["strength"] = strength * self.world.even
             if self.intervention.share < 1:
                 parts["guided"] = len(guided.intersection(self.world.own(places))) / count
-        new = sum(e.new for e in own) / count
+        new = sum(e.new for e in share) / count
         for term in self.terms:
-            value = term(student) * (self.world.even if term.needs == Needs() else new)
+            value = term(student) * (self.world.even if term.needs == PassNeeds() else new)
             total, parts[term.name] = total + value, value.item()
         return Loss(total, parts)
+
+    def answer_loss(self, logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Mean over the answers' ``tokens`` (n) of their loss; ``logits`` (n, vocabulary)."""
+        return cross_entropy(logits, tokens)
 
     def combine(self, new: list[torch.Tensor], protected: list[torch.Tensor]) -> list[torch.Tensor]:
         """One gradient per parameter from those of ``Loss.total`` and ``Loss.protected``: their sum."""

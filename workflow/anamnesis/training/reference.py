@@ -1,8 +1,8 @@
-"""The model as it was when the stage began: the teacher of most terms."""
+"""The model as it was when the stage began, or before all stages: the teacher of most terms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -25,15 +25,18 @@ Change = Callable[[Pack], AbstractContextManager]
 
 
 class Start:
-    """The trainable weights of a model at the time of the call, to be put back for a while."""
+    """Weights of a model, by name, to be put back for a while: those that are trained, as they are at the
+    time of the call, or other ``values``.
+    """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, values: Mapping[str, torch.Tensor] | None = None):
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.model = model
-        self.values = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+        self.values = values or {name: p.detach().clone() for name, p in trained.items()}
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The model as it was, in evaluation mode and without gradient."""
+        """The model with these weights, in evaluation mode and without gradient."""
         parameters = dict(self.model.named_parameters())
         now = {name: parameters[name].data for name in self.values}
         try:
@@ -47,7 +50,7 @@ class Start:
 
 
 class Reference:
-    """Predictions of the model at the start of a stage, of which most are computed once.
+    """Predictions of the model with the weights ``start``, of which most are computed once.
 
     What it predicts for an example never changes, so the last hidden states of the stage's examples are kept
     (up to ``LARGEST_CACHE``) and only the output head runs in a step. ``change(pack)`` is a context that
@@ -59,10 +62,10 @@ class Reference:
         self,
         engine: PrefixEngine,
         start: Start,
-        token_budget: int,
+        batch_tokens: int,
         change: Change | None = None,
     ):
-        self.engine, self.start, self.token_budget, self.change = engine, start, token_budget, change
+        self.engine, self.start, self.batch_tokens, self.change = engine, start, batch_tokens, change
         self._hidden: dict[Example, torch.Tensor] = {}
         self._stems: dict[tuple[int, ...], torch.Tensor] = {}
         self._heads: dict[Example, torch.Tensor] = {}
@@ -74,13 +77,13 @@ class Reference:
         which are always kept.
         """
         examples = list(dict.fromkeys(examples))
-        kept = logits and has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
-        if not kept and not heads:
+        cached = logits and has_plain_head(self.engine) and self._bytes(examples) <= LARGEST_CACHE
+        if not cached and not heads:
             return self
-        sizes = [e.tree().size + self._apart(kept, heads) for e in examples]
+        sizes = [e.tree().size + self._apart(cached, heads) for e in examples]
         with self.start.active():
-            for batch in pack_by_size(sizes, self.token_budget):
-                self._compute([examples[i] for i in batch], kept, heads)
+            for batch in pack_by_size(sizes, self.batch_tokens):
+                self._compute([examples[i] for i in batch], cached, heads)
         return self
 
     def scores(self, examples: Sequence[Example], positions: str) -> Scores:

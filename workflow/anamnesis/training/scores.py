@@ -1,4 +1,4 @@
-"""Logits that are not there yet: hidden states and the output head, applied to some rows at a time.
+"""Logits that are not computed yet: hidden states and the output head, applied to some rows at a time.
 
 Rows times vocabulary is the largest thing in a training step that compares two models at all positions. Where
 the head is plain and frozen, as LoRA leaves it, such a tensor is never made as a whole.

@@ -22,13 +22,11 @@ class Stage:
 
     ``number``: 1 for the first; ``examples``: of the new task; ``past``: training examples (``new`` False) of
     the tasks learnt before, in their order, for methods that may see them, and then of the sets whose prompts
-    the method asks for besides; ``earlier``: the adapter folders
-    of the stages before; ``settings``: the method's own section of the configuration, ``training`` the common
-    one; ``selected``: the head set S; ``theta`` (hidden_size): the new task's instruction vector;
-    ``own_adapter``: whether the stage's adapter is its own or the one that goes through all stages;
-    ``snapshot``: the folder of the base model; ``world``: the processes that train the stage together;
-    ``seen``: the examples that this process trains on (None: all); ``chain_seed``: the same in all stages;
-    ``task``: the name of the new task.
+    the method asks for; ``earlier``: the adapter folders of the stages before; ``settings``: the method's own
+    section of the configuration, ``training`` the common one; ``selected``: the head set S; ``theta``
+    (hidden_size): the new task's instruction vector; ``snapshot``: the folder of the model before training;
+    ``world``: the processes that train the stage together; ``seen``: the examples that this process trains
+    on (None: all); ``chain_seed``: the same in all stages; ``task``: the name of the new task.
     """
 
     engine: PrefixEngine
@@ -38,12 +36,11 @@ class Stage:
     settings: Mapping
     training: Mapping
     seed: int
-    token_budget: int
+    batch_tokens: int
     past: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     earlier: Sequence[Path] = ()
     selected: Sequence[tuple[int, int]] = ()
     theta: torch.Tensor | None = None
-    own_adapter: bool = True
     snapshot: Path | None = None
     world: World = ALONE
     seen: Sequence[Example] | None = None
@@ -59,9 +56,17 @@ class Stage:
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         return {n: p for n, p in self.engine.model.named_parameters() if p.requires_grad}
 
-    def reference(self, change: Change | None = None, logits: bool = True, heads: bool = False) -> Reference:
-        """The model before the stage as a teacher on the new task's examples (``Reference.prepare``)."""
-        made = Reference(self.engine, self.start, self.token_budget, change)
+    def reference(
+        self,
+        change: Change | None = None,
+        logits: bool = True,
+        heads: bool = False,
+        start: Start | None = None,
+    ) -> Reference:
+        """The model before the stage, or the one with the weights ``start``, as a teacher on the new task's
+        examples (``Reference.prepare``).
+        """
+        made = Reference(self.engine, start or self.start, self.batch_tokens, change)
         return made.prepare(self.examples if self.seen is None else self.seen, logits, heads)
 
     def random(self, *names):
@@ -69,6 +74,6 @@ class Stage:
         return generator(self.seed, *names)
 
 
-def of_stage(value: float | Sequence[float], number: int) -> float:
-    """A setting that is one number, or one for each stage."""
+def per_stage(value: float | Sequence[float], number: int) -> float:
+    """A stage's value of a setting that is one number, or a list with one for each stage."""
     return value if isinstance(value, int | float) else value[number - 1]

@@ -1,10 +1,9 @@
-"""The model in training on one batch: one forward pass, from which every term of the loss takes what it
-needs.
+"""The model in training on one batch: one forward pass for all terms of the loss.
 
 The answers under intervention, the plain answers, and those of a teacher that is the current model share the
-prompt up to its last token: they are branches of one tree, and the prompt runs once, with gradient. What all
-prompts of a task begin with (the instruction) runs once per batch. LoRA's dropout is therefore drawn once for
-tokens that are shared.
+prompt up to its last token. They are branches of one tree, so that the prompt runs once, with gradient. The
+prefix of all prompts of a task (the instruction) runs once per batch. LoRA's dropout is therefore drawn once
+for shared tokens.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Additions = Mapping[int, torch.Tensor]  # layer -> (n_heads, head_dim)
 
 
 @dataclass(frozen=True)
-class Needs:
+class PassNeeds:
     """What the terms of a loss ask of a forward pass.
 
     ``plain``: positions at which the logits of the new task's examples are wanted without intervention (None:
@@ -38,10 +37,10 @@ class Needs:
     taught: Additions | None = None
     heads: bool = False
 
-    def __or__(self, other: Needs) -> Needs:
+    def __or__(self, other: PassNeeds) -> PassNeeds:
         widest = max((self.plain, other.plain), key=lambda p: -1 if p is None else POSITIONS.index(p))
         taught = other.taught if self.taught is None else self.taught
-        return Needs(widest, taught, self.heads or other.heads)
+        return PassNeeds(widest, taught, self.heads or other.heads)
 
 
 @dataclass
@@ -110,7 +109,7 @@ def run_student(
     engine: PrefixEngine,
     examples: Sequence[Example],
     progress: float,
-    needs: Needs,
+    needs: PassNeeds,
     additions: Additions | None = None,
     strength: float = 0.0,
     chosen: Collection[int] | None = None,
@@ -131,40 +130,42 @@ def run_student(
     answers = [row for t, e in enumerate(examples) for row in branch_rows(pack, t, 0)[: len(e.answer)]]
     compared = compared_rows(pack, new, plain, needs.plain) if needs.plain else []
     teaching = compared_rows(pack, new, taught, "output") if taught else []
-    head = frozen_head(engine)
     known = set(compared)  # without intervention the answers are among the rows that are compared
     apart = [row for row in answers if row not in known]
+    added = [(under, 0, strength, additions)] if guided else []
+    if taught is not None:
+        added.append((range(len(new)), taught, 1.0, needs.taught))
+    last = [pack.branch_start(t, plain) for t in range(len(new))] if needs.heads else None
+    scores, heads = _run(engine, pack, apart + compared + teaching, added, last)
+    answering, shared, teacher = (
+        Scores(part, scores.head) for part in scores.values.split([len(apart), len(compared), len(teaching)])
+    )
+    if len(apart) < len(answers):
+        answering = Rows(0, apart + compared, scores).pick(answers)
+    rows = Rows(plain, compared, shared), Rows(taught or 0, teaching, teacher)
+    return Student(examples, new, progress, answering.logits(), heads, pack, *rows)
+
+
+def _run(
+    engine: PrefixEngine,
+    pack: Pack,
+    rows: Sequence[int],
+    added: Sequence[tuple[Sequence[int], int, float, Additions]],
+    last: Sequence[int] | None,
+) -> tuple[Scores, torch.Tensor | None]:
+    """(scores of ``rows``, head outputs at the rows ``last``, if there are any) of one forward pass.
+
+    ``added``: trees, a branch of theirs, degree and h̄ of every intervention.
+    """
+    head = frozen_head(engine)
     with ExitStack() as stack:
-        if guided:
-            stack.enter_context(_added(engine, pack, under, 0, strength, additions))
-        if taught is not None:
-            stack.enter_context(_added(engine, pack, range(len(new)), taught, 1.0, needs.taught))
-        last = [pack.branch_start(t, plain) for t in range(len(new))]
-        heads = stack.enter_context(captured_heads(engine.geometry, last)) if needs.heads else None
-        found = run_scores(engine, pack, apart + compared + teaching, head)
-    own, shared, teacher = (
-        Scores(part, found.head) for part in found.values.split([len(apart), len(compared), len(teaching)])
-    )
-    kept = own if len(apart) == len(answers) else Rows(0, apart + compared, found).pick(answers)
-    seen = torch.stack(heads) if heads is not None else None
-    return Student(
-        examples,
-        new,
-        progress,
-        kept.logits(),
-        seen,
-        pack,
-        Rows(plain, compared, shared),
-        Rows(taught or 0, teaching, teacher),
-    )
-
-
-def _added(
-    engine: PrefixEngine, pack: Pack, trees: Sequence[int], branch: int, degree: float, additions: Additions
-):
-    """degree · h̄ at the first token of a branch of each of ``trees``."""
-    rows = torch.tensor([pack.branch_start(t, branch) for t in trees])
-    return added_to_heads(engine.geometry, additions, rows, torch.full((len(rows),), degree))
+        for trees, branch, degree, additions in added:
+            first = torch.tensor([pack.branch_start(t, branch) for t in trees])
+            degrees = torch.full((len(first),), degree)
+            stack.enter_context(added_to_heads(engine.geometry, additions, first, degrees))
+        heads = None if last is None else stack.enter_context(captured_heads(engine.geometry, last))
+        scores = run_scores(engine, pack, rows, head)
+    return scores, None if heads is None else torch.stack(heads)
 
 
 def branch_rows(pack: Pack, tree: int, branch: int) -> range:
@@ -195,12 +196,12 @@ def compared_weights(examples: Sequence[Example], positions: str, reduction: str
     stems: dict[tuple[int, ...], float] = {}
     weights: list[float] = []
     for e in examples:
-        own = {"last_prompt": 1, "output": len(e.branch)}.get(
+        compared = {"last_prompt": 1, "output": len(e.branch)}.get(
             positions, len(e.prompt) - e.stem + len(e.branch) - 1
         )
-        count = own + (e.stem if positions == "all" else 0)
+        count = compared + (e.stem if positions == "all" else 0)
         weight = 1 / len(examples) / (count if reduction == "mean" else 1)
-        weights += [weight] * own
+        weights += [weight] * compared
         if e.stem and positions == "all":
             stem = e.prompt[: e.stem]
             stems[stem] = stems.get(stem, 0.0) + weight

@@ -32,7 +32,7 @@ FIXED = {
     "warmup_ratio": 0.0,
     "gradient_accumulation": 1,
 }
-"""What the section ``tuning`` leaves open of the settings of ``loop.train_stage``."""
+"""Settings of ``loop.train_stage`` that the section ``tuning`` does not have."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def tuning_examples(
 
     Raises UserError for a task without training examples.
     """
-    found = {}
+    examples_of = {}
     for task in tasks:
         rows = task.frame[task.frame["split"] == "train"].head(examples)
         if not len(rows):
@@ -63,8 +63,8 @@ def tuning_examples(
                 "name tasks that have some, give its file rows of the split train, or set tuning.enabled to "
                 "false"
             )
-        found[task.name], _ = build_examples(rows, tokenizer, template, max_input_tokens)
-    return found
+        examples_of[task.name], _ = build_examples(rows, tokenizer, template, max_input_tokens)
+    return examples_of
 
 
 def tuning_batches(
@@ -109,10 +109,10 @@ def zero_shot_accuracy(
 
     ``how``: batch_tokens, seed, max_input_tokens and scorer of an ``Evaluator``.
     """
-    asked = [t for t in tasks if (t.frame["split"] == "validation").any()]
+    validated = [t for t in tasks if (t.frame["split"] == "validation").any()]
     sets = [
         EvaluationSet(t.name, "train_task", validation_as_test(t.frame), t.max_new_tokens, t.metric)
-        for t in asked
+        for t in validated
     ]
     evaluator = Evaluator(
         PrefixEngine(model), tokenizer, template, 1, ["instruction"], few_shot="held_out", **how

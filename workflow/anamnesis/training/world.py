@@ -1,9 +1,8 @@
 """The processes that train one model together, each on its share of every batch.
 
-Every process has the trainable weights and an optimiser of its own. A batch is divided among them; each
-weighs its part of the loss so that the parts add up to the loss of the whole batch; and what they add up,
-gradients and losses alike, is the same number in all of them. So a step is that of one process, up to
-rounding, whatever is then done with the gradient.
+Every process has the trainable weights and an optimiser of its own. A batch is divided among them. Each
+weights its part of the loss so that the parts add up to the loss of the whole batch. Gradients and losses are
+summed over all processes before anything else uses them. So a step is that of one process, up to rounding.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ DRIFT = 1e-4  # share of the weights' norm by which processes may differ in the 
 class World:
     """This process, ``rank`` of ``size``. A process alone is a world too, in which nothing is exchanged.
 
-    ``shared_out``: whether all processes share one copy of the frozen weights, so that all have to run the
+    ``sharded``: whether the frozen weights are divided among all processes, so that all have to run the
     model equally often.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device | None = None
-    shared_out: bool = False
+    sharded: bool = False
 
     @property
     def even(self) -> float:
@@ -72,18 +71,18 @@ class World:
         has = torch.tensor([float(g is not None) for g in gradients], device=self.device)
         flat = torch.cat([*(g.flatten().float() for g in here), has])
         distributed.all_reduce(flat)
-        *parts, found = flat.split([*(p.numel() for p in like), len(like)])
+        *parts, counts = flat.split([*(p.numel() for p in like), len(like)])
         return [
             part.view_as(p).to(p.dtype) if any_has else None
-            for part, p, any_has in zip(parts, like, found.tolist(), strict=True)
+            for part, p, any_has in zip(parts, like, counts.tolist(), strict=True)
         ]
 
-    def begin_alike(self, tensors: Sequence[torch.Tensor]) -> None:
+    def broadcast_from_rank0(self, tensors: Sequence[torch.Tensor]) -> None:
         """Give all processes the values that the first one has."""
         for tensor in tensors if self.size > 1 else ():
             distributed.broadcast(tensor.data, 0)
 
-    def check_alike(self, tensors: Sequence[torch.Tensor]) -> None:
+    def check_equal(self, tensors: Sequence[torch.Tensor]) -> None:
         """Raise RuntimeError unless all processes have the same values, but for rounding."""
         if self.size == 1:
             return
@@ -100,8 +99,8 @@ class World:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """One process after another runs the block, if the weights are shared out; all at once otherwise."""
-        turns = self.size if self.shared_out else 0
+        """One process after another runs the block, if the weights are sharded; all at once otherwise."""
+        turns = self.size if self.sharded else 0
         for _ in range(min(self.rank, turns)):
             self.wait()
         yield
@@ -113,7 +112,7 @@ ALONE = World()
 
 
 def join_world(device: str) -> World:
-    """The world that this process was started for (``compute.processes``); one of its own otherwise.
+    """The world that this process was started for (``core.processes``); one of its own otherwise.
 
     ``device``: cpu or cuda; with cuda each process takes the GPU of its number. Raises UserError where there
     are fewer GPUs than processes.
@@ -135,13 +134,13 @@ def join_world(device: str) -> World:
     return World(state.process_index, state.num_processes, state.device)
 
 
-def share_out(engine: PrefixEngine, world: World) -> None:
+def shard_frozen_weights(engine: PrefixEngine, world: World) -> None:
     """Divide the frozen weights of the engine's layers among all processes (FSDP), if they are to be shared
     out; each gathers those of a layer while it runs it. The trainable weights, embeddings and output head
     stay whole in every process, so that nothing else changes. The model is moved to the process's device,
     layer by layer.
     """
-    if not world.shared_out or world.size == 1:
+    if not world.sharded or world.size == 1:
         return
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard
@@ -151,7 +150,7 @@ def share_out(engine: PrefixEngine, world: World) -> None:
     mesh = DeviceMesh.from_group(distributed.group.WORLD, world.device.type)
     trained = {p for p in engine.model.parameters() if p.requires_grad}
     for block in engine.geometry.blocks:
-        # said outright: no module is above the blocks here, and by default such ones stay gathered
+        # explicit, as modules without a sharded parent stay gathered by default
         fully_shard(block, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
     for tensor in (*engine.model.parameters(), *engine.model.buffers()):
         if not isinstance(tensor, DTensor):

@@ -26,7 +26,7 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.models.adapters import save_adapter
 from anamnesis.training.loop import trainer_of
-from anamnesis.training.methods import Method
+from anamnesis.training.method import Method
 from anamnesis.training.objectives import Objective
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
@@ -137,7 +137,7 @@ def watched(
 
         trainer = trainer_of(stage.engine, method.batches(), objective, settings, stage.seed, Path(folder))
         trainer.add_callback(Looking(points, measure))
-        objective.world.begin_alike([p for p in stage.engine.model.parameters() if p.requires_grad])
+        objective.world.broadcast_from_rank0([p for p in stage.engine.model.parameters() if p.requires_grad])
         trainer.train()
     return looks
 

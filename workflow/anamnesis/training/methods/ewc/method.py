@@ -15,7 +15,7 @@ from anamnesis.engine.modes import evaluation_mode
 from anamnesis.training.method import Method
 from anamnesis.training.objectives import answer_tokens
 from anamnesis.training.stage import Stage
-from anamnesis.training.student import Needs, Student, run_student
+from anamnesis.training.student import PassNeeds, Student, run_student
 
 Tensors = dict[str, torch.Tensor]  # by the name of a trainable parameter
 
@@ -50,15 +50,15 @@ class Ewc(Method):
         drawn = self.stage.random("fisher").choice(len(examples), count, replace=False)
         new = fisher(self.stage, [examples[i] for i in drawn])
         weights = {name: p.detach().clone() for name, p in self.stage.trainable.items()}
-        kept, added = {"sum": (1.0, 1.0), "mean": (0.5, 0.5), "online": (settings["decay"], 1.0)}[
+        old_weight, new_weight = {"sum": (1.0, 1.0), "mean": (0.5, 0.5), "online": (settings["decay"], 1.0)}[
             settings["merge"]
         ]
         if not self.before:
-            kept, added = 0.0, 1.0
+            old_weight, new_weight = 0.0, 1.0
         state = {"rest": self.before.get("rest", torch.zeros((), device=self.stage.engine.device))}
         for name, value in new.items():
-            old = kept * self.before.get(f"fisher.{name}", torch.zeros_like(value))
-            total, centre = old + added * value, weights[name]
+            old = old_weight * self.before.get(f"fisher.{name}", torch.zeros_like(value))
+            total, centre = old + new_weight * value, weights[name]
             if self.before and settings["merge"] == "sum":
                 centre = self.before[f"centre.{name}"]
                 pull = torch.where(total > 0, value / total, 1.0)  # the share of the new task's parabola
@@ -71,7 +71,7 @@ class Ewc(Method):
 class Penalty:
     """strength/2 · (Σ fisher (θ − centre)² + rest) over the trainable weights θ."""
 
-    name, needs = "ewc", Needs()
+    name, needs = "ewc", PassNeeds()
 
     def __init__(self, weights: dict[str, torch.nn.Parameter], state: Tensors, strength: float):
         self.weights, self.state, self.strength = weights, state, strength
@@ -91,12 +91,15 @@ def fisher(stage: Stage, examples: Sequence[Example]) -> Tensors:
     gradient is squared for each example alone, and the model runs without dropout.
     """
     engine, weights = stage.engine, stage.trainable
-    found = {name: torch.zeros_like(p) for name, p in weights.items()}
+    information = {name: torch.zeros_like(p) for name, p in weights.items()}
     with evaluation_mode(engine.model):
         for example in examples:
-            answers = run_student(engine, [example], 1.0, Needs()).answers
+            answers = run_student(engine, [example], 1.0, PassNeeds()).answers
             surprise = cross_entropy(answers, answer_tokens([example], engine.device), reduction="sum")
             slopes = torch.autograd.grad(surprise, list(weights.values()))
-            for total, slope in zip(found.values(), slopes, strict=True):
+            for total, slope in zip(information.values(), slopes, strict=True):
                 total += slope**2 / len(examples)
-    return found
+    return information
+
+
+METHOD = Ewc

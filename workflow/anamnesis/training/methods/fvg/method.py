@@ -15,7 +15,7 @@ from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.method import Method
 from anamnesis.training.objectives import Term
 from anamnesis.training.reference import Change, Reference
-from anamnesis.training.student import Needs, Student
+from anamnesis.training.student import PassNeeds, Student
 
 HEAD_GATE, KL_GATE = 0.01, 0.1  # a term of the authors' code counts only above its gate
 DEPTH = 9 / 32  # of the layer the vector is added at: the authors' 9 of 32
@@ -26,7 +26,7 @@ class HeadConsistency:
     examples and the head's dimensions). Heads that changed less than ``gate`` do not count.
     """
 
-    name, needs = "heads", Needs(heads=True)
+    name, needs = "heads", PassNeeds(heads=True)
 
     def __init__(
         self, weight: float, selected: Sequence[tuple[int, int]], before: Reference, gate: float = 0.0
@@ -63,18 +63,18 @@ class Fvg(Method):
     """
 
     def terms(self) -> list[Term]:
-        stage, own = self.stage, self.stage.settings
+        stage, settings = self.stage, self.stage.settings
         terms: list[Term] = []
-        wanted = [(key, at) for key, at in (("kl_all", "all"), ("kl_last", "last_prompt")) if own[key]]
+        wanted = [(key, at) for key, at in (("kl_all", "all"), ("kl_last", "last_prompt")) if settings[key]]
         change = self._vector_added() if wanted else None
-        before = stage.reference(change, logits=bool(wanted), heads=bool(own["consistency"]))
-        if own["consistency"]:
-            gate = HEAD_GATE if own["gates"] else 0.0
-            terms.append(HeadConsistency(own["consistency"], stage.selected, before, gate))
+        before = stage.reference(change, logits=bool(wanted), heads=bool(settings["consistency"]))
+        if settings["consistency"]:
+            gate = HEAD_GATE if settings["gates"] else 0.0
+            terms.append(HeadConsistency(settings["consistency"], stage.selected, before, gate))
         for key, positions in wanted:
-            kl = KlSettings(own[key], positions, temperature=own["temperature"])
+            kl = KlSettings(settings[key], positions, temperature=settings["temperature"])
             term = Distillation(key, kl, before)
-            terms.append(Gated(term, KL_GATE * own[key]) if own["gates"] else term)
+            terms.append(Gated(term, KL_GATE * settings[key]) if settings["gates"] else term)
         return terms
 
     def _vector_added(self) -> Change:
@@ -93,3 +93,6 @@ class Fvg(Method):
             return added_to_attention(geometry, layer, theta, rows)
 
         return change
+
+
+METHOD = Fvg

@@ -47,7 +47,7 @@ class PromptEncoder:
     def _by_beginning(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         engine = PrefixEngine(self._model[0])
         shared = engine.shared(prompts)
-        found: list[torch.Tensor | None] = [None] * len(prompts)
+        encoded: list[torch.Tensor | None] = [None] * len(prompts)
         for batch in pack_by_size([len(prompt) - shared for prompt in prompts], CHUNK):
             trees = tuple(Tree(prompts[i][shared:], stem=tuple(prompts[i][:shared])) for i in batch)
             pack = Pack(trees)
@@ -58,13 +58,13 @@ class PromptEncoder:
                 for start, tree in zip(pack.starts, trees, strict=True)
             ]
             for i, total in zip(batch, torch.stack(sums).cpu(), strict=True):
-                found[i] = total / len(prompts[i])
-        return torch.stack(found)
+                encoded[i] = total / len(prompts[i])
+        return torch.stack(encoded)
 
     def _by_length(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         model = self._model[0]
         texts = [self._read(prompt) for prompt in prompts]
-        found: list[torch.Tensor | None] = [None] * len(texts)
+        encoded: list[torch.Tensor | None] = [None] * len(texts)
         for length in sorted({len(text) for text in texts}):
             alike = [i for i, text in enumerate(texts) if len(text) == length]
             count = max(1, CHUNK // length)
@@ -73,8 +73,8 @@ class PromptEncoder:
                 tokens = torch.tensor([texts[i] for i in rows], device=self.device)
                 hidden = self._reached(partial(model, input_ids=tokens))
                 for i, vector in zip(rows, hidden.float().mean(1).cpu(), strict=True):
-                    found[i] = vector
-        return torch.stack(found)
+                    encoded[i] = vector
+        return torch.stack(encoded)
 
     def _reached(self, run: Callable[[], object]) -> torch.Tensor:
         """What the layer returns when the model runs, (n, length, width); the layers after it are spared."""

@@ -20,7 +20,7 @@ from anamnesis.training.methods.jfa.projection import PROJECTIONS
 from anamnesis.training.objectives import Loss, Objective
 from anamnesis.training.reference import Reference
 from anamnesis.training.stage import Stage
-from anamnesis.training.student import Needs, compared_weights, run_student
+from anamnesis.training.student import PassNeeds, compared_weights, run_student
 
 DIRECTION = {"symmetric": ("symmetric", 1.0), "released": ("teacher_student", 2.0)}
 
@@ -54,7 +54,7 @@ def with_flashbacks(
 
 
 class FlashbackObjective(Objective):
-    """The loss of the new task, and beside it alpha · the divergence on the batch's flashbacks, whose
+    """The loss of the new task, and in addition alpha · the divergence on the batch's flashbacks, whose
     gradient is combined with the new task's by ``projection``.
     """
 
@@ -73,11 +73,11 @@ class FlashbackObjective(Objective):
         self, engine: PrefixEngine, flashbacks: Sequence[Example], progress: float
     ) -> torch.Tensor:
         """alpha · the mean over flashbacks of the divergence at all their positions: this process's part."""
-        own = self.world.own(flashbacks)
-        student = run_student(engine, self.world.run(flashbacks), progress, Needs("all"))
+        share = self.world.own(flashbacks)
+        student = run_student(engine, self.world.run(flashbacks), progress, PassNeeds("all"))
         weight = compared_weights(student.examples, "all", self.settings["reduction"])
         before = self.before.scores(student.examples, "all")
         direction, times = DIRECTION[self.settings["divergence"]]
         rows = divergence(student.plain("all"), before, 1.0, direction)
         value = (weight.to(rows.device) * rows).sum()
-        return self.settings["alpha"] * times * value * (len(own) / len(flashbacks))
+        return self.settings["alpha"] * times * value * (len(share) / len(flashbacks))

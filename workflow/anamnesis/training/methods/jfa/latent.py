@@ -20,7 +20,7 @@ from anamnesis.training.stage import Stage
 log = logging.getLogger(__name__)
 
 
-def joined(stage: Stage, others: Sequence[Example]) -> tuple[Stage, list[Example]]:
+def with_latent_tasks(stage: Stage, others: Sequence[Example]) -> tuple[Stage, list[Example]]:
     """The stage, and other prompts it trains on, with latent tasks.
 
     The pool becomes the submodule ``latent_tasks`` of the stage's model, so that it is trained, saved in

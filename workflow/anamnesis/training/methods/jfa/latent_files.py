@@ -1,4 +1,4 @@
-"""A pool of latent tasks on disk: every slot an adapter that PEFT alone can load, the keys beside them."""
+"""A pool of latent tasks on disk: every slot an adapter that PEFT alone can load, the keys next to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anamnesis.core.errors import UserError
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import sort_modules
 from anamnesis.training.methods.jfa.encoder import PromptEncoder
-from anamnesis.training.methods.jfa.latent_tasks import SMALLEST, LatentEngine, LatentPool
+from anamnesis.training.methods.jfa.latent_tasks import SMALLEST, LatentPool
 
 FOLDER, SETTINGS, KEYS, WEIGHTS = "latent", "settings.json", "keys.safetensors", "adapter_model.safetensors"
 
@@ -75,31 +75,14 @@ def load_pool(folder: Path) -> tuple[LatentPool, dict]:
         names = [f"base_model.model.{name}" for name in settings["projections"]]
         down = torch.stack([torch.stack([s[f"{name}.lora_A.weight"] for s in slots]) for name in names])
         up = torch.stack([torch.stack([s[f"{name}.lora_B.weight"].T for s in slots]) for name in names])
-        found = read_tensors(latent / KEYS)
+        tensors = read_tensors(latent / KEYS)
         return LatentPool(
-            found["keys"], found["centre"], down, up.contiguous(), settings["layers"], settings["nearest"]
+            tensors["keys"], tensors["centre"], down, up.contiguous(), settings["layers"], settings["nearest"]
         ), settings
     except (KeyError, RuntimeError, TypeError) as error:
         raise UserError(
             f"the latent tasks in {latent} do not fit together ({error}): delete the stage folder, run again"
         ) from error
-
-
-def engine_of(model, adapters: Sequence[Path], snapshot: Path, tokenizer) -> PrefixEngine:
-    """The engine of a model with ``adapters`` merged, with the latent tasks of the last if it has some."""
-    engine = PrefixEngine(model)
-    if not adapters or not (Path(adapters[-1]) / FOLDER).exists():
-        return engine
-    pool, settings = load_pool(adapters[-1])
-    encoder = PromptEncoder(
-        settings["encoder"],
-        settings["encoder_layer"],
-        snapshot,
-        tokenizer,
-        next(model.parameters()).dtype,
-        engine.device,
-    )
-    return LatentEngine(model, pool.to(engine.device), encoder, geometry=engine.geometry)
 
 
 def _slot_config(pool: LatentPool, engine: PrefixEngine, names: list[str]):

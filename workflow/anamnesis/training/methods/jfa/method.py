@@ -10,7 +10,7 @@ from pathlib import Path
 from anamnesis.engine.batches import Batch
 from anamnesis.training.method import Method
 from anamnesis.training.methods.jfa.flashbacks import FlashbackObjective, choose_flashbacks, with_flashbacks
-from anamnesis.training.methods.jfa.latent import joined
+from anamnesis.training.methods.jfa.latent import with_latent_tasks
 from anamnesis.training.methods.jfa.latent_files import save_pool
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
@@ -25,7 +25,7 @@ class Jfa(Method):
         settings = stage.settings
         flashbacks = choose_flashbacks(stage, settings["flashbacks"] if settings["alpha"] else 0)
         if settings["latent_tasks"]:
-            stage, flashbacks = joined(stage, flashbacks)
+            stage, flashbacks = with_latent_tasks(stage, flashbacks)
         super().__init__(stage)
         self.flashbacks, self.before = flashbacks, None
         if flashbacks:
@@ -46,3 +46,6 @@ class Jfa(Method):
         if self.stage.settings["latent_tasks"]:
             engine = self.stage.engine
             save_pool(engine.pool, engine.encoder, engine, folder)
+
+
+METHOD = Jfa

@@ -13,3 +13,6 @@ class Lwf(Method):
 
     def terms(self) -> list[Distillation]:
         return [Distillation("lwf", KlSettings(**self.stage.settings), self.stage.reference())]
+
+
+METHOD = Lwf

@@ -10,8 +10,8 @@ import torch
 
 from anamnesis.core.artifacts import read_tensors
 from anamnesis.training.method import Method
-from anamnesis.training.stage import of_stage
-from anamnesis.training.student import Needs, Student
+from anamnesis.training.stage import per_stage
+from anamnesis.training.student import PassNeeds, Student
 
 Weights = Mapping[str, torch.nn.Parameter]
 
@@ -26,20 +26,20 @@ class Olora(Method):
 
     def terms(self) -> list[Overlap | Norm]:
         stage = self.stage
-        overlap, norm = (of_stage(stage.settings[key], stage.number) for key in ("lambda1", "lambda2"))
-        found = []
+        overlap, norm = (per_stage(stage.settings[key], stage.number) for key in ("lambda1", "lambda2"))
+        terms = []
         if overlap and stage.earlier:
             adapters = [read_tensors(folder / "adapter_model.safetensors") for folder in stage.earlier]
-            found.append(Overlap(overlap, stage.trainable, adapters))
+            terms.append(Overlap(overlap, stage.trainable, adapters))
         if norm:
-            found.append(Norm(norm, stage.trainable))
-        return found
+            terms.append(Norm(norm, stage.trainable))
+        return terms
 
 
 class Overlap:
     """weight · Σ|A_prev A_newᵀ|. ``adapters``: tensors of the earlier ones, named as PEFT saves them."""
 
-    name, needs = "overlap", Needs()
+    name, needs = "overlap", PassNeeds()
 
     def __init__(self, weight: float, weights: Weights, adapters: Sequence[Mapping[str, torch.Tensor]]):
         self.weight = weight
@@ -56,7 +56,7 @@ class Overlap:
 class Norm:
     """weight · Σ‖·‖₂ over the adapter's tensors; it has gradient zero where a tensor is zero."""
 
-    name, needs = "norm", Needs()
+    name, needs = "norm", PassNeeds()
 
     def __init__(self, weight: float, weights: Weights):
         self.weight = weight
@@ -69,3 +69,6 @@ class Norm:
 def _saved(name: str) -> str:
     """The name under which PEFT saves a parameter of its adapter "default"."""
     return name.replace(".default.", ".")
+
+
+METHOD = Olora

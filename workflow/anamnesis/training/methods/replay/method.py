@@ -29,9 +29,12 @@ class Replay(Method):
 
     def replayed(self) -> list[Example]:
         """The examples that are learnt again, task by task."""
-        found = []
+        replayed = []
         for task, examples in self.stage.past.items():
             count = max(1, round(self.stage.settings["share"] * len(examples)))
             drawn = self.stage.random("replay", task).choice(len(examples), count, replace=False)
-            found += [examples[i] for i in sorted(drawn)]
-        return found
+            replayed += [examples[i] for i in sorted(drawn)]
+        return replayed
+
+
+METHOD = Replay

@@ -1,0 +1,52 @@
+"""A stage's method and what it minimises, put together. Only the method that is asked for is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from anamnesis.training.distillation import Distillation, KlSettings
+from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token
+from anamnesis.training.method import Method
+from anamnesis.training.objectives import Objective
+from anamnesis.training.slices import load_part
+from anamnesis.training.stage import Stage
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method; that of plain training for one without a class of its own."""
+    module = load_part(name, "method")
+    return Method if module is None else module.METHOD
+
+
+def build(
+    name: str, stage: Stage, guidance: Mapping | None = None, additions: Additions | None = None
+) -> tuple[Method, Objective]:
+    """The method called ``name`` for a stage, and what it minimises there.
+
+    ``guidance``: the section of the configuration, with its ``additions`` (``guidance.guided_additions``).
+    """
+    method = method_class(name)(stage)
+    method.stage = stage = replace(method.stage, seen=method.seen())  # a method may furnish its stage
+    terms, intervention = list(method.terms()), None
+    if guidance is not None:
+        terms += _divergence(stage, guidance, additions)
+        if guidance["intervention"]:
+            how = guidance["schedule"], guidance["plateau"], guidance.get("share", 1.0)
+            intervention = Intervention(additions, *how, seed=stage.seed)
+    objective = method.objective(terms, intervention)
+    objective.world = stage.world
+    return method, objective
+
+
+def _divergence(stage: Stage, guidance: Mapping, additions: Additions) -> list[Distillation]:
+    """The term of eq. 4, if it has a weight."""
+    kl = KlSettings(**{k: v for k, v in guidance["kl"].items() if k != "teacher"})
+    if not kl.weight:
+        return []
+    if guidance["kl"]["teacher"] == "current":
+        teacher = dict(additions)
+    else:
+        geometry = stage.engine.geometry
+        teacher = stage.reference(lambda pack: at_last_prompt_token(geometry, additions, pack))
+    return [Distillation("kl", kl, teacher)]

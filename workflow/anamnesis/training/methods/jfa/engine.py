@@ -1,0 +1,28 @@
+"""The engine of a trained model, in which every prompt has the latent tasks that it retrieves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.training.methods.jfa.encoder import PromptEncoder
+from anamnesis.training.methods.jfa.latent_files import FOLDER, load_pool
+from anamnesis.training.methods.jfa.latent_tasks import LatentEngine
+
+
+def engine_of(model, adapters: Sequence[Path], snapshot: Path, tokenizer) -> PrefixEngine:
+    """The engine of a model with ``adapters`` merged, with the latent tasks of the last if it has some."""
+    engine = PrefixEngine(model)
+    if not adapters or not (Path(adapters[-1]) / FOLDER).exists():
+        return engine
+    pool, settings = load_pool(adapters[-1])
+    encoder = PromptEncoder(
+        settings["encoder"],
+        settings["encoder_layer"],
+        snapshot,
+        tokenizer,
+        next(model.parameters()).dtype,
+        engine.device,
+    )
+    return LatentEngine(model, pool.to(engine.device), encoder, geometry=engine.geometry)
