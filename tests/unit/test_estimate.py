@@ -18,8 +18,8 @@ from anamnesis.commands.estimate import (
     measured_seconds,
 )
 from anamnesis.config.load import load_config
-from anamnesis.estimate.plan import FIGURES
-from anamnesis.models.shape import known_shape
+from anamnesis.estimate.jobs import FIGURES
+from anamnesis.estimate.shape import known_shape
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "workflow" / "experiments"

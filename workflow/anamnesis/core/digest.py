@@ -33,7 +33,6 @@ NEUTRAL = {
     "anamnesis.core.stopwatch",
 }
 DATA = {
-    "anamnesis.estimate.published_sizes": "estimate/tables",
     "anamnesis.data.builtin": "data/tables",
     "anamnesis.data.paraphrases": "data/wordings",
     "anamnesis.report.builder": "report/templates",

@@ -1,0 +1,192 @@
+"""The size of a decoder, from the names and sizes of its weights and a few numbers of its configuration.
+
+The weights are those in the files of a snapshot, whose headers are read without torch, or those of an empty
+model on torch's meta device. So no architecture has a formula of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from math import prod
+from pathlib import Path
+
+from anamnesis.core.errors import UserError, unknown
+from anamnesis.models.loading import weight_sizes
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+ALIASES = {
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "heads": ("num_attention_heads", "n_head"),
+    "vocabulary": ("vocab_size",),
+    "intermediate": ("intermediate_size", "n_inner", "ffn_dim"),
+    "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
+    "chosen": ("num_experts_per_tok",),
+}
+LAYER = re.compile(r"^(?!.*(?:vision|audio)).*?\b(\d+)\.")  # the towers of other inputs have layers, too
+
+
+@dataclass(frozen=True)
+class Shape:
+    """``layer_weights``: of each layer, in order; ``layer_active``: of those, the weights that one token is
+    multiplied with, in a mixture those of the experts that compute it. ``outside``: weights in no layer.
+    ``linear``: input and output width of all linear layers of a name together.
+    """
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    layer_weights: tuple[int, ...]
+    layer_active: tuple[float, ...]
+    outside: int
+    linear: Mapping[str, int] = field(default_factory=dict, compare=False)
+    dtype: str = field(default="float32", compare=False)
+
+    @property
+    def layers(self) -> int:
+        return len(self.layer_weights)
+
+    @property
+    def active(self) -> float:
+        """Weights that one token is multiplied with in all layers, without the output head."""
+        return sum(self.layer_active)
+
+    @property
+    def head(self) -> int:
+        """Weights of the output head."""
+        return self.hidden * self.vocabulary
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output head is the embeddings."""
+        return self.outside < 2 * self.head
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.layer_weights) + self.outside
+
+    @property
+    def bytes(self) -> int:
+        return self.parameters * BYTES[self.dtype]
+
+    @property
+    def width(self) -> int:
+        """Of the widest feed-forward part that one token goes through: three matrices, at most."""
+        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        return max(self.intermediate, round((max(self.layer_active) - attention) / (3 * self.hidden)))
+
+
+def shape_from(config: Mapping, sizes: Mapping[str, Sequence[int]], dtype: str = "float32") -> Shape:
+    """``config``: a model's ``config.json``; ``sizes``: of each of its weights, by name.
+
+    Raises UserError when the configuration lacks a number, and for a model without layers.
+    """
+    config = config.get("text_config") or config
+    found = {name: _first(config, keys) for name, keys in ALIASES.items()}
+    if missing := [ALIASES[name][0] for name in ("hidden", "heads", "vocabulary") if not found[name]]:
+        raise UserError(f"config.json of the model has no {', '.join(missing)}: its size cannot be estimated")
+    # transformers' Llama 4 gives every token to every expert, zeros to those not chosen
+    every = not found["experts"] or config.get("model_type") == "llama4_text"
+    share = 1 if every else found["chosen"] / found["experts"]
+    weights, active, linear = Counter(), Counter(), Counter()
+    for name, size in sizes.items():
+        if layer := LAYER.match(name):
+            weights[int(layer[1])] += prod(size)
+            # norms and biases are added to or scaled by: no matrix products
+            active[int(layer[1])] += prod(size) * (share if ".experts." in name else 1) * (len(size) > 1)
+            linear[name.split(".")[-2]] += sum(size) * (len(size) == 2)
+    if not weights:
+        raise UserError("the model has no numbered layers: its size cannot be estimated")
+    return Shape(
+        hidden=found["hidden"],
+        heads=found["heads"],
+        kv_heads=config.get("num_key_value_heads") or found["heads"],
+        head_dim=config.get("head_dim") or found["hidden"] // found["heads"],
+        intermediate=found["intermediate"] or 4 * found["hidden"],
+        vocabulary=found["vocabulary"],
+        layer_weights=tuple(weights[layer] for layer in sorted(weights)),
+        layer_active=tuple(active[layer] for layer in sorted(active)),
+        outside=sum(map(prod, sizes.values())) - weights.total(),
+        linear=linear,
+        dtype=dtype,
+    )
+
+
+def shape_of(snapshot: Path, dtype: str = "float32") -> Shape:
+    """The shape of a snapshot. Raises FileNotFoundError, naming ``snapshot``, when it is not there yet."""
+    file = Path(snapshot) / "config.json"
+    if not file.exists():
+        raise FileNotFoundError(2, "the model is not prepared yet", str(snapshot))
+    return replace(_read(file, file.stat().st_mtime_ns), dtype=dtype)
+
+
+@lru_cache
+def _read(file: Path, written: int) -> Shape:
+    """``written``: when, as a run may make the snapshot anew. Snakemake asks several times for every job."""
+    return shape_from(json.loads(file.read_text(encoding="utf-8")), weight_sizes(file.parent))
+
+
+def model_shape(model) -> Shape:
+    """The shape of a model of transformers."""
+    return shape_from(model.config.to_dict(), {n: p.shape for n, p in model.named_parameters()})
+
+
+def known_shape(name: str, dtype: str) -> Shape:
+    """The shape of a model by its usual name (``KNOWN``). Raises UserError for another name."""
+    if name not in KNOWN:
+        raise unknown("model", name, sorted(KNOWN))
+    return replace(_empty_model(name), dtype=dtype)
+
+
+@cache
+def _empty_model(name: str) -> Shape:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):  # sizes without storage: 800 GB of weights are built in a quarter of a second
+        return model_shape(AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN[name])))
+
+
+def _llama(hidden: int, layers: int, heads: int, kv_heads: int, width: int, vocabulary: int, **more) -> dict:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": width,
+        "vocab_size": vocabulary,
+        **more,
+    }
+
+
+def _llama4(experts: int, step: int) -> dict:
+    """Every ``step``-th layer has experts; the others are twice as wide as one expert."""
+    mixture = {
+        "num_local_experts": experts,
+        "interleave_moe_layer_step": step,
+        "intermediate_size_mlp": 16384,
+    }
+    return _llama(5120, 48, 40, 8, 8192, 202048, head_dim=128) | mixture | {"model_type": "llama4_text"}
+
+
+KNOWN: Mapping[str, Mapping] = {
+    "smollm2-135m": _llama(576, 30, 9, 3, 1536, 49152, tie_word_embeddings=True),
+    "llama-2-7b": _llama(4096, 32, 32, 32, 11008, 32000),
+    "llama-3.1-8b": _llama(4096, 32, 32, 8, 14336, 128256),
+    "mistral-7b": _llama(4096, 32, 32, 8, 14336, 32000),
+    "llama-3.1-70b": _llama(8192, 80, 64, 8, 28672, 128256),
+    "llama-4-scout": _llama4(experts=16, step=1),
+    "llama-4-maverick": _llama4(experts=128, step=2),
+}
+
+
+def _first(config: Mapping, keys: tuple[str, ...]):
+    return next((config[key] for key in keys if config.get(key)), None)
