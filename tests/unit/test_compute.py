@@ -18,7 +18,6 @@ from anamnesis.engine.examples import build_examples
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.estimate import work
 from anamnesis.estimate.lengths import by_tokenizer, lengths_of
-from anamnesis.estimate.methods import train
 from anamnesis.estimate.shape import Shape, known_shape, model_shape, shape_from, shape_of
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
 from anamnesis.models.adapters import add_lora
@@ -236,7 +235,7 @@ def test_operations_of_training(engine, task, lengths):
         for start in range(0, len(examples), 8):
             Objective()(tuned, Batch(tuple(examples[start : start + 8])), 0.0).total.backward()
 
-    expected = train(work.Stage(lengths, epochs=1, batch_size=8), "inclora", {}, None).flops(shape)
+    expected = work.train(work.Stage(lengths, epochs=1, batch_size=8), {}, None).flops(shape)
     assert expected == pytest.approx(operations(epoch), rel=0.2)
 
 

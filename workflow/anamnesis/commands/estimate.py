@@ -49,15 +49,18 @@ class Device:
         return self.memory < float("inf")
 
 
-GPUS = (  # bfloat16 rates from the makers' data sheets, without sparsity
-    Device("a100-40gb", 312e12, 40e9),
-    Device("a100-80gb", 312e12, 80e9),
-    Device("h100-80gb", 989e12, 80e9),
-    Device("h200-141gb", 989e12, 141e9),
-    Device("l40s-48gb", 362e12, 48e9),
-    Device("rtx-4090", 165e12, 24e9),
-)
-DEVICES = {device.name: device for device in GPUS}
+DEVICES = {
+    name: Device(name, rate, memory)
+    for name, rate, memory in (
+        ("a100-40gb", 312e12, 40e9),
+        ("a100-80gb", 312e12, 80e9),
+        ("h100-80gb", 989e12, 80e9),
+        ("h200-141gb", 989e12, 141e9),
+        ("l40s-48gb", 362e12, 48e9),
+        ("rtx-4090", 165e12, 24e9),
+    )
+}
+"""bfloat16 rates from the makers' data sheets, without sparsity."""
 
 
 def measured_cpu(shape: Shape, seconds: float = 1.0) -> Device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -20,119 +19,109 @@ from anamnesis.data.sources import prepare
 from anamnesis.estimate import work
 from anamnesis.estimate.lengths import Lengths, by_tokenizer, lengths_of, published
 from anamnesis.estimate.memory import memory_mib, memory_of_processes
-from anamnesis.estimate.methods import train
+from anamnesis.estimate.methods import EXTRA_WORK
 from anamnesis.estimate.shape import Shape
 from anamnesis.estimate.work import NOTHING, Work
 
-BYTES_PER_ANSWER = 150  # a row of evaluation.parquet, compressed
-BYTES_PER_EFFECT = 20  # a row of causal_effects.parquet
+BYTES_PER_ANSWER, BYTES_PER_EFFECT = 150, 20  # a row of evaluation.parquet, of causal_effects.parquet
 FIGURES = "figures and report"
 START = ("prepare_model", "prepare_task", "tune_model")  # what everything else waits for
 LORA_COPIES = 4  # float32 weights of an adapter: itself, and two moments and a copy while it is trained
+Row = dict[str, object]
 
 
-@dataclass(frozen=True)
 class Jobs:
-    """``count`` jobs of one rule with equal needs; ``work``: of all of them; ``memory``: MiB of one;
-    ``disk``: bytes they leave behind.
+    """The rows of :func:`jobs_table`: the jobs of ``config`` on a model, rule by rule.
 
-    ``after``: the rules they wait for. ``in_a_row``: how many of them wait for each other at most, and
-    ``longest``: the most work that such a row has.
+    ``lengths``: of all tasks of the experiment. ``on_gpu``: every job has a GPU.
     """
-
-    rule: str
-    count: int = 1
-    work: Work = NOTHING
-    memory: int = 1000
-    disk: float = 0.0
-    after: tuple[str, ...] = ()
-    in_a_row: int = 1
-    longest: Work = NOTHING
-
-
-class Experiment:
-    """The jobs of ``config`` on a model, rule by rule. ``lengths``: of all its tasks."""
 
     def __init__(self, config: Config, shape: Shape, lengths: Mapping[str, Lengths], on_gpu: bool = False):
         self.config, self.shape, self.lengths, self.on_gpu = config, shape, lengths, on_gpu
         self.settings = config.model_dump(mode="json")
-        self.memory = self._memory(0, [])
-        self.intervened = [name for name in config.interventions.sets if name in suite_sets(config)]
-        # in models whose weights do not depend on the prompt
-        names = config.training.methods if self.intervened else ()
-        self.recovered = [name for name in names if not has_latent_tasks(config, name)]
+        self.memory = self._memory(0, ())
+        # after training vectors are added on sets of the suite, where weights do not depend on the prompt
+        self.added = [name for name in config.interventions.sets if name in suite_sets(config)]
+        methods = config.training.methods if self.added else ()
+        self.recovered = [name for name in methods if not has_latent_tasks(config, name)]
 
-    def jobs(self) -> list[Jobs]:
-        """In the order of the workflow."""
+    def rows(self) -> list[Row]:
+        """In the order of the workflow: a rule stands after those it waits for."""
         trained = [self.training(name) for name in self.config.training.methods]
-        found = [
-            Jobs("prepare_model", memory=self.memory, disk=self.shape.bytes),
-            Jobs("prepare_task", len(self.lengths)),
+        rows = [
+            self._row("prepare_model", disk_bytes=self.shape.bytes, memory_mib=self.memory),
+            self._row("prepare_task", jobs=len(self.lengths)),
             *self.tuning(),
             *self.vectors(),
             *trained,
             self.recovery(),
-            *self.evaluation(tuple(jobs.rule for jobs in trained)),
+            *self.evaluation(tuple(row["rule"] for row in trained)),
         ]
-        return [jobs for jobs in found if jobs.count]
+        return [row for row in rows if row["jobs"]]
 
-    def tuning(self) -> list[Jobs]:
+    def tuning(self) -> list[Row]:
         tasks = [self.lengths[name] for name in tuning_tasks(self.config)]
         if not tasks:
             return []
         tuned = work.tune(tasks, self.settings["tuning"], self.config.data.validation_examples)
         memory = self._memory(self.config.tuning.batch_size, tasks)
-        after = ("prepare_model", "prepare_task")
-        return [Jobs("tune_model", 1, tuned, memory, 2 * self.shape.bytes, after, longest=tuned)]
-
-    def vectors(self) -> list[Jobs]:
-        """From the activations to the interventions."""
-        config, settings, shape, shards = self.config, self.settings, self.shape, self.config.sweep.shards
-        tasks, ranked = vector_tasks(config), ranked_tasks(config)
-        means = [work.average_activations(self.lengths[name], settings["vectors"]) for name in tasks]
-        sweeps = [work.sweep_heads(self.lengths[name], settings["vectors"], shape) for name in ranked]
-        changed = [
-            work.intervene(self.lengths[name], settings["interventions"], shape)
-            for name in config.interventions.sets
-        ]
-        effects = len(ranked) * config.vectors.effect_prompts * shape.layers * shape.heads * BYTES_PER_EFFECT
         return [
-            self._side_by_side("average_activations", means, after=START),
-            self._side_by_side("sweep_heads", sweeps, ("average_activations",), shards, effects),
-            Jobs("rank_heads", after=("sweep_heads",)),
-            Jobs("build_vectors", memory=self.memory, after=("rank_heads",)),
-            self._side_by_side("intervene", changed, after=("build_vectors",)),
+            self._row("tune_model", [tuned], START[:2], disk_bytes=2 * self.shape.bytes, memory_mib=memory)
         ]
 
-    def training(self, name: str) -> Jobs:
-        """All stages of a method. Those of one order and seed wait for each other."""
+    def vectors(self) -> list[Row]:
+        """From the activations to the interventions."""
+        vectors, changed, shape = self.settings["vectors"], self.settings["interventions"], self.shape
+        measured, ranked, shown = (
+            [self.lengths[name] for name in names]
+            for names in (vector_tasks(self.config), ranked_tasks(self.config), changed["sets"])
+        )
+        means = [work.average_activations(task, vectors) for task in measured]
+        sweeps = [work.sweep_heads(task, vectors, shape) for task in ranked]
+        effects = BYTES_PER_EFFECT * len(ranked) * vectors["effect_prompts"] * shape.layers * shape.heads
+        shards = self.config.sweep.shards
+        return [
+            self._row("average_activations", means, START),
+            self._row("sweep_heads", sweeps, ("average_activations",), shards=shards, disk_bytes=effects),
+            self._row("rank_heads", after=("sweep_heads",)),
+            self._row("build_vectors", after=("rank_heads",), memory_mib=self.memory),
+            self._row(
+                "intervene", [work.intervene(task, changed, shape) for task in shown], ("build_vectors",)
+            ),
+        ]
+
+    def training(self, name: str) -> Row:
+        """All stages of a method. Those of one chain wait for each other."""
         config, method, orders = self.config, resolve(self.config, name), self._orders(name)
-        trained = [
+        chain_work = [
             sum((self._stage(method, order[:place], task) for place, task in enumerate(order)), NOTHING)
             for order in orders
         ]
-        seeds = len(config.training.seeds)
-        count = sum(map(len, orders)) * seeds
-        largest = [self.lengths[task] for order in config.suite.orders for task in order]
-        one = self._memory(config.training.batch_size, largest)
-        memory = memory_of_processes(one, method.training["processes"], config.model.gpus > 1)
-        lora = method.training["lora"]
-        adapter = lora["rank"] * sum(self.shape.linear.get(part, 0) for part in lora["target_modules"])
-        after = (*START, *["rank_heads"] * bool(method.guidance), *["build_vectors"] * method.needs.vector)
-        return Jobs(
-            f"train_stage {name}", count, sum(trained, NOTHING).times(seeds), memory,
-            count * LORA_COPIES * adapter, after, max(map(len, orders)), max(trained, key=self._flops),
-        )  # fmt: skip
+        seeds, lora = len(config.training.seeds), method.training["lora"]
+        stages = sum(map(len, orders)) * seeds
+        tasks = [self.lengths[task] for order in config.suite.orders for task in order]
+        one, processes = self._memory(config.training.batch_size, tasks), method.training["processes"]
+        adapter = lora["rank"] * sum(self.shape.linear.get(layer, 0) for layer in lora["target_modules"])
+        return self._row(
+            f"train_stage {name}",
+            chain_work * seeds,
+            (*START, *["rank_heads"] * bool(method.guidance), *["build_vectors"] * method.needs.vector),
+            jobs=stages,
+            in_a_row=max(map(len, orders)),
+            memory_mib=memory_of_processes(one, processes, sharded=config.model.gpus > 1),
+            disk_bytes=stages * LORA_COPIES * adapter,
+        )
 
-    def recovery(self) -> Jobs:
+    def recovery(self) -> Row:
         """Vectors after the last stage: one job for each method and order."""
-        sets = (work.recover(self.lengths[n], self.settings["interventions"]) for n in self.intervened)
+        sets = (work.recover(self.lengths[name], self.settings["interventions"]) for name in self.added)
         one = sum(sets, NOTHING).times(len(self.config.training.seeds))
         count = sum(len(self._orders(name)) for name in self.recovered)
-        after = ("intervene", *(f"train_stage {name}" for name in self.recovered))
-        return self._side_by_side("recover", [one] * count, after)
+        return self._row(
+            "recover", [one] * count, ("intervene", *map("train_stage {}".format, self.recovered))
+        )
 
-    def evaluation(self, trained: tuple[str, ...]) -> list[Jobs]:
+    def evaluation(self, trained: tuple[str, ...]) -> list[Row]:
         """Of every checkpoint, and what is made of it. ``trained``: the rules that train."""
         sets = [self.lengths[name] for name in suite_sets(self.config)]
         tasks, settings = len(self.config.suite.orders[0]), self.settings["evaluation"]
@@ -140,24 +129,41 @@ class Experiment:
         one, less = (work.evaluate(some[:tasks], some[tasks:], settings) for some in (sets, scored))
         last = len(chains(self.config))  # checkpoints after the last stage of a chain
         between = last * (tasks - 1)
+        disk = last * _disk(sets) + between * _disk(scored)
         figures = 4 + bool(self.config.interventions.sets) + bool(self.recovered)
+        waits = ("tabulate_results", "intervene", "recover")
         return [
-            Jobs("evaluate_base", 1, one, self.memory, _disk(sets), START, longest=one),
-            Jobs(
-                "evaluate_stage", last + between, one.times(last) + less.times(between), self.memory,
-                last * _disk(sets) + between * _disk(scored), trained, longest=one,
-            ),
-            Jobs("tabulate_results", after=("evaluate_base", "evaluate_stage")),
-            Jobs(FIGURES, figures, disk=4e6, after=("tabulate_results", "intervene", "recover"), in_a_row=2),
-        ]  # fmt: skip
+            self._row("evaluate_base", [one], START, disk_bytes=_disk(sets)),
+            self._row("evaluate_stage", [one] * last + [less] * between, trained, disk_bytes=disk),
+            self._row("tabulate_results", after=("evaluate_base", "evaluate_stage")),
+            self._row(FIGURES, after=waits, jobs=figures, in_a_row=2, disk_bytes=4e6),
+        ]
+
+    def _row(self, rule: str, parts: Sequence[Work] | None = None, after=(), shards=1, **more) -> Row:
+        """``parts``: work that goes on side by side, each part in ``shards`` jobs; None for one small job.
+        ``more``: columns that differ from the usual.
+        """
+        sizes = [part.flops(self.shape) for part in parts or ()]
+        row = {
+            "rule": rule,
+            "jobs": 1 if parts is None else len(parts) * shards,
+            "tokens": sum(part.tokens for part in parts or ()),
+            "flops": sum(sizes),
+            "memory_mib": 1000 if parts is None else self.memory,
+            "disk_bytes": 0.0,
+            "after": after,
+            "in_a_row": 1,
+            "longest_flops": max(sizes, default=0.0) / shards,
+        }
+        return row | more
 
     def _memory(self, batch_size: int, tasks: Sequence[Lengths]) -> int:
-        """MiB of a job that evaluates, and trains on batches of the longest of ``tasks``."""
+        """MiB of a job that evaluates, and trains on batches of the longest of ``tasks``, if any."""
         small = memory_mib(self.shape, self.config.evaluation.batch_tokens, on_gpu=self.on_gpu)
-        if not tasks:
-            return small
-        longest = min(self.config.training.max_input_tokens, round(max(task.example for task in tasks)))
-        return max(small, memory_mib(self.shape, batch_size * longest, training=True, on_gpu=self.on_gpu))
+        longest = min(
+            self.config.training.max_input_tokens, round(max((t.example for t in tasks), default=0))
+        )
+        return max(small, memory_mib(self.shape, batch_size * longest, bool(tasks), self.on_gpu))
 
     def _orders(self, method: str) -> list[Sequence[str]]:
         numbers = {chain["order"] for chain in chains(self.config) if chain["method"] == method}
@@ -168,18 +174,7 @@ class Experiment:
         past = [self.lengths[name] for name in method.past_tasks(learnt, task)]
         guided = method.guidance is not None
         stage = work.Stage(self.lengths[task], training["epochs"], training["batch_size"], past, guided)
-        return train(stage, method.base, method.settings, method.guidance)
-
-    def _side_by_side(
-        self, rule: str, parts: Sequence[Work], after: tuple[str, ...], shards: int = 1, disk: float = 0.0
-    ) -> Jobs:
-        """Jobs that do not wait for each other, ``shards`` for each part of the work."""
-        longest = max(parts, key=self._flops, default=NOTHING).times(1 / shards)
-        count = len(parts) * shards
-        return Jobs(rule, count, sum(parts, NOTHING), self.memory, disk, after, longest=longest)
-
-    def _flops(self, part: Work) -> float:
-        return part.flops(self.shape)
+        return work.train(stage, method.settings, method.guidance, EXTRA_WORK.get(method.base))
 
 
 def _disk(evaluated: Sequence[Lengths]) -> float:
@@ -224,30 +219,16 @@ def is_here(name: str, data: Mapping) -> bool:
 
 
 def jobs_table(config: Config, shape: Shape, tokenizer=None, on_gpu: bool = False) -> pd.DataFrame:
-    """A row per rule: rule, jobs, tokens, flops, memory_mib, disk_bytes; after, in_a_row, longest_flops: what
-    waits. Attribute ``assumed``: the published sets whose texts are not here yet, so that their lengths are
-    those of the table.
+    """A row per rule: rule, jobs, tokens, flops, memory_mib (of one job), disk_bytes; after (the rules it
+    waits for), in_a_row (jobs that wait for each other, at most) and longest_flops (of such a row).
 
-    ``tokenizer``: of the model, None where there is none yet. ``on_gpu``: jobs have one. Raises UserError for
-    an experiment without seeds.
+    Attribute ``assumed``: the published sets whose texts are not here yet, so that their lengths are those of
+    the table. ``tokenizer``: of the model, None where there is none yet. ``on_gpu``: jobs have one. Raises
+    UserError for an experiment without seeds.
     """
     if not config.training.seeds:
         raise UserError("training.seeds = []: only tables and figures are made, in a minute, without a model")
     lengths, assumed = measure_tasks(config, tokenizer)
-    rows = [
-        {
-            "rule": jobs.rule,
-            "jobs": jobs.count,
-            "tokens": jobs.work.tokens,
-            "flops": jobs.work.flops(shape),
-            "memory_mib": jobs.memory,
-            "disk_bytes": jobs.disk,
-            "after": jobs.after,
-            "in_a_row": jobs.in_a_row,
-            "longest_flops": jobs.longest.flops(shape),
-        }
-        for jobs in Experiment(config, shape, lengths, on_gpu).jobs()
-    ]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(Jobs(config, shape, lengths, on_gpu).rows())
     frame.attrs["assumed"] = assumed
     return frame

@@ -7,17 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anamnesis.estimate.work import BACKWARD, Stage, Work, guidance_work
-
-
-def train(stage: Stage, base: str, settings: Mapping, guidance: Mapping | None) -> Work:
-    """One stage of the method ``base`` with its ``settings``."""
-    total = stage.once.times(BACKWARD * stage.epochs)
-    if guidance:
-        total += guidance_work(stage, guidance)
-    if extra_work := EXTRA_WORK.get(base):
-        total += extra_work(stage, settings)
-    return total
+from anamnesis.estimate.work import Stage, Work
 
 
 def _ewc(stage: Stage, settings: Mapping) -> Work:

@@ -19,6 +19,8 @@ from anamnesis.core.errors import UserError, unknown
 from anamnesis.models.loading import weight_sizes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+KNOWN = json.loads(Path(__file__).with_name("tables").joinpath("models.json").read_text(encoding="utf-8"))
+"""Configurations of models by their usual names."""
 ALIASES = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
     "heads": ("num_attention_heads", "n_head"),
@@ -27,7 +29,7 @@ ALIASES = {
     "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
     "chosen": ("num_experts_per_tok",),
 }
-LAYER = re.compile(r"^(?!.*(?:vision|audio)).*?\b(\d+)\.")  # the towers of other inputs have layers, too
+LAYER = re.compile(r"(?!.*(?:vision|audio)).*?\b(\d+)\.")  # the towers of other inputs have layers, too
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Shape:
     layer_weights: tuple[int, ...]
     layer_active: tuple[float, ...]
     outside: int
-    linear: Mapping[str, int] = field(default_factory=dict, compare=False)
+    linear: Mapping[str, int] = field(default_factory=dict)
     dtype: str = field(default="float32", compare=False)
 
     @property
@@ -65,7 +67,7 @@ class Shape:
 
     @property
     def tied(self) -> bool:
-        """Whether the output head is the embeddings."""
+        """Whether the embeddings are the output head."""
         return self.outside < 2 * self.head
 
     @property
@@ -78,7 +80,7 @@ class Shape:
 
     @property
     def width(self) -> int:
-        """Of the widest feed-forward part that one token goes through: three matrices, at most."""
+        """Of the widest feed-forward part that one token goes through, of three matrices or fewer."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         return max(self.intermediate, round((max(self.layer_active) - attention) / (3 * self.hidden)))
 
@@ -89,7 +91,7 @@ def shape_from(config: Mapping, sizes: Mapping[str, Sequence[int]], dtype: str =
     Raises UserError when the configuration lacks a number, and for a model without layers.
     """
     config = config.get("text_config") or config
-    found = {name: _first(config, keys) for name, keys in ALIASES.items()}
+    found = {name: next(filter(None, map(config.get, keys)), None) for name, keys in ALIASES.items()}
     if missing := [ALIASES[name][0] for name in ("hidden", "heads", "vocabulary") if not found[name]]:
         raise UserError(f"config.json of the model has no {', '.join(missing)}: its size cannot be estimated")
     # transformers' Llama 4 gives every token to every expert, zeros to those not chosen
@@ -99,7 +101,7 @@ def shape_from(config: Mapping, sizes: Mapping[str, Sequence[int]], dtype: str =
     for name, size in sizes.items():
         if layer := LAYER.match(name):
             weights[int(layer[1])] += prod(size)
-            # norms and biases are added to or scaled by: no matrix products
+            # norms and biases are in no matrix product
             active[int(layer[1])] += prod(size) * (share if ".experts." in name else 1) * (len(size) > 1)
             linear[name.split(".")[-2]] += sum(size) * (len(size) == 2)
     if not weights:
@@ -127,9 +129,9 @@ def shape_of(snapshot: Path, dtype: str = "float32") -> Shape:
     return replace(_read(file, file.stat().st_mtime_ns), dtype=dtype)
 
 
-@lru_cache
+@lru_cache  # Snakemake asks several times for every job
 def _read(file: Path, written: int) -> Shape:
-    """``written``: when, as a run may make the snapshot anew. Snakemake asks several times for every job."""
+    """``written``: when the file was, as a run may make the snapshot anew."""
     return shape_from(json.loads(file.read_text(encoding="utf-8")), weight_sizes(file.parent))
 
 
@@ -150,43 +152,5 @@ def _empty_model(name: str) -> Shape:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with torch.device("meta"):  # sizes without storage: 800 GB of weights are built in a quarter of a second
+    with torch.device("meta"):  # sizes without storage: a model of 800 GB is there in a quarter of a second
         return model_shape(AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN[name])))
-
-
-def _llama(hidden: int, layers: int, heads: int, kv_heads: int, width: int, vocabulary: int, **more) -> dict:
-    return {
-        "model_type": "llama",
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "intermediate_size": width,
-        "vocab_size": vocabulary,
-        **more,
-    }
-
-
-def _llama4(experts: int, step: int) -> dict:
-    """Every ``step``-th layer has experts; the others are twice as wide as one expert."""
-    mixture = {
-        "num_local_experts": experts,
-        "interleave_moe_layer_step": step,
-        "intermediate_size_mlp": 16384,
-    }
-    return _llama(5120, 48, 40, 8, 8192, 202048, head_dim=128) | mixture | {"model_type": "llama4_text"}
-
-
-KNOWN: Mapping[str, Mapping] = {
-    "smollm2-135m": _llama(576, 30, 9, 3, 1536, 49152, tie_word_embeddings=True),
-    "llama-2-7b": _llama(4096, 32, 32, 32, 11008, 32000),
-    "llama-3.1-8b": _llama(4096, 32, 32, 8, 14336, 128256),
-    "mistral-7b": _llama(4096, 32, 32, 8, 14336, 32000),
-    "llama-3.1-70b": _llama(8192, 80, 64, 8, 28672, 128256),
-    "llama-4-scout": _llama4(experts=16, step=1),
-    "llama-4-maverick": _llama4(experts=128, step=2),
-}
-
-
-def _first(config: Mapping, keys: tuple[str, ...]):
-    return next((config[key] for key in keys if config.get(key)), None)

@@ -16,7 +16,6 @@ BACKWARD = 2.0
 """Forward and backward, in forward passes: through frozen weights only the gradients of inputs are computed,
 which costs as much as forward."""
 CONDITIONS = 2  # of an intervention on test examples: the vector and the random one
-BOTH_SPLITS = (("test", CONDITIONS), ("validation", 1))  # validation examples only choose the vector's layer
 
 
 @dataclass(frozen=True)
@@ -87,42 +86,45 @@ def sweep_heads(task: Lengths, vectors: Mapping, shape: Shape) -> Work:
 
 def intervene(task: Lengths, settings: Mapping, shape: Shape) -> Work:
     """Every layer on test examples, and without the random vector on validation examples."""
-    m, total = max(1.0, task.answer), NOTHING
     layers = shape.layers if settings["layers"] is None else len(settings["layers"])
-    for split, conditions in BOTH_SPLITS:
-        n, born = min(settings["examples"], getattr(task, split)), conditions * m * layers / 2
-        for shots in (0, settings["shots"]):
-            own = task.own(shots)
-            tokens = task.shared + n * (own + m - 1 + born)
-            total += Work(tokens, n * m * (conditions * layers + 1), task.shared + own)
-    return total
+    # validation examples only choose the layer of the vector
+    splits = ((task.test, CONDITIONS * layers), (task.validation, layers))
+    asked = [(shots, *split) for split in splits for shots in (0, settings["shots"])]
+    return sum((_add(task, shots, min(settings["examples"], n), added) for shots, n, added in asked), NOTHING)
 
 
 def recover(task: Lengths, settings: Mapping) -> Work:
     """One checkpoint on the test examples of a set: zero-shot with vectors after one layer, and few-shot."""
-    n, m, total = min(settings["examples"], task.test), max(1.0, task.answer), NOTHING
-    for shots, conditions in ((0, CONDITIONS), (settings["shots"], 0)):
-        own = task.own(shots)
-        tokens = task.shared + n * (own + m - 1 + conditions * m / 2)
-        total += Work(tokens, n * m * (conditions + 1), task.shared + own)
-    return total
+    n = min(settings["examples"], task.test)
+    return _add(task, 0, n, CONDITIONS) + _add(task, settings["shots"], n, 0)
+
+
+def _add(task: Lengths, shots: int, examples: int, added: int) -> Work:
+    """Prompts with ``added`` branch rows each for all tokens of the answer, born after half of the layers on
+    average.
+    """
+    own, answer = task.own(shots), max(1.0, task.answer)
+    tokens = task.shared + examples * (own + answer - 1 + added * answer / 2)
+    return Work(tokens, examples * answer * (added + 1), task.shared + own)
 
 
 def evaluate(tasks: Sequence[Lengths], held_out: Sequence[Lengths], settings: Mapping) -> Work:
     """One checkpoint on all sets, zero-shot and few-shot, every draw of demonstrations once for a set."""
-    total, both = NOTHING, (0, settings["shots"])
-    asked = [(task, both if settings["few_shot"] == "all" else (0,)) for task in tasks]
-    for task, numbers in [*asked, *((task, both) for task in held_out)]:
-        for shots in numbers:
-            draws = min(settings["demonstration_draws"], task.test) if shots else 1
-            before = task.shared + shots * (task.question + task.answer)
-            tokens = draws * before + task.test * (task.own(0) + task.scored)
-            total += Work(tokens, task.test * (1 + task.scored), before + task.question)
-            if "knowledge" in settings["forms"] and task.known:
-                prompt, answer, options = task.knowledge
-                before = shots * (prompt + answer)
-                tokens = draws * before + task.known * (prompt + options)
-                total += Work(tokens, task.known * (1 + options), before + prompt)
+    total, few = NOTHING, settings["shots"]
+    asked = [(task, shots) for task in held_out for shots in (0, few)]
+    asked += [
+        (task, shots) for task in tasks for shots in ((0, few) if settings["few_shot"] == "all" else (0,))
+    ]
+    for task, shots in asked:
+        draws = min(settings["demonstration_draws"], task.test) if shots else 1
+        before = task.shared + shots * (task.question + task.answer)
+        tokens = draws * before + task.test * (task.own(0) + task.scored)
+        total += Work(tokens, task.test * (1 + task.scored), before + task.question)
+        if "knowledge" in settings["forms"] and task.known:
+            prompt, answer, options = task.knowledge
+            before = shots * (prompt + answer)
+            tokens = draws * before + task.known * (prompt + options)
+            total += Work(tokens, task.known * (1 + options), before + prompt)
     return total
 
 
@@ -159,7 +161,14 @@ class Stage:
         return self.work(tokens, rows, keys).times(BACKWARD)
 
 
-def guidance_work(stage: Stage, guidance: Mapping) -> Work:
+def train(stage: Stage, settings: Mapping, guidance: Mapping | None, extra_work=None) -> Work:
+    """One stage of a method. ``extra_work(stage, settings)``: what the method adds to plain training."""
+    total = stage.once.times(BACKWARD * stage.epochs)
+    total += _guide(stage, guidance) if guidance else NOTHING
+    return total + extra_work(stage, settings) if extra_work else total
+
+
+def _guide(stage: Stage, guidance: Mapping) -> Work:
     """Plain answers in addition to those under intervention, the divergence's rows, and the teacher."""
     kl, task = guidance["kl"], stage.task
     if not kl["weight"]:
