@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from anamnesis.estimate.lengths import by_tokenizer, lengths_of
 from anamnesis.estimate.shape import Shape, known_shape, model_shape, shape_from, shape_of
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
 from anamnesis.models.adapters import add_lora
+from anamnesis.models.loading import weight_sizes
 from anamnesis.training.objectives import Objective
 from anamnesis.training.tuning import TuningTask, tuning_batches, tuning_examples
 from anamnesis.vectors.activations import mean_head_activations
@@ -138,6 +140,20 @@ def test_a_missing_snapshot_and_a_strange_configuration_are_said(tmp_path):
         shape_from(sizes, {"embed_tokens.weight": [10, 8]})
     with pytest.raises(UserError, match=r"unknown model 'llama-2-7bb'.*llama-2-7b"):
         known_shape("llama-2-7bb", "float32")
+
+
+def test_a_snapshot_is_sized_without_torch_and_a_damaged_one_is_refused(tmp_path):
+    tiny_models.save_snapshot(tmp_path)
+    code = (
+        "import sys; from anamnesis.estimate.demands import shape_of; print(shape_of(sys.argv[1]).parameters);"
+        "assert not {'torch', 'transformers', 'pandas'} & sys.modules.keys()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    asked = subprocess.run(command, env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True)
+    assert asked.stdout.strip() == str(model_shape(tiny_models.shared("llama")).parameters), asked.stderr
+    (tmp_path / "model.safetensors").write_bytes(b"half of it")
+    with pytest.raises(UserError, match=r"snapshot .* cannot be read \(.*\): delete it and run again"):
+        weight_sizes(tmp_path)
 
 
 # --- operations, against a counter in torch

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,19 +65,12 @@ DEVICES = {
 def measured_cpu(shape: Shape, seconds: float = 1.0) -> Device:
     """One core of this computer, on a matrix product of the model's own size."""
     import torch
+    from torch.utils.benchmark import Timer
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        x, w = torch.randn(256, shape.hidden), torch.randn(shape.intermediate, shape.hidden)
-        torch.nn.functional.linear(x, w)
-        begin, runs = time.perf_counter(), 0
-        while (spent := time.perf_counter() - begin) < seconds:
-            torch.nn.functional.linear(x, w)
-            runs += 1
-    finally:
-        torch.set_num_threads(threads)
-    return Device("this computer, one core", runs * 2 * x.numel() * w.shape[0] / spent, share=CPU_SHARE)
+    x, w = torch.randn(256, shape.hidden), torch.randn(shape.intermediate, shape.hidden)
+    product = Timer("linear(x, w)", globals={"linear": torch.nn.functional.linear, "x": x, "w": w})
+    spent = product.blocked_autorange(min_run_time=seconds).mean  # on one thread, by default
+    return Device("this computer, one core", 2 * x.numel() * w.shape[0] / spent, share=CPU_SHARE)
 
 
 def estimate(
