@@ -145,7 +145,8 @@ def test_a_missing_snapshot_and_a_strange_configuration_are_said(tmp_path):
 def test_a_snapshot_is_sized_without_torch_and_a_damaged_one_is_refused(tmp_path):
     tiny_models.save_snapshot(tmp_path)
     code = (
-        "import sys; from anamnesis.estimate.demands import shape_of; print(shape_of(sys.argv[1]).parameters);"
+        "import sys; from anamnesis.estimate.demands import shape_of\n"
+        "print(shape_of(sys.argv[1]).parameters)\n"
         "assert not {'torch', 'transformers', 'pandas'} & sys.modules.keys()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
