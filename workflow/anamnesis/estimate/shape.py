@@ -15,11 +15,13 @@ from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
 
+import yaml
+
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.models.loading import weight_sizes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-KNOWN = json.loads(Path(__file__).with_name("tables").joinpath("models.json").read_text(encoding="utf-8"))
+KNOWN = yaml.safe_load(Path(__file__).with_name("tables").joinpath("models.yaml").read_bytes())
 """Configurations of models by their usual names."""
 ALIASES = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
