@@ -19,7 +19,7 @@ from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.estimate.lengths import published_sets
 from anamnesis.estimate.memory import GPUS_PER_MACHINE, MOST_GPUS, devices_needed
-from anamnesis.estimate.shape import KNOWN, Shape, known_shape
+from anamnesis.estimate.shape import Shape, known_models, known_shape
 from anamnesis.estimate.work import Work
 from anamnesis.stats.summary import markdown_table
 
@@ -60,9 +60,11 @@ def shapes_table(shapes: dict[str, Shape]) -> pd.DataFrame:
     """The sizes that the others follow from."""
     rows = []
     for name, shape in shapes.items():
-        experts, step = (KNOWN[name].get(key) for key in ("num_local_experts", "interleave_moe_layer_step"))
+        experts, step = (
+            known_models()[name].get(key) for key in ("num_local_experts", "interleave_moe_layer_step")
+        )
         dense = step and shape.layers - shape.layers // step
-        width = KNOWN[name].get("intermediate_size_mlp")
+        width = known_models()[name].get("intermediate_size_mlp")
         rows.append(
             {
                 "model": name,

@@ -14,7 +14,7 @@ from anamnesis.estimate.memory import (
     training_bytes,
     training_devices,
 )
-from anamnesis.estimate.shape import KNOWN, Shape, known_shape
+from anamnesis.estimate.shape import Shape, known_models, known_shape
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"hidden": 10, "heads": 2, "kv_heads": 1, "head_dim": 5, "intermediate": 20, "vocabulary": 40}
@@ -43,7 +43,7 @@ def test_layers_add_up_to_the_model():
     few = attention + 3 * 5120 * 16384
     many = attention + 3 * 5120 * (8192 + 128 * 8192) + 5120 * 128
     assert mixed.layer_weights == 24 * (few, many)
-    for shape in (PLAIN, MIXED, *(known_shape(name, "bfloat16") for name in KNOWN)):
+    for shape in (PLAIN, MIXED, *(known_shape(name, "bfloat16") for name in known_models())):
         norm = shape.outside % shape.head
         assert shape.outside - norm == shape.head * (1 if shape.tied else 2)
         assert 2 * (sum(shape.layer_weights) + shape.outside) == shape.bytes
@@ -73,7 +73,7 @@ def test_training_holds_a_share_and_the_layer_that_runs(bare):
 
 def test_no_device_is_asked_to_hold_more_than_it_has():
     config = load_config(ROOT / "config.yaml")
-    for name in KNOWN:
+    for name in known_models():
         shape = known_shape(name, "bfloat16")
         for training in (False, True):
             few, many = (devices_needed(config, shape, memory, training) for memory in (141e9, 80e9))

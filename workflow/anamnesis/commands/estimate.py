@@ -22,7 +22,7 @@ from anamnesis.estimate.demands import CORES_ALONE
 from anamnesis.estimate.jobs import FIGURES, jobs_table
 from anamnesis.estimate.lengths import published_sets
 from anamnesis.estimate.memory import GPUS_PER_MACHINE, MOST_GPUS, devices_needed
-from anamnesis.estimate.shape import BYTES, KNOWN, Shape, known_shape, shape_of
+from anamnesis.estimate.shape import BYTES, Shape, known_models, known_shape, shape_of
 from anamnesis.models.loading import load_tokenizer
 
 CPU_SHARE, GPU_SHARE = 0.6, 0.3  # of the matrix rate that jobs reach: measured on two cores; assumed
@@ -178,11 +178,11 @@ def read_shape(config: Config, name: str | None):
     snapshot, own = Path(config.results) / "models" / config.model.name, config.model.name
     if name is None and (snapshot / "config.json").exists():
         return shape_of(snapshot, config.model.dtype), load_tokenizer(snapshot)
-    name = name or next((known for known in KNOWN if own.startswith(known)), None)
+    name = name or next((known for known in known_models() if own.startswith(known)), None)
     if name is None:
         raise UserError(
             f"model.name = '{own}': its size is known once prepare_model has run; until then "
-            f"give --model with one of {', '.join(sorted(KNOWN))}"
+            f"give --model with one of {', '.join(sorted(known_models()))}"
         )
     return known_shape(name, config.model.dtype), None
 
@@ -190,7 +190,7 @@ def read_shape(config: Config, name: str | None):
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="estimate", description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="+", help="configuration files, later ones on top of earlier ones")
-    parser.add_argument("--model", choices=sorted(KNOWN), help="take the shape of this model")
+    parser.add_argument("--model", choices=sorted(known_models()), help="take the shape of this model")
     parser.add_argument("--dtype", choices=sorted(BYTES), help="in place of model.dtype")
     parser.add_argument(
         "--device", choices=sorted(DEVICES), help="default: one core of this computer, measured"

@@ -21,8 +21,7 @@ from anamnesis.core.errors import UserError, unknown
 from anamnesis.models.loading import weight_sizes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-KNOWN = yaml.safe_load(Path(__file__).with_name("tables").joinpath("models.yaml").read_bytes())
-"""Configurations of models by their usual names."""
+MODELS = Path(__file__).parent / "tables" / "models.yaml"
 ALIASES = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
     "heads": ("num_attention_heads", "n_head"),
@@ -142,10 +141,16 @@ def model_shape(model) -> Shape:
     return shape_from(model.config.to_dict(), {n: p.shape for n, p in model.named_parameters()})
 
 
+@cache
+def known_models() -> dict[str, dict]:
+    """Configurations of models by their usual names."""
+    return yaml.safe_load(MODELS.read_bytes())
+
+
 def known_shape(name: str, dtype: str) -> Shape:
-    """The shape of a model by its usual name (``KNOWN``). Raises UserError for another name."""
-    if name not in KNOWN:
-        raise unknown("model", name, sorted(KNOWN))
+    """The shape of a model by its usual name. Raises UserError for a name that is not known."""
+    if name not in known_models():
+        raise unknown("model", name, sorted(known_models()))
     return replace(_empty_model(name), dtype=dtype)
 
 
@@ -155,4 +160,4 @@ def _empty_model(name: str) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):  # sizes without storage: a model of 800 GB is there in a quarter of a second
-        return model_shape(AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN[name])))
+        return model_shape(AutoModelForCausalLM.from_config(AutoConfig.for_model(**known_models()[name])))
