@@ -60,11 +60,10 @@ def shapes_table(shapes: dict[str, Shape]) -> pd.DataFrame:
     """The sizes that the others follow from."""
     rows = []
     for name, shape in shapes.items():
-        experts, step = (
-            known_models()[name].get(key) for key in ("num_local_experts", "interleave_moe_layer_step")
-        )
+        known = known_models()[name]
+        experts, step = known.get("num_local_experts"), known.get("interleave_moe_layer_step")
         dense = step and shape.layers - shape.layers // step
-        width = known_models()[name].get("intermediate_size_mlp")
+        width = known.get("intermediate_size_mlp")
         rows.append(
             {
                 "model": name,
