@@ -1,22 +1,11 @@
-"""Lengths of texts in tokens. Inputs that are too long lose their beginning, before any prompt is made of
-them.
-"""
+"""Inputs that are too long lose their beginning, before any prompt is made of them."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pandas as pd
 
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template, encode
-
-CHARACTERS_PER_TOKEN = 4.0  # of English
-
-
-def by_characters(texts: Sequence[str]) -> list[float]:
-    """Tokens of texts, guessed from their lengths: where there is no tokenizer yet."""
-    return [len(text) / CHARACTERS_PER_TOKEN for text in texts]
 
 
 def shorten_inputs(

@@ -18,6 +18,7 @@ ENOUGH = {"train": 5000, "validation": 500, "test": 1000}
 """Examples that the table says of a set that has more: there are as many as are asked for."""
 KNOWLEDGE = ("knowledge_prompt", "knowledge_answer", "knowledge_options")
 MEASURED = ("instruction", "opening", "question", "answer", "options", "ranked")
+CHARACTERS_PER_TOKEN = 4.0  # of English
 SHOWN = 200  # examples that means are taken over, about
 Count = Callable[[Sequence[str]], Sequence[float]]
 
@@ -64,6 +65,11 @@ class Lengths:
     def scored(self) -> float:
         """What is read to score an answer: all options, or the answer as it is generated."""
         return self.options if self.ranked else self.answer
+
+
+def by_characters(texts: Sequence[str]) -> list[float]:
+    """Tokens of texts, guessed from their lengths: where there is no tokenizer yet."""
+    return [len(text) / CHARACTERS_PER_TOKEN for text in texts]
 
 
 def by_tokenizer(tokenizer) -> Count:
