@@ -49,7 +49,7 @@ class Shape:
     layer_weights: tuple[int, ...]
     layer_active: tuple[float, ...]
     outside: int
-    linear: Mapping[str, int] = field(default_factory=dict)
+    linear: Mapping[str, int] = field(default_factory=dict, compare=False)
     dtype: str = field(default="float32", compare=False)
 
     @property
