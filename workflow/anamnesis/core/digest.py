@@ -33,6 +33,7 @@ NEUTRAL = {
     "anamnesis.core.stopwatch",
 }
 DATA = {
+    "anamnesis.estimate.lengths": "estimate/tables",
     "anamnesis.data.builtin": "data/tables",
     "anamnesis.data.paraphrases": "data/wordings",
     "anamnesis.report.builder": "report/templates",
