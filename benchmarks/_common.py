@@ -44,6 +44,13 @@ class Line:
         return self.value >= self.bar if self.at_least else self.value <= self.bar
 
 
+def put(text: str, name: str, block: str) -> str:
+    """``text`` with ``block`` between the lines that name it, where it has them."""
+    before, begin, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {name} -->\n")
+    return f"{before}{begin}{block}{end}{after}" if end else text
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has."""
     made = argparse.ArgumentParser(description=description)

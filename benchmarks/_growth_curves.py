@@ -15,11 +15,11 @@ from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.estimate import work
-from anamnesis.estimate.token_lengths import by_tokenizer, lengths_of
+from anamnesis.estimate.lengths import by_tokenizer, lengths_of
+from anamnesis.estimate.shape import Shape, model_shape
 from anamnesis.estimate.work import BACKWARD, Work
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
 from anamnesis.models.adapters import add_lora
-from anamnesis.models.shape import Shape, shape_from
 from anamnesis.training.objectives import Objective
 from anamnesis.vectors.effects import causal_effects
 
@@ -76,7 +76,7 @@ def tokens(count: int, vocabulary: int, seed: int) -> list[int]:
 
 def sweep(engine: PrefixEngine, prompts: int, length: int, shared: int = 0, shards: int = 1) -> Size:
     """A sweep over prompts of ``length`` tokens, of which they have the first ``shared`` in common."""
-    shape = shape_from(engine.model.config.to_dict())
+    shape = model_shape(engine.model)
     begin = tokens(shared, shape.vocabulary, 0)
     questions = [
         Question([*begin, *tokens(length - shared, shape.vocabulary, 1 + i)], [[7]]) for i in range(prompts)
@@ -134,7 +134,7 @@ def _tasks(engine: PrefixEngine, tokenizer, options) -> list[Size]:
     evaluator = Evaluator(engine, tokenizer, Template(), 5, settings["forms"], BUDGET, options.seed)
     frames = [task_frame(name, options, 16) for name in PAIR]
     lengths = [lengths_of(frame, Template(), by_tokenizer(tokenizer)) for frame in frames]
-    shape, made = shape_from(engine.model.config.to_dict()), []
+    shape, made = model_shape(engine.model), []
     for n in (2, 4, 8, 16):
         sets = [EvaluationSet(f"set{i}", "held_out", frames[i % 2], ANSWER) for i in range(n)]
         counted = work.evaluate(n // 2 * lengths, [], settings)
@@ -144,7 +144,7 @@ def _tasks(engine: PrefixEngine, tokenizer, options) -> list[Size]:
 
 def _steps(model) -> list[Size]:
     """Batches of 8 examples, answers of ``ANSWER`` tokens included."""
-    shape, made = shape_from(model.config.to_dict()), []
+    shape, made = model_shape(model), []
     tuned = add_lora(model, LORA, 0).train()
     engine = PrefixEngine(tuned)
     for total in (64, 128, 256, 512, 1024):

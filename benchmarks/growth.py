@@ -13,19 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _common import Line, UserError, main, parser, report, start
+from _common import Line, UserError, main, parser, put, report, start
 from _growth_curves import Curve, Size, curves
 from _operations import operation_counter
 from scipy.optimize import nnls
 from torch.profiler import ProfilerActivity, profile
 
 from anamnesis.core.artifacts import atomic_path, write_text
-from anamnesis.estimate.points import put
 from anamnesis.figures.style import FAINT, INK, new_figure, styled
 from anamnesis.stats.summary import markdown_table
 
 QUANTITIES = {"gflop": "GFLOP", "seconds": "seconds", "mib": "MiB"}
-COUNT_BAR, LAW_BAR = 25.0, 10.0  # per cent: of the count by compute/; of the law of operations, foretelling
+COUNT_BAR, LAW_BAR = 25.0, 10.0  # per cent: of the count beforehand; of the law of operations, foretelling
 DPI = 110
 POWERS = ("", " n", " n²", " n³")
 

@@ -19,7 +19,7 @@ from anamnesis.data.prompts import encode, encode_pairs, end_token
 from anamnesis.engine.examples import build_examples
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.estimate.token_lengths import by_tokenizer, lengths_of
+from anamnesis.estimate.lengths import by_tokenizer, lengths_of
 from anamnesis.evaluation.items import build_items
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
 from anamnesis.vectors.effects import causal_effects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import build_examples
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.estimate import work
-from anamnesis.estimate.token_lengths import by_tokenizer, lengths_of
+from anamnesis.estimate.lengths import by_tokenizer, lengths_of
+from anamnesis.estimate.shape import Shape, known_shape, model_shape, shape_from, shape_of
 from anamnesis.evaluation.records import EvaluationSet, Evaluator
 from anamnesis.models.adapters import add_lora
-from anamnesis.models.shape import KNOWN, Shape, known_shape, shape_from, shape_of
+from anamnesis.models.loading import weight_sizes
 from anamnesis.training.objectives import Objective
 from anamnesis.training.tuning import TuningTask, tuning_batches, tuning_examples
 from anamnesis.vectors.activations import mean_head_activations
@@ -42,14 +44,27 @@ ROOT = Path(__file__).parents[2]
 # --- sizes of models
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3", "mistral", "gpt2", "neox", "phi3"])
-def test_weights_are_counted_as_the_model_has_them(name):
+@pytest.mark.parametrize("name", [*tiny_models.ARCHITECTURES, "deepseek"])
+def test_weights_are_counted_as_the_model_and_its_snapshot_have_them(name, tmp_path):
     model = tiny_models.shared(name)
-    positions = {"wpe", "embed_positions"}
-    matrices = {
-        n: p for n, p in model.named_parameters() if p.dim() == 2 and not positions & set(n.split("."))
-    }
-    assert shape_from(model.config.to_dict()).parameters == sum(p.numel() for p in matrices.values())
+    shape = model_shape(model)
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    assert shape.layers == model.config.num_hidden_layers
+    model.save_pretrained(tmp_path)  # experts have other names there
+    saved = shape_of(tmp_path, "bfloat16")
+    assert saved == shape
+    inside = ("q_proj", "v_proj", "c_attn", "query_key_value")  # of experts only snapshots know linear layers
+    assert [saved.linear.get(name) for name in inside] == [shape.linear.get(name) for name in inside]
+    assert saved.bytes == 2 * shape.parameters
+
+
+@pytest.mark.parametrize("name", tiny_models.ARCHITECTURES)
+def test_operations_of_a_token_are_those_of_torchs_counter(name):
+    """One token: it sees itself alone, and the experts that compute it are those that run."""
+    model = tiny_models.build(name)
+    model.set_experts_implementation("eager")  # torch's counter leaves grouped products out
+    real = operations(lambda: model(torch.tensor([[7]]), use_cache=False))
+    assert work.Work(1, 1, 1).flops(model_shape(model)) == pytest.approx(real, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +76,13 @@ def test_known_models_have_the_size_their_makers_state(name, billions):
     assert known_shape(name, "bfloat16").parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 
+def empty(family: str, **config) -> Shape:
+    with torch.device("meta"):
+        return model_shape(AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **config)))
+
+
 def test_a_mixture_runs_only_the_chosen_experts():
-    sizes = {**KNOWN["mistral-7b"], "experts": 8, "chosen": 2, "computed": 2}
-    mixtral = Shape(**sizes, dtype="bfloat16")
+    mixtral = empty("mixtral")
     assert mixtral.parameters / 1e9 == pytest.approx(46.7, rel=0.01)
     assert (mixtral.active + 2 * mixtral.head) / 1e9 == pytest.approx(12.9, rel=0.01)
 
@@ -72,38 +91,73 @@ MIXTURE = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "num_experts_per_tok": 2, "tie_word_embeddings": False,
 }  # fmt: skip
+# family: its own settings, layers with experts, experts of each that do not run, width of an expert
 MIXTURES = {
-    "mixtral": {"intermediate_size": 48, "num_local_experts": 4},
-    "qwen3_moe": {
-        "intermediate_size": 80, "moe_intermediate_size": 24, "num_experts": 6, "mlp_only_layers": [1],
-    },
-    "llama4_text": {
-        "intermediate_size": 48, "intermediate_size_mlp": 80, "num_local_experts": 4,
-        "interleave_moe_layer_step": 2,
-    },
+    "mixtral": ({"intermediate_size": 48, "num_local_experts": 4}, 5, 2, 48),
+    "qwen3_moe": (
+        {"intermediate_size": 80, "moe_intermediate_size": 24, "num_experts": 6, "mlp_only_layers": [1]},
+        4, 4, 24,
+    ),
+    "llama4_text": (
+        {"intermediate_size": 48, "intermediate_size_mlp": 80, "num_local_experts": 4,
+         "interleave_moe_layer_step": 2},
+        2, 0, 48,
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("family", sorted(MIXTURES))
 def test_mixtures_are_counted_as_they_are_built_and_as_they_run(family):
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MIXTURE, **MIXTURES[family]))
-    shape = shape_from(model.config.to_dict())
-    assert shape.parameters == sum(p.numel() for p in model.parameters() if p.dim() > 1)
-    computed = shape.experts if family == "llama4_text" else 2  # transformers computes all of them there
-    unused = (shape.experts - computed) * 3 * shape.hidden * shape.intermediate
-    mixtures = shape.layers - shape.dense_layers
-    assert shape.active == shape.parameters - 2 * shape.head - mixtures * unused
-    assert mixtures == {"mixtral": 5, "qwen3_moe": 4, "llama4_text": 2}[family]
+    settings, mixtures, idle, width = MIXTURES[family]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MIXTURE, **settings))
+    shape = model_shape(model)
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    matrices = sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    assert shape.active == matrices - 2 * shape.head - mixtures * idle * 3 * shape.hidden * width
+
+
+def test_work_follows_the_experts_that_are_computed():
+    """transformers' Llama 4 computes all of them, other mixtures those that are chosen."""
+    mixture = {
+        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+        "head_dim": 16, "intermediate_size": 32, "vocab_size": 100, "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+    }  # fmt: skip
+    few, all_of_them = (
+        empty(kind, **mixture, **more)
+        for kind, more in (("mixtral", {}), ("llama4_text", {"interleave_moe_layer_step": 1}))
+    )
+    expert = 2 * 3 * 64 * 32  # weights of one expert in both layers
+    assert all_of_them.active - few.active == (6 + 1) * expert  # and the shared one
+    assert all_of_them.parameters - few.parameters == expert
 
 
 def test_a_missing_snapshot_and_a_strange_configuration_are_said(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         shape_of(tmp_path / "none")
     assert caught.value.filename == str(tmp_path / "none")  # Snakemake waits for the file of this name
-    with pytest.raises(UserError, match="no hidden_size, num_hidden_layers"):
-        shape_from({"vocab_size": 10, "num_attention_heads": 2})
+    with pytest.raises(UserError, match="no hidden_size, num_attention_heads"):
+        shape_from({"vocab_size": 10}, {})
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "vocab_size": 10}
+    with pytest.raises(UserError, match="no numbered layers"):
+        shape_from(sizes, {"embed_tokens.weight": [10, 8]})
     with pytest.raises(UserError, match=r"unknown model 'llama-2-7bb'.*llama-2-7b"):
         known_shape("llama-2-7bb", "float32")
+
+
+def test_a_snapshot_is_sized_without_torch_and_a_damaged_one_is_refused(tmp_path):
+    tiny_models.save_snapshot(tmp_path)
+    code = (
+        "import sys; from anamnesis.estimate.demands import shape_of\n"
+        "print(shape_of(sys.argv[1]).parameters)\n"
+        "assert not {'torch', 'transformers', 'pandas'} & sys.modules.keys()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    asked = subprocess.run(command, env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True)
+    assert asked.stdout.strip() == str(model_shape(tiny_models.shared("llama")).parameters), asked.stderr
+    (tmp_path / "model.safetensors").write_bytes(b"half of it")
+    with pytest.raises(UserError, match=r"snapshot .* cannot be read \(.*\): delete it and run again"):
+        weight_sizes(tmp_path)
 
 
 # --- operations, against a counter in torch
@@ -132,7 +186,7 @@ def lengths(task):
 
 
 def shape_in(engine) -> Shape:
-    return shape_from(engine.model.config.to_dict())
+    return model_shape(engine.model)
 
 
 def questions_of(task, kind):
@@ -201,7 +255,7 @@ def test_operations_of_training(engine, task, lengths):
         for start in range(0, len(examples), 8):
             Objective()(tuned, Batch(tuple(examples[start : start + 8])), 0.0).total.backward()
 
-    expected = work.train(lengths, {"batch_size": 8, "epochs": 1}, "inclora", {}, None).flops(shape)
+    expected = work.train(work.Stage(lengths, epochs=1, batch_size=8), {}, None).flops(shape)
     assert expected == pytest.approx(operations(epoch), rel=0.2)
 
 

@@ -6,7 +6,7 @@ import pytest
 from test_config import KNOWN, change, mapping, refusal  # noqa: F401
 
 from anamnesis.config import load_config
-from anamnesis.estimate.plan import tuning_tasks
+from anamnesis.training.tuning_settings import tuning_tasks
 
 
 @pytest.mark.parametrize(

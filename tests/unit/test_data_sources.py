@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from anamnesis.data.folder import find_task_files
 from task_files import (
     ANIMALS,
     REPOSITORY,
@@ -28,7 +27,7 @@ from anamnesis.config import load_config
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
-from anamnesis.data.places import find_task
+from anamnesis.data.places import find_task, find_task_files
 from anamnesis.data.sources import load_task
 
 # ---------------------------------------------------------------- where a task comes from

@@ -14,8 +14,9 @@ from anamnesis.core import devices
 from anamnesis.core.artifacts import write_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
-from anamnesis.estimate.demands import Demands, gpus_per_process, memory_mib, minutes
-from anamnesis.models.shape import known_shape
+from anamnesis.estimate.demands import Demands, gpus_per_process, minutes
+from anamnesis.estimate.memory import memory_mib
+from anamnesis.estimate.shape import known_shape
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"train": 16, "validation": 8, "test": 6}

@@ -18,8 +18,8 @@ from anamnesis.commands.estimate import (
     measured_seconds,
 )
 from anamnesis.config.load import load_config
-from anamnesis.estimate.plan import FIGURES
-from anamnesis.models.shape import known_shape
+from anamnesis.estimate.jobs import FIGURES
+from anamnesis.estimate.shape import known_shape
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "workflow" / "experiments"
@@ -59,7 +59,7 @@ def test_the_command_says_jobs_hours_and_what_does_not_fit(capsys):
     assert "jobs that wait for each other" in said
     assert main([*files, "--model", "llama-4-maverick"]) == 0
     said = capsys.readouterr().out
-    assert "model.gpus 25, training.processes above 64; a job is on one computer" in said
+    assert "model.gpus 24, training.processes above 64; a job is on one computer" in said
     assert main(["/nowhere.yaml"]) == 1
     assert "error: configuration file '/nowhere.yaml'" in capsys.readouterr().err
 

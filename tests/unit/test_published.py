@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 import tiny_models
 from anamnesis.data.catalogue import catalogue, sequences
-from anamnesis.estimate.published_sizes import measure, published, published_sets
+from anamnesis.estimate.lengths import published, published_sets
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from _published_lengths import measure
 
 DATA = {"train_examples": 1500, "validation_examples": 200, "test_examples": 1000}
 

@@ -41,7 +41,7 @@ def counted(snapshot: Path, texts: Sequence[str]) -> list[float]:
     """
     file = snapshot / "tokenizer.json"
     if not file.exists():
-        from anamnesis.estimate.token_lengths import by_characters
+        from anamnesis.estimate.lengths import by_characters
 
         return by_characters(texts)
     found = Tokenizer.from_file(str(file)).encode_batch(list(texts), add_special_tokens=False)

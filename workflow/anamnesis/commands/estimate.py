@@ -7,10 +7,8 @@ this computer or assumed for a named device. Rules that have run already count w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +18,12 @@ import pandas as pd
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError
-from anamnesis.estimate.capacity import IN_ONE_COMPUTER, MOST, devices_needed
 from anamnesis.estimate.demands import CORES_ALONE
-from anamnesis.estimate.plan import FIGURES, as_frame, experiment_plan
-from anamnesis.estimate.published_sizes import published_sets
+from anamnesis.estimate.jobs import FIGURES, jobs_table
+from anamnesis.estimate.lengths import published_sets
+from anamnesis.estimate.memory import GPUS_PER_MACHINE, MOST_GPUS, devices_needed
+from anamnesis.estimate.shape import BYTES, Shape, known_models, known_shape, shape_of
 from anamnesis.models.loading import load_tokenizer
-from anamnesis.models.shape import BYTES, KNOWN, Shape, known_shape, shape_from
 
 CPU_SHARE, GPU_SHARE = 0.6, 0.3  # of the matrix rate that jobs reach: measured on two cores; assumed
 START_SECONDS = 5.5  # interpreter and libraries, on one core that others share
@@ -45,14 +43,21 @@ class Device:
     memory: float = float("inf")
     share: float = GPU_SHARE
 
+    @property
+    def is_gpu(self) -> bool:
+        return self.memory < float("inf")
+
 
 DEVICES = {
-    "a100-40gb": Device("a100-40gb", 312e12, 40e9),
-    "a100-80gb": Device("a100-80gb", 312e12, 80e9),
-    "h100-80gb": Device("h100-80gb", 989e12, 80e9),
-    "h200-141gb": Device("h200-141gb", 989e12, 141e9),
-    "l40s-48gb": Device("l40s-48gb", 362e12, 48e9),
-    "rtx-4090": Device("rtx-4090", 165e12, 24e9),
+    name: Device(name, rate, memory)
+    for name, rate, memory in (
+        ("a100-40gb", 312e12, 40e9),
+        ("a100-80gb", 312e12, 80e9),
+        ("h100-80gb", 989e12, 80e9),
+        ("h200-141gb", 989e12, 141e9),
+        ("l40s-48gb", 362e12, 48e9),
+        ("rtx-4090", 165e12, 24e9),
+    )
 }
 """bfloat16 rates from the makers' data sheets, without sparsity."""
 
@@ -60,19 +65,12 @@ DEVICES = {
 def measured_cpu(shape: Shape, seconds: float = 1.0) -> Device:
     """One core of this computer, on a matrix product of the model's own size."""
     import torch
+    from torch.utils.benchmark import Timer
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        x, w = torch.randn(256, shape.hidden), torch.randn(shape.intermediate, shape.hidden)
-        torch.nn.functional.linear(x, w)
-        begin, runs = time.perf_counter(), 0
-        while (spent := time.perf_counter() - begin) < seconds:
-            torch.nn.functional.linear(x, w)
-            runs += 1
-    finally:
-        torch.set_num_threads(threads)
-    return Device("this computer, one core", runs * 2 * x.numel() * w.shape[0] / spent, share=CPU_SHARE)
+    x, w = torch.randn(256, shape.hidden), torch.randn(shape.intermediate, shape.hidden)
+    product = Timer("linear(x, w)", globals={"linear": torch.nn.functional.linear, "x": x, "w": w})
+    spent = product.blocked_autorange(min_run_time=seconds).mean  # on one thread, by default
+    return Device("this computer, one core", 2 * x.numel() * w.shape[0] / spent, share=CPU_SHARE)
 
 
 def estimate(
@@ -83,35 +81,29 @@ def estimate(
     benchmarks: Path | None = None,
     tokenizer=None,
 ) -> pd.DataFrame:
-    """One row per rule: jobs, tokens, flops, seconds (of all its jobs, one after another), source ("counted"
-    or "measured"), memory_mib, disk_bytes.
+    """The rows of ``jobs_table`` with seconds (of all jobs of a rule, one after another), row (of those that
+    wait for each other) and source ("counted" or "measured", in ``benchmarks``).
 
     Attributes: ``hours`` that the experiment takes at least, with ``at_once`` jobs at a time; ``chain``, the
     hours of the longest row of jobs that wait for each other, which is ``hours`` where many jobs may run;
-    ``assumed``, the sets whose lengths are those of a reference table. ``tokenizer``: None where there is
-    none yet; lengths are guessed then.
+    ``assumed``, as there.
     """
-    plan = experiment_plan(config, shape, tokenizer, on_gpu=device.memory < float("inf"))
-    frame = as_frame(plan, shape)
-    rate = device.rate * device.share
+    frame = jobs_table(config, shape, tokenizer, device.is_gpu)
     fixed = frame["rule"].map(FIXED).fillna(START_SECONDS + shape.bytes / READ_RATE)
     # the tuning has several cores, as nothing else can run meanwhile
-    cores = frame["rule"].map({"tune_model": min(at_once, CORES_ALONE)}).fillna(1)
-    if device.memory < float("inf"):
-        cores = 1
-    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / rate / cores
-    frame["row"] = frame["in_a_row"] * fixed + frame["longest_flops"] / rate / cores
+    cores = 1 if device.is_gpu else frame["rule"].map({"tune_model": min(at_once, CORES_ALONE)}).fillna(1)
+    rate = device.rate * device.share * cores
+    frame["seconds"] = frame["jobs"] * fixed + frame["flops"] / rate
+    frame["row"] = frame["in_a_row"] * fixed + frame["longest_flops"] / rate
     frame["source"] = "counted"
     for i, rule in enumerate(frame["rule"]):
-        found = measured_seconds(benchmarks, rule) if benchmarks else []
-        if found:
-            one = sum(found) / len(found)
-            several = [frame.loc[i, "jobs"] * one, frame.loc[i, "in_a_row"] * one]
+        if found := measured_seconds(benchmarks, rule) if benchmarks else []:
+            several = frame.loc[i, ["jobs", "in_a_row"]] * (sum(found) / len(found))
             frame.loc[i, ["seconds", "row", "source"]] = [*several, "measured"]
     alone = frame["rule"].isin(["prepare_model", "tune_model"])  # everything waits for them
     shared = frame["seconds"][alone].sum() + frame["seconds"][~alone].sum() / at_once
     chain = longest_chain(frame)
-    frame.attrs |= {"hours": max(shared, chain) / 3600, "chain": chain / 3600, "assumed": plan.assumed}
+    frame.attrs |= {"hours": max(shared, chain) / 3600, "chain": chain / 3600}
     return frame
 
 
@@ -121,7 +113,7 @@ def longest_chain(frame: pd.DataFrame) -> float:
     ``frame``: rule, after (the rules that it waits for) and row (seconds of its own jobs that do).
     """
     ends: dict[str, float] = {}
-    for row in frame.itertuples():  # a rule comes behind those it waits for
+    for row in frame.itertuples():  # a rule stands after those it waits for
         ends[row.rule] = row.row + max((ends.get(rule, 0.0) for rule in row.after), default=0.0)
     return max(ends.values())
 
@@ -129,9 +121,9 @@ def longest_chain(frame: pd.DataFrame) -> float:
 def measured_seconds(benchmarks: Path, rule: str) -> list[float]:
     """Seconds of the jobs of a rule that Snakemake has timed."""
     name, _, method = rule.partition(" ")
-    files = [benchmarks / f"{name}.tsv", *(benchmarks / name).glob(f"{method}*.tsv" if method else "*.tsv")]
-    if method:  # "inclora" is not "inclora-ivg"
-        files = [f for f in files if f.name.startswith(f"{method}-order")]
+    # "inclora" is not "inclora-ivg"
+    pattern = f"{method}-order*.tsv" if method else "*.tsv"
+    files = [benchmarks / f"{name}.tsv"] * (not method) + [*(benchmarks / name).glob(pattern)]
     return [seconds for file in files if (seconds := _seconds(file)) is not None]
 
 
@@ -144,7 +136,7 @@ def _seconds(benchmark: Path) -> float | None:
 
 
 def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> str:
-    """The table and the line that sums it up."""
+    """The table, the line that sums it up, and where the time and some lengths come from."""
     shown = pd.DataFrame(
         {
             "rule": frame["rule"],
@@ -156,11 +148,6 @@ def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> 
             "memory GiB": [f"{m / 1024:.1f}" for m in frame["memory_mib"]],
         }
     )
-    return "\n".join([shown.to_string(index=False), "", *_summary(frame, shape, device, at_once)]) + "\n"
-
-
-def _summary(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> list[str]:
-    """What the table adds up to, and where the time and some lengths come from."""
     lines = [
         f"{frame['jobs'].sum()} jobs, {frame['flops'].sum() / 1e12:,.0f} TFLOP, about "
         f"{frame.attrs['hours']:.2g} hours with {at_once} jobs at a time on {device.name} "
@@ -171,67 +158,60 @@ def _summary(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) ->
         lines.append("These are the hours of jobs that wait for each other: more at a time are not faster.")
     if assumed := ", ".join(frame.attrs["assumed"]):
         lines.append(f"Not here yet, so with the lengths of a table (docs/cost.md): {assumed}.")
-    return lines
+    return "\n".join([shown.to_string(index=False), "", *lines]) + "\n"
 
 
 def fit(config: Config, shape: Shape, device: Device) -> str:
     """What one job takes of devices, where it does not fit on one; else nothing."""
-    counts = {
-        key: devices_needed(config, shape, device.memory, training)
-        for key, training in (("model.gpus", False), ("training.processes", True))
-    }
+    keys = {"model.gpus": False, "training.processes": True}
+    counts = {key: devices_needed(config, shape, device.memory, training) for key, training in keys.items()}
     if all(count == 1 for count in counts.values()):
         return ""
-    words = ", ".join(f"{key} {count or f'above {MOST}'}" for key, count in counts.items())
-    largest = max(count or MOST + 1 for count in counts.values())
-    away = f"; a job is on one computer, which rarely has more than {IN_ONE_COMPUTER}" * (
-        largest > IN_ONE_COMPUTER
-    )
-    return f"One job does not fit on one {device.name}: {words}{away} (docs/cost.md).\n"
+    words = ", ".join(f"{key} {count or f'above {MOST_GPUS}'}" for key, count in counts.items())
+    if any(count is None or count > GPUS_PER_MACHINE for count in counts.values()):
+        words += f"; a job is on one computer, which rarely has more than {GPUS_PER_MACHINE}"
+    return f"One job does not fit on one {device.name}: {words} (docs/cost.md).\n"
 
 
 def read_shape(config: Config, name: str | None):
     """(shape, tokenizer or None): of a model known by ``name``, or of the experiment's own snapshot."""
-    dtype = config.model.dtype
-    snapshot = Path(config.results) / "models" / config.model.name
-    if name:
-        return known_shape(name, dtype), None
-    if (snapshot / "config.json").exists():
-        content = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
-        return shape_from(content, dtype), load_tokenizer(snapshot)
-    known = next((known for known in KNOWN if config.model.name.startswith(known)), None)
-    if known is None:
+    snapshot, own = Path(config.results) / "models" / config.model.name, config.model.name
+    if name is None and (snapshot / "config.json").exists():
+        return shape_of(snapshot, config.model.dtype), load_tokenizer(snapshot)
+    name = name or next((known for known in known_models() if own.startswith(known)), None)
+    if name is None:
         raise UserError(
-            f"model.name = '{config.model.name}': its size is known once prepare_model has run; until then "
-            f"give --model with one of {', '.join(sorted(KNOWN))}"
+            f"model.name = '{own}': its size is known once prepare_model has run; until then "
+            f"give --model with one of {', '.join(sorted(known_models()))}"
         )
-    return known_shape(known, dtype), None
+    return known_shape(name, config.model.dtype), None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="estimate", description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="+", help="configuration files, later ones on top of earlier ones")
-    parser.add_argument("--model", choices=sorted(KNOWN), help="take the shape of this model")
+    parser.add_argument("--model", choices=sorted(known_models()), help="take the shape of this model")
     parser.add_argument("--dtype", choices=sorted(BYTES), help="in place of model.dtype")
     parser.add_argument(
         "--device", choices=sorted(DEVICES), help="default: one core of this computer, measured"
     )
     parser.add_argument("--at-once", type=int, help="jobs at a time (default: all cores, or one GPU)")
     parser.add_argument("--fresh", action="store_true", help="ignore the run times of earlier jobs")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
     try:
         config = load_config(options.config, further_tasks=published_sets())
-        if options.dtype:
-            config = config.model_copy(
-                update={"model": config.model.model_copy(update={"dtype": options.dtype})}
-            )
+        model = config.model.model_copy(update={"dtype": options.dtype or config.model.dtype})
+        config = config.model_copy(update={"model": model})
         shape, tokenizer = read_shape(config, options.model)
         device = DEVICES[options.device] if options.device else measured_cpu(shape)
         at_once = options.at_once or (1 if options.device else os.cpu_count() or 1)
         own = not (options.fresh or options.model or options.device)
-        frame = estimate(
-            config, shape, device, at_once, Path(config.results) / "benchmarks" if own else None, tokenizer
-        )
+        benchmarks = Path(config.results) / "benchmarks" if own else None
+        frame = estimate(config, shape, device, at_once, benchmarks, tokenizer)
         print(as_text(frame, shape, device, at_once) + fit(config, shape, device), end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -37,7 +37,7 @@ NEUTRAL = {
     "anamnesis.training.slices",
 }
 DATA = {
-    "anamnesis.estimate.published_sizes": "estimate/tables",
+    "anamnesis.estimate.lengths": "estimate/tables",
     "anamnesis.data.builtin": "data/tables",
     "anamnesis.data.paraphrases": "data/wordings",
     "anamnesis.report.builder": "report/templates",

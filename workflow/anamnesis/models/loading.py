@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 from anamnesis.core.artifacts import SUMS, damaged_file, read_json
 from anamnesis.core.errors import UserError, first_line
-from anamnesis.models.shape import shape_of
 
 ADAPTER_KINDS = ("LORA", "OSF")
 
@@ -43,7 +43,8 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpu
     device = choose_device(device)
     over = {}
     if gpus > 1 and device == "cuda":
-        over = _laid_over(gpus, 0 if dtype == "auto" else shape_of(snapshot, dtype).bytes)
+        size = 0 if dtype == "auto" else kind.itemsize * sum(map(prod, weight_sizes(snapshot).values()))
+        over = _laid_over(gpus, size)
     try:
         tokenizer = load_tokenizer(snapshot)
         model = read_weights(snapshot, dtype=kind, use_safetensors=True, **over)
@@ -59,6 +60,24 @@ def load_tokenizer(snapshot: Path):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+
+
+def weight_sizes(snapshot: Path) -> dict[str, list[int]]:
+    """The size of every weight of a snapshot by its name, from the headers of its files: without torch, which
+    the start of Snakemake has no time for. Raises UserError for a damaged file.
+    """
+    from safetensors import safe_open
+
+    sizes: dict[str, list[int]] = {}
+    for path in sorted(snapshot.glob("*.safetensors")):
+        try:
+            with safe_open(path, "np") as file:
+                sizes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        except Exception as error:  # safetensors raises its own kinds
+            raise UserError(
+                f"the model snapshot {snapshot} cannot be read ({first_line(error)}): delete it and run again"
+            ) from error
+    return sizes
 
 
 def _laid_over(gpus: int, size: int) -> dict:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from anamnesis.commands.estimate import DEVICES
 from anamnesis.config.load import load_config
-from anamnesis.estimate.points import MODELS, main, put, tables
-from anamnesis.estimate.published_sizes import published_sets
-from anamnesis.models.shape import shape_from
+from anamnesis.estimate.lengths import published_sets
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from _common import put
+from _cost_tables import MODELS, main, tables
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "workflow" / "experiments"
@@ -27,7 +31,7 @@ def test_the_documents_have_the_tables_of_the_command(document, made):
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     for name, block in made.items():
         expected = put(text, name, block)
-        assert expected == text, f"run: python -m anamnesis.estimate.points … --write docs/{document}"
+        assert expected == text, f"run: python benchmarks/_cost_tables.py … --write docs/{document}"
 
 
 def test_every_table_is_in_a_document(made):
@@ -62,15 +66,3 @@ def test_what_no_computer_holds_has_no_hours(made):
     for name in ("llama-3.1-70b", "llama-4-scout"):
         hours, held = (float(rows[name][k].split(",")[0]) for k in (5, 6))
         assert held > 2 * hours > 0
-
-
-def test_work_follows_the_experts_that_are_computed():
-    """transformers' Llama 4 computes all of them, other mixtures those that are chosen."""
-    mixture = {
-        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32,
-        "vocab_size": 100, "num_local_experts": 8, "num_experts_per_tok": 2,
-    }  # fmt: skip
-    few, all_of_them = (shape_from(mixture | {"model_type": kind}) for kind in ("mixtral", "llama4_text"))
-    expert = 2 * 3 * 64 * 32  # weights of one expert in both layers
-    assert all_of_them.active - few.active == (6 + 1) * expert  # and the shared one
-    assert all_of_them.parameters - few.parameters == expert

@@ -1,6 +1,6 @@
 """What an experiment takes on other models, from shapes alone: the tables of docs/cost.md and docs/models.md.
 
-``python -m anamnesis.estimate.points CONFIG ... [--write FILE]`` prints them as Markdown, or puts each into a
+``python benchmarks/_cost_tables.py CONFIG ... [--write FILE]`` prints them as Markdown, or puts each into a
 file between the lines ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 """
 
@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from _common import UserError, put, write_text
 
 from anamnesis.commands.estimate import DEVICES, READ_RATE, START_SECONDS, Device, estimate
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
-from anamnesis.core.artifacts import write_text
-from anamnesis.core.errors import UserError
-from anamnesis.estimate.capacity import IN_ONE_COMPUTER, MOST, devices_needed
-from anamnesis.estimate.published_sizes import published_sets
+from anamnesis.estimate.lengths import published_sets
+from anamnesis.estimate.memory import GPUS_PER_MACHINE, MOST_GPUS, devices_needed
+from anamnesis.estimate.shape import Shape, known_models, known_shape
 from anamnesis.estimate.work import Work
-from anamnesis.models.shape import Shape, known_shape
 from anamnesis.stats.summary import markdown_table
 
 FIRST = "llama-2-7b"
@@ -59,24 +58,25 @@ def rules_table(config: Config, shape: Shape, device: Device, at_once: int) -> p
 
 def shapes_table(shapes: dict[str, Shape]) -> pd.DataFrame:
     """The sizes that the others follow from."""
-    rows = [
-        {
-            "model": name,
-            "layers": f"{shape.layers}, {shape.dense_layers} of them dense"
-            if shape.dense_layers
-            else shape.layers,
-            "heads (keys)": f"{shape.heads} ({shape.kv_heads})",
-            "hidden": shape.hidden,
-            "experts": f"{shape.experts}, {shape.chosen} and a shared one used" if shape.experts else "–",
-            "feed-forward": f"{shape.intermediate}, {shape.dense} dense"
-            if shape.dense_layers
-            else shape.intermediate,
-            "vocabulary": shape.vocabulary,
-            "weights, billion": f"{shape.parameters / 1e9:.1f}",
-            "of which a token goes through": f"{(shape.active + shape.head) / 1e9:.1f}",
-        }
-        for name, shape in shapes.items()
-    ]
+    rows = []
+    for name, shape in shapes.items():
+        known = known_models()[name]
+        experts, step = known.get("num_local_experts"), known.get("interleave_moe_layer_step")
+        dense = step and shape.layers - shape.layers // step
+        width = known.get("intermediate_size_mlp")
+        rows.append(
+            {
+                "model": name,
+                "layers": f"{shape.layers}, {dense} of them dense" if dense else shape.layers,
+                "heads (keys)": f"{shape.heads} ({shape.kv_heads})",
+                "hidden": shape.hidden,
+                "experts": f"{experts}, 1 and a shared one used" if experts else "–",
+                "feed-forward": f"{shape.intermediate}, {width} dense" if dense else shape.intermediate,
+                "vocabulary": shape.vocabulary,
+                "weights, billion": f"{shape.parameters / 1e9:.1f}",
+                "of which a token goes through": f"{(shape.active + shape.head) / 1e9:.1f}",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -127,8 +127,8 @@ def _memory(frame: pd.DataFrame) -> str:
 
 def _shown(devices: int | None) -> str:
     if devices is None:
-        return f"above {MOST}"
-    return str(devices) if devices <= IN_ONE_COMPUTER else f"{devices}: above {IN_ONE_COMPUTER}"
+        return f"above {MOST_GPUS}"
+    return str(devices) if devices <= GPUS_PER_MACHINE else f"{devices}: above {GPUS_PER_MACHINE}"
 
 
 def _hours(frame: pd.DataFrame, shape: Shape, device: Device, counts: Sequence[int | None]) -> dict[str, str]:
@@ -138,7 +138,7 @@ def _hours(frame: pd.DataFrame, shape: Shape, device: Device, counts: Sequence[i
     Where a model lies over several devices one works at a time. In training all work, each on its part, but
     the processes read the model one after another.
     """
-    if any(count is None or count > IN_ONE_COMPUTER for count in counts):
+    if any(count is None or count > GPUS_PER_MACHINE for count in counts):
         return {"hours": "–", "device hours": "–"}
     everywhere, processes = counts
     training, reading = frame["rule"].str.contains(TRAINING), shape.bytes / READ_RATE
@@ -175,15 +175,8 @@ def tables(config: Config, device: Device, at_once: int) -> dict[str, str]:
     }
 
 
-def put(text: str, name: str, block: str) -> str:
-    """``text`` with ``block`` between the lines that name it, where it has them."""
-    before, begin, rest = text.partition(f"<!-- {name} -->\n")
-    _, end, after = rest.partition(f"<!-- end of {name} -->\n")
-    return f"{before}{begin}{block}{end}{after}" if end else text
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="points", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="_cost_tables.py", description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="+", help="configuration files, later ones on top of earlier ones")
     parser.add_argument("--device", choices=sorted(DEVICES), default="a100-80gb", help="default: %(default)s")
     parser.add_argument("--at-once", type=int, default=4, help="jobs at a time (default: %(default)s)")
