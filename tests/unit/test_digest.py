@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anamnesis.core import digest
-from anamnesis.core.digest import PACKAGE, code_digest, code_digests
+from anamnesis.core.digest import PACKAGE, CodeDigests, code_digest
 
 SCRIPTS = PACKAGE.parent / "scripts"
 SCRIPT = '''"""A script."""
@@ -28,6 +28,8 @@ class Geometry:
     """Of a model."""
 
     size = 1
+    """Of a head."""
+    rank = Field(1, description="Of a head.")
 
 
 def find_heads(model):
@@ -61,8 +63,10 @@ def digest_now(package: Path) -> str:
     memory = package / "memory.json"
     (package / "scripts").mkdir(exist_ok=True)
     shutil.copy(package / "script.py", package / "scripts")
-    found = code_digests(package / "scripts", memory)["script"]
-    assert found == code_digest(package / "script.py") == code_digests(package / "scripts", memory)["script"]
+    found = CodeDigests(package / "scripts", memory).of("script")
+    assert (
+        found == code_digest(package / "script.py") == CodeDigests(package / "scripts", memory).of("script")
+    )
     return found
 
 
@@ -81,6 +85,7 @@ def changed(package: Path, file: str, old: str, new: str) -> bool:
         ("engine/heads.py", "size = 1", "size = 2"),
         ("models/deep.py", "return 1", "return 2"),  # imported inside a function of an imported module
         ("models/deep.py", "(model)", "(decoder)"),
+        ("engine/heads.py", "Field(1", "Field(2"),
     ],
 )
 def test_code_that_is_reached_counts(package, file, old, new):
@@ -95,6 +100,9 @@ def test_code_that_is_reached_counts(package, file, old, new):
         ("script.py", "def main(path):", "\n\ndef main(\n    path\n):"),
         ("engine/heads.py", '"""Of a model."""', '"""Of any model."""'),
         ("engine/heads.py", '"""Heads."""', ""),
+        ("engine/heads.py", '"""Of a head."""', ""),
+        ("engine/heads.py", 'description="Of a head."', 'description="Of each head."'),
+        ("engine/heads.py", ', description="Of a head."', ""),
         ("models/other.py", "X = 1", "X = 2"),  # not imported
         ("errors.py", "LIMIT = 1", "LIMIT = 2"),  # imported, but no number depends on it
         ("data/tables/words.csv", "ant", "bee"),  # read by a module that is not reached
@@ -130,13 +138,13 @@ def test_what_is_remembered_is_not_parsed_again_and_a_damaged_memory_is_none(pac
     before, memory = digest_now(package), package / "memory.json"
     with monkeypatch.context() as patched:
         patched.setattr(digest.ast, "parse", lambda *_: pytest.fail("parsed"))
-        assert code_digests(package / "scripts", memory)["script"] == before
+        assert CodeDigests(package / "scripts", memory).of("script") == before
     for content in ("", "[]", '{"a": 1}', memory.read_text()[:-20]):
         memory.write_text(content)
         assert digest_now(package) == before
     memory.unlink()
     memory.mkdir()  # where nothing can be written
-    assert code_digests(package / "scripts", memory)["script"] == before
+    assert CodeDigests(package / "scripts", memory).of("script") == before
 
 
 def test_every_script_of_the_workflow_reaches_what_it_imports():

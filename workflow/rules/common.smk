@@ -28,7 +28,7 @@ from anamnesis.config.variants import (
 )
 from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
 from anamnesis.data.places import PINS, find_task
-from anamnesis.core.digest import code_digests
+from anamnesis.core.digest import CodeDigests
 from anamnesis.core.errors import UserError
 from anamnesis.core.integrity import check_dates, check_results
 from anamnesis.core.recovery import (
@@ -181,20 +181,6 @@ RECOVERED = [
     for method, order in dict.fromkeys((chain["method"], chain["order"]) for chain in CHAINS)
     if RECOVERED_SETS and not has_latent_tasks(CONFIG, method)
 ]
-SCORE_FIGURES = [
-    "accuracy_curves",
-    "summary",
-    *["twins"] * (len(TWINS) >= 2),
-    *["variants"] * bool(COMPARISONS),
-    *["comparisons"] * bool(COMPARED),
-]
-# Tables of other runs alone have nothing of a model to show.
-FIGURE_NAMES = [
-    *SCORE_FIGURES,
-    *["head_effects", *["interventions"] * bool(INTERVENED)] * bool(CHAINS),
-    *["vector_recovery"] * bool(RECOVERED),
-]
-ON_REQUEST = []  # files of analyses that are there: the report shows them, and keeps them up to date
 
 
 onstart:
@@ -214,12 +200,17 @@ scattergather:
     sweep=CONFIG.sweep.shards,
 
 
-CODE = code_digests(Path(workflow.basedir) / "workflow" / "scripts", Path(".snakemake") / "code.json")
+CODE = CodeDigests(Path(workflow.basedir) / "workflow" / "scripts", Path(".snakemake") / "code.json")
 
 
 def script_digest(name):
     """Digest of a script and of all library code it reaches: editing either makes the rule's results stale."""
-    return CODE[name]
+    return CODE.of(name)
+
+
+def called_digest(script, *calls):
+    """The same of a generic script, with the functions that it is told to call, "module:function"."""
+    return CODE.of(script, *(call.split(":")[0] for call in calls))
 
 
 def data_settings(wildcards):

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anamnesis.config.analyses import Analyses
+from anamnesis.analyses.mechanisms.settings import Mechanisms
+from anamnesis.analyses.settings import Analyses
 from anamnesis.config.guidance import Guidance
-from anamnesis.config.mechanisms import Mechanisms
 from anamnesis.config.methods import Lora, Methods, Variant
 from anamnesis.config.sequences import Order
 from anamnesis.config.tuning import Tuning

@@ -2,8 +2,9 @@
 
 Snakemake sees that a script has changed, but not that a module it imports has. Each rule therefore carries
 the digest of its script and of every module of this package that the script reaches, over the syntax tree:
-comments, formatting and docstrings do not count. Modules that cannot change a number (logging, file handling,
-progress) are left out.
+comments, formatting, docstrings and descriptions of settings do not count. Modules that cannot change a
+number (logging, file handling, progress) are left out. What a script loads by name, such as a training
+method, it does not reach: a rule names these modules, so that each of its jobs depends on its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from anamnesis.core.artifacts import read_json, write_json
 from anamnesis.core.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
+READING = 2  # version of _read, whose answers are kept in a file: raise it with every change there
 NEUTRAL = {
     "anamnesis",
     "anamnesis.core.artifacts",
@@ -31,6 +33,7 @@ NEUTRAL = {
     "anamnesis.core.progress",
     "anamnesis.core.recovery",
     "anamnesis.core.stopwatch",
+    "anamnesis.training.slices",
 }
 DATA = {
     "anamnesis.estimate.published_sizes": "estimate/tables",
@@ -41,34 +44,46 @@ DATA = {
 
 
 class Sources:
-    """What source files say: the digest of each and the modules it imports.
+    """The digest of each source file and the modules it imports.
 
-    ``known``: what they said earlier, by Python's version and the SHA-256 of the content; ``said``: the same
-    of the files that were asked for.
+    ``known``: both of earlier calls, by Python's version and the SHA-256 of the content; ``used``: both of
+    the files that were asked for.
     """
 
     def __init__(self, known: Mapping[str, Sequence] | None = None):
-        self.known, self.said = known or {}, {}
+        self.known, self.used = known or {}, {}
         self._files: dict[Path, Sequence] = {}
 
     def __call__(self, file: Path) -> Sequence:
         if file not in self._files:
             content = file.read_bytes()
-            key = f"{sys.version_info[:2]} {hashlib.sha256(content).hexdigest()}"
-            self.said[key] = self._files[file] = self.known.get(key) or _read(file.suffix, content)
+            key = f"{READING} {sys.version_info[:2]} {hashlib.sha256(content).hexdigest()}"
+            self.used[key] = self._files[file] = self.known.get(key) or _read(file.suffix, content)
         return self._files[file]
 
 
-def code_digests(scripts: Path, memory: Path) -> dict[str, str]:
-    """The digest of every script of a folder, by its name. ``memory``: a file that keeps what sources said,
-    as parsing them takes two seconds, in every job of a cluster twice.
+class CodeDigests:
+    """Digests of all scripts of a folder. ``memory``: a file that keeps what was read, as parsing them
+    takes two seconds, in every job of a cluster twice.
     """
-    sources = Sources(_remembered(memory))
-    found = {file.stem: code_digest(file, sources) for file in sorted(Path(scripts).glob("*.py"))}
-    if sources.said.keys() != sources.known.keys():
-        with suppress(OSError, UserError):  # read-only, or full: the next one parses again
-            write_json(memory, sources.said)
-    return found
+
+    def __init__(self, scripts: Path, memory: Path):
+        self.scripts, self.sources = Path(scripts), Sources(_remembered(memory))
+        self._known: dict[tuple[str, ...], str] = {}
+        for file in self.scripts.glob("*.py"):
+            self.of(file.stem)
+        for file in PACKAGE.rglob("*.py"):
+            self.sources(file)
+        if self.sources.used.keys() != self.sources.known.keys():
+            with suppress(OSError, UserError):  # read-only, or full: the next one parses again
+                write_json(memory, self.sources.used)
+
+    def of(self, script: str, *modules: str) -> str:
+        """The digest of a script by its name, with those ``modules`` that it loads by name which exist."""
+        key = (script, *modules)
+        if key not in self._known:
+            self._known[key] = code_digest(self.scripts / f"{script}.py", self.sources, modules)
+        return self._known[key]
 
 
 def _remembered(memory: Path) -> dict:
@@ -80,27 +95,30 @@ def _remembered(memory: Path) -> dict:
     return {}
 
 
-def code_digest(script: str | Path, sources: Sources | None = None) -> str:
-    """Digest (16 hexadecimal digits) of a script and of all package modules and data tables it depends on."""
+def code_digest(script: str | Path, sources: Sources | None = None, modules: Sequence[str] = ()) -> str:
+    """Digest (16 hexadecimal digits) of a script and of all package modules and data tables it depends on,
+    those that ``modules`` reach included.
+    """
     digest, sources = hashlib.sha256(), sources or Sources()
-    for name, file in sorted(_reached(Path(script), sources).items()):
+    for name, file in sorted(reached(Path(script), sources, modules).items()):
         digest.update(f"{name}:{sources(file)[0]}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _reached(script: Path, sources: Sources) -> dict[str, Path]:
-    reached, waiting = {"__main__": script}, list(sources(script)[1])
+def reached(script: Path, sources: Sources, modules: Sequence[str] = ()) -> dict[str, Path]:
+    """Name -> file of all that a script and ``modules`` depend on."""
+    files, waiting = {"__main__": script}, [*sources(script)[1], *modules]
     while waiting:
         name = waiting.pop()
-        if name in NEUTRAL or name in reached or (file := _file_of(name)) is None:
+        if name in NEUTRAL or name in files or (file := _file_of(name)) is None:
             continue
-        reached[name] = file
+        files[name] = file
         waiting += sources(file)[1]
-    for name in DATA.keys() & reached.keys():
-        reached |= {
+    for name in DATA.keys() & files.keys():
+        files |= {
             f"{name} {file.name}": file for file in PACKAGE.joinpath(DATA[name]).iterdir() if file.is_file()
         }
-    return reached
+    return files
 
 
 def _file_of(name: str) -> Path | None:
@@ -114,20 +132,22 @@ def _file_of(name: str) -> Path | None:
 
 
 def _read(suffix: str, content: bytes) -> list:
-    """[digest, modules it imports] of a file: of code without comments, formatting and docstrings."""
+    """[digest, modules it imports] of a file: of code without what only people read."""
     if suffix != ".py":
         return [hashlib.sha256(content).hexdigest(), []]
     tree = ast.parse(content)
     names = _imports(tree)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and body
-            and _is_docstring(body[0])
-        ):
-            node.body = body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Call) and _name_of(node.func) == "Field":
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [part for part in body if not _is_docstring(part)] or [ast.Pass()]
     return [hashlib.sha256(ast.dump(tree).encode()).hexdigest(), names]
+
+
+def _name_of(function: ast.expr) -> str:
+    """The last name of what is called: ``Field`` of ``Field(...)`` and of ``pydantic.Field(...)``."""
+    return getattr(function, "id", getattr(function, "attr", ""))
 
 
 def _imports(tree: ast.Module) -> list[str]:
@@ -144,6 +164,7 @@ def _imports(tree: ast.Module) -> list[str]:
 
 
 def _is_docstring(node: ast.stmt) -> bool:
+    """Whether a statement is a text alone: a docstring, or what is said of the name above it."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 from anamnesis.stats.held_out import MEAN, marked_note
 from anamnesis.stats.summary import BASELINE
@@ -57,6 +57,11 @@ def summary_bars(frame: pd.DataFrame, held_out: pd.DataFrame | None = None) -> F
             axes.set_ylabel("Accuracy at the end (%)")
         figure.legend(handles=_key(frame), loc="outside lower center", ncols=4)
     return figure
+
+
+def draw(frame: pd.DataFrame, held_out: pd.DataFrame) -> Drawn:
+    """From the measures of all chains and the table of held-out sets."""
+    return Drawn(summary_bars(frame, held_out), frame)
 
 
 def _marked(held_out: pd.DataFrame | None, measure: str) -> str:

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from anamnesis.core.errors import UserError, unknown
-from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.figures.style import FAINT, INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 from anamnesis.stats.forgetting import few_shots, require_columns
+from anamnesis.stats.held_out import marks as marks_of
 
 _ROW, _HEADING, _NAME_LINE = 1.32, 0.50, 0.135  # heights in inches
 _TITLE_LETTERS = 24  # as many of the usual size fit above the narrowest panel
@@ -84,6 +85,11 @@ def accuracy_curves(
                 _name_methods(part, section)
         _draw_key(parts[-1], chosen, names if len(names) <= _TOGETHER else (), lines, key)
     return figure
+
+
+def draw(frame: pd.DataFrame, held_out: pd.DataFrame) -> Drawn:
+    """From the accuracy of all chains and the table of held-out sets."""
+    return Drawn(accuracy_curves(frame, marks=marks_of(held_out)), frame)
 
 
 def _sections(frame: pd.DataFrame, names: Sequence[str]) -> list[_Section]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from anamnesis.core.errors import UserError, unknown
-from anamnesis.figures.style import INK, MUTED, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 
 _MOST_BARS = 15
@@ -47,6 +47,11 @@ def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
             left = figure.subplots()
         _draw_map(figure, left, grid, frame, _UNITS[unit])
     return figure
+
+
+def draw(frame: pd.DataFrame, unit: str) -> Drawn:
+    """From the ranking of heads; ``unit``: the scale they were ranked on."""
+    return Drawn(head_effects(frame, unit), frame)
 
 
 def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFrame, label: str) -> None:

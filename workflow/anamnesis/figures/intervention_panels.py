@@ -5,7 +5,7 @@ IV paper).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.core.errors import UserError, unknown
-from anamnesis.figures.style import CONDITION_COLOURS, INK, new_figure, readable, styled
+from anamnesis.figures.style import CONDITION_COLOURS, INK, Drawn, new_figure, readable, styled
 from anamnesis.stats.forgetting import require_columns
 from anamnesis.stats.layers import chosen_layers
 
@@ -65,6 +65,12 @@ def interventions(frame: pd.DataFrame) -> Figure:
             axes.set_ylabel("Accuracy (%)")
         figure.legend(handles=_key(frame, styles), loc="outside lower center", ncols=2, handlelength=2.4)
     return figure
+
+
+def draw(frames: Sequence[pd.DataFrame]) -> Drawn:
+    """From the tables of interventions, one per set."""
+    data = pd.concat(frames, ignore_index=True)
+    return Drawn(interventions(data), data)
 
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, styles: Mapping[tuple[str, str], dict[str, object]]) -> None:

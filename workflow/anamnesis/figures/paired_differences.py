@@ -5,6 +5,7 @@ fine-tuning, of variants and controls to what they are compared with.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from matplotlib.lines import Line2D
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.measures import TITLES, limits, offsets, shown_measures
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 from anamnesis.stats.summary import paired_differences, paired_interval
 
@@ -84,6 +85,14 @@ def comparisons(frame: pd.DataFrame, resamples: int = 10_000, confidence: float 
             axes.set_xlabel("points", labelpad=1)
         figure.legend(handles=_key(confidence), loc="outside lower center", ncols=4)
     return figure
+
+
+def draw(frame: pd.DataFrame, compared: Sequence[Mapping[str, str]], statistics: Mapping[str, Any]) -> Drawn:
+    """From the measures of all chains. ``compared``: which methods, besides guided and plain ones;
+    ``statistics``: of the intervals.
+    """
+    data = comparisons_frame(frame, compared)
+    return Drawn(comparisons(data, statistics["bootstrap_resamples"], statistics["confidence"]), data)
 
 
 def _limits(values: pd.Series) -> tuple[float, float]:

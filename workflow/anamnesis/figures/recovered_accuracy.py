@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,9 +15,9 @@ from matplotlib.lines import Line2D
 
 from anamnesis.figures.measures import offsets
 from anamnesis.figures.panels import DOTTED, check, title
-from anamnesis.figures.style import CONDITION_COLOURS, MUTED, new_figure, styled
+from anamnesis.figures.style import CONDITION_COLOURS, MUTED, Drawn, new_figure, styled
 from anamnesis.stats.summary import BASELINE
-from anamnesis.stats.vector_recovery import COLUMNS, chain_accuracies, recovery_gain
+from anamnesis.stats.vector_recovery import COLUMNS, chain_accuracies, recovery_frame, recovery_gain
 
 _PLACES = {"none": -0.24, "add": 0.0, "random": 0.24}  # of a method's rows, downwards
 _NAMES = {
@@ -60,6 +62,20 @@ def vector_recovery(frame: pd.DataFrame, resamples: int = 10_000, confidence: fl
             axes.tick_params(labelbottom=place + columns >= len(sets))
         figure.legend(handles=_key(frame, confidence), loc="outside lower center", ncols=3)
     return figure
+
+
+def draw(
+    recovered: Sequence[pd.DataFrame], interventions: Sequence[pd.DataFrame], statistics: Mapping[str, Any]
+) -> Drawn:
+    """With the table of gains. ``recovered``: tables of the rule recover; ``interventions``: tables of the
+    same sets before training; ``statistics``: of the intervals.
+    """
+    after, before = (pd.concat(frames, ignore_index=True) for frames in (recovered, interventions))
+    data = recovery_frame(after, before)
+    resamples, confidence = statistics["bootstrap_resamples"], statistics["confidence"]
+    return Drawn(
+        vector_recovery(data, resamples, confidence), data, [recovery_gain(data, confidence, resamples)]
+    )
 
 
 def _draw(axes: Axes, chains: pd.DataFrame, gains: pd.DataFrame, methods: list[str]) -> None:

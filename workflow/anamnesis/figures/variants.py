@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from anamnesis.core.errors import UserError
 from anamnesis.figures.measures import TITLES, by_chain, limits, offsets, shown_measures
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 
 COMPARED = ("base", "setting", "method", "value")
@@ -96,6 +96,12 @@ def variants(frame: pd.DataFrame) -> Figure:
         key = _key(parts)
         figure.legend(handles=key, loc="outside lower center", ncols=3 if len(key) > 4 else 4)
     return figure
+
+
+def draw(frame: pd.DataFrame, comparisons: Sequence[Mapping[str, Any]]) -> Drawn:
+    """From the measures of all chains; ``comparisons``: which methods stand together."""
+    data = variants_frame(frame, comparisons)
+    return Drawn(variants(data), data)
 
 
 def _parts(frame: pd.DataFrame) -> list[_Part]:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from anamnesis.analyses.checkpoints.tables import condition_table
 from anamnesis.figures.panels import check, method_key, per_cent, title
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.summary import BASELINE
 
 
@@ -55,6 +56,12 @@ def conditions(frame: pd.DataFrame) -> Figure:
             handles=[*method_key([BASELINE, *methods]), bar, cross], loc="outside upper center", ncols=5
         )
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the table of all checkpoints."""
+    data = condition_table(frame)
+    return Drawn(conditions(data), data)
 
 
 def _draw(axes: Axes, data: pd.DataFrame, methods: list[str]) -> None:

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from anamnesis.analyses.checkpoints.tables import drift_table
 from anamnesis.figures.panels import DASHED, DOTTED, chains_note, check, method_key, per_cent, stages, title
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 
 
 def drift(frame: pd.DataFrame) -> Figure:
@@ -49,6 +50,12 @@ def drift(frame: pd.DataFrame) -> Figure:
             fontsize=7, color=MUTED, x=0.01, ha="left",
         )  # fmt: skip
     return figure
+
+
+def draw(frame: pd.DataFrame, conditions: pd.DataFrame) -> Drawn:
+    """From two tables of all checkpoints."""
+    data = drift_table(frame, conditions)
+    return Drawn(drift(data), data)
 
 
 def _draw(cosine: Axes, accuracy: Axes, data: pd.DataFrame, colour: str) -> None:

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from anamnesis.analyses.checkpoints.tables import overlaps
 from anamnesis.core.errors import unknown
 from anamnesis.figures.panels import check
-from anamnesis.figures.style import INK, new_figure, styled
+from anamnesis.figures.style import INK, Drawn, new_figure, styled
 
 _UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
 _MOST = 6  # stages side by side
@@ -56,6 +56,11 @@ def effect_maps(frame: pd.DataFrame, unit: str = "probability") -> Figure:
         bar.ax.tick_params(labelsize=6.5, length=2)
         bar.ax.set_title(_UNITS[unit], fontsize=7, loc="left", pad=8)
     return figure
+
+
+def draw(frame: pd.DataFrame, unit: str) -> Drawn:
+    """From the rankings of all checkpoints; ``unit``: the scale they are on."""
+    return Drawn(effect_maps(frame, unit), frame)
 
 
 def _draw(axes: Axes, grid: pd.DataFrame, outlined: pd.DataFrame, limit: float):

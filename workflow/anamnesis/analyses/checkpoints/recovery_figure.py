@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from anamnesis.analyses.checkpoints.tables import recovery_table
 from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, title
-from anamnesis.figures.style import CONDITION_COLOURS, INK, MUTED, new_figure, styled
+from anamnesis.figures.style import CONDITION_COLOURS, INK, MUTED, Drawn, new_figure, styled
 
 # colours that no method has by default: what is compared here is vectors
 _ADDED = {
@@ -59,6 +60,12 @@ def recovery(frame: pd.DataFrame) -> Figure:
             axes.locator_params(axis="x", integer=True, nbins=6)
         figure.legend(handles=_key(int(frame["n"].max())), loc="outside lower center", ncols=3)
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the table of all checkpoints."""
+    data = recovery_table(frame)
+    return Drawn(recovery(data), data)
 
 
 def _draw(axes: Axes, data: pd.DataFrame) -> None:

@@ -13,12 +13,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from anamnesis.analyses.mechanisms.last_stage import head_means
+from anamnesis.analyses.mechanisms.sentences import measure_caption
 from anamnesis.analyses.mechanisms.words import EVERY, LEARNT, WHOLE
+from anamnesis.analyses.places import CHAIN
 from anamnesis.core.errors import UserError
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 
-CHAIN = ["method", "order", "seed"]
 _STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (6, 1)), (0, (2, 2)))
 _MARKERS = "os^Dvp"
 _LEAST_CHANGE = 1e-3  # what changed less is drawn at the left edge
@@ -78,6 +79,11 @@ def interference(data: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw_interference(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
+    data = interference_data(frame)
+    return Drawn(interference(data), data, [f"{measure_caption('interference', comparison)}\n"])
+
+
 def _along_stages(axes: Axes, data, column: str, matrices: Sequence[str], methods, scale: float) -> None:
     for k, matrix in enumerate(matrices):
         for method in methods:
@@ -128,6 +134,10 @@ def drift(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw_drift(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
+    return Drawn(drift(frame), frame, [f"{measure_caption('drift', comparison)}\n"])
+
+
 def disruption_data(frame: pd.DataFrame) -> pd.DataFrame:
     """What :func:`disruption` draws, of the table ``heads``: the change of each head, mean over sets, after
     the last stage.
@@ -169,6 +179,11 @@ def disruption(data: pd.DataFrame, cutoffs: Mapping[str, float]) -> Figure:
         figure.legend(handles=[*_methods_key(methods, "chains: mean, range"), cut],
                       loc="outside lower center", ncols=5)  # fmt: skip
     return figure
+
+
+def draw_disruption(frame: pd.DataFrame, comparison: pd.DataFrame, cutoffs: Mapping[str, float]) -> Drawn:
+    data = disruption_data(frame)
+    return Drawn(disruption(data, cutoffs), data, [f"{measure_caption('disruption', comparison)}\n"])
 
 
 def _survival(axes: Axes, data: pd.DataFrame, kind: str, style: dict) -> None:

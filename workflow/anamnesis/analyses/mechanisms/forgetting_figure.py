@@ -12,11 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
+from anamnesis.analyses.mechanisms.sentences import measure_caption, predictors_caption
 from anamnesis.analyses.mechanisms.words import BASE, LEARNT, SLICED, TRAINED
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.analyses.places import CHAIN
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 from anamnesis.stats.forgetting import require_columns
 
-CHAIN = ["method", "order", "seed"]
 _COLUMNS = 3  # of panels: four would leave no room for their numbers
 _WEIGHTS = {TRAINED: ("-", "o", "its adapter"), BASE: ((0, (3, 1.4)), "s", "attention of one layer")}
 
@@ -48,6 +49,10 @@ def landscape(frame: pd.DataFrame) -> Figure:
         figure.legend(handles=_landscape_key(frame, methods), loc="outside lower center", ncols=6,
                       columnspacing=1.3)  # fmt: skip
     return figure
+
+
+def draw_landscape(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
+    return Drawn(landscape(frame), frame, [f"{measure_caption('landscape', comparison)}\n"])
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -121,6 +126,10 @@ def predictors(pairs: pd.DataFrame, associations: pd.DataFrame, outcome: str = "
             axes.set_ylabel(OUTCOMES[outcome].replace(" (", "\n("), fontsize=7)
         figure.legend(handles=_predictors_key(methods), loc="outside lower center", ncols=5)
     return figure
+
+
+def draw_predictors(frame: pd.DataFrame, associations: pd.DataFrame) -> Drawn:
+    return Drawn(predictors(frame, associations), frame, [f"{predictors_caption(associations)}\n"])
 
 
 def _scatter(axes: Axes, pairs: pd.DataFrame, name: str, outcome: str, methods: Sequence[str]) -> None:

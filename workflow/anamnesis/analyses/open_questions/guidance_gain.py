@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.analyses.open_questions.tables import PREDICTORS
+from anamnesis.analyses.open_questions.tables import PREDICTORS, mean_gains
 from anamnesis.figures.panels import MARKERS, check
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 
 
 def guidance_gain(frame: pd.DataFrame) -> Figure:
@@ -49,6 +49,12 @@ def guidance_gain(frame: pd.DataFrame) -> Figure:
             fontsize=7, color=MUTED, x=0.01, ha="left",
         )  # fmt: skip
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the gains of all pairs of chains."""
+    data = mean_gains(frame)
+    return Drawn(guidance_gain(data), data)
 
 
 def _key(frame: pd.DataFrame, methods: list[str], marks: dict[str, str]) -> list[Line2D]:

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.analyses.open_questions.tables import OWN
+from anamnesis.analyses.open_questions.tables import OWN, wording_accuracy
 from anamnesis.figures.panels import chains_note, check, method_key, per_cent, title
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.summary import BASELINE
 
 
@@ -46,6 +46,12 @@ def wordings(frame: pd.DataFrame) -> Figure:
             fontsize=7, color=MUTED, x=0.01, ha="left",
         )  # fmt: skip
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the scores under all wordings."""
+    data = wording_accuracy(frame)
+    return Drawn(wordings(data), data)
 
 
 def _draw(axes: Axes, data: pd.DataFrame, groups: list[str]) -> None:

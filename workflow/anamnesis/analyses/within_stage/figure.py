@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from anamnesis.analyses.within_stage.tables import COLUMNS, FALLERS, FORMS, GROUPS, RISERS, SELECTED, pooled
 from anamnesis.core.errors import unknown
 from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent
-from anamnesis.figures.style import INK, MUTED, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, new_figure, styled
 
 _UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
 # colours that no method has, told apart by dashes and markers too
@@ -71,6 +71,11 @@ def within_stage(frame: pd.DataFrame, unit: str = "probability") -> Figure:
 
 
 _TITLES = ("Effect of groups of heads", "Output of such heads", "Held-out sets", "Change of effect")
+
+
+def draw(frame: pd.DataFrame, unit: str) -> Drawn:
+    """From the table of all stages looked into; ``unit``: the scale of effects."""
+    return Drawn(within_stage(frame, unit), frame)
 
 
 def _draw_groups(axes: Axes, data: pd.DataFrame, measure: str) -> None:
