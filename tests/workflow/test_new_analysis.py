@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +32,11 @@ def analysis(run):
         STAGE,
     )
     join = Tabulate(
-        "tabulate_toy", "anamnesis.analyses.places:join", {"parts": parts}, {"table": table}, {"places": places}
+        "tabulate_toy",
+        "anamnesis.analyses.places:join",
+        {"parts": parts},
+        {"table": table},
+        {"places": places},
     )
     figure = FigureEntry("toy", f"{HERE}.figure:draw", {"frame": table}, "Norms.", "Dynamics")
     return Analysis("toy", [measure], [join], [figure], [table], f"{HERE}.section:sections")
@@ -78,9 +83,11 @@ GUIDE = "docs/cluster.md"  # of GPUs: it lists all rules that load a model
 
 @pytest.fixture
 def edited(whole, tmp_path):
-    """A copy of the finished experiment, with code of its own."""
-    experiment = whole.copy(tmp_path / "run")
-    return type(experiment)(**{**vars(experiment), "root": copy_repository(tmp_path / "code", whole.root)})
+    """A copy of the finished experiment; the code that it was made with comes back afterwards."""
+    code = copy_repository(tmp_path / "code", whole.root)
+    yield whole.copy(tmp_path / "run")
+    shutil.rmtree(whole.root / "workflow")
+    copy_repository(whole.root, code)
 
 
 def insert(root: Path, file: str, before: str, text: str) -> None:
@@ -122,10 +129,8 @@ def test_a_figure_of_a_table_touches_three_files_and_makes_the_report_again(edit
         TOY[f"{PACKAGE}/analyses/toy/figure.py"].replace('"stage"', '"seed"').replace('"norm"', '"hp"')
     )
     registry = f"{PACKAGE}/figures/registry.py"
-    entry = (
-        '        FigureEntry("spread", "anamnesis.figures.spread:draw", measures, "Seeds.", FORGETTING),\n'
-    )
-    insert(edited.root, registry, '        FigureEntry(\n            "head_effects"', entry)
+    entry = 'FigureEntry("spread", "anamnesis.figures.spread:draw", measures, "Seeds.", FORGETTING),'
+    insert(edited.root, registry, '        _entry("head_effects"', f"        {entry}\n")
     insert(edited.root, PROFILE, "  - write_report=", "  - plot_spread=summary\n")
     assert len({figure, registry, PROFILE}) <= 3
     assert edited.plan() == ["plot_spread", "write_report"]

@@ -39,13 +39,8 @@ def main(
     """
     sets, shown = listed(interventions), read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     varied, given_back = figures.get("variants"), figures.get("vector_recovery")
-    whole = {
-        "config": config,
-        "table": pd.read_csv(table),
-        "curves": read_parquet(curves),
-        "figures": figures,
-        "captions": captions,
-    }
+    whole = {"config": config, "figures": figures, "captions": captions}
+    whole |= {"table": pd.read_csv(table), "curves": read_parquet(curves)}
     results = ExperimentResults(
         **whole,
         heads=read_parquet(heads),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from anamnesis.core.run import Run
@@ -32,97 +33,75 @@ class FigureEntry:
     shown: bool = True
 
 
+CAPTIONS = {
+    "accuracy_curves": """\
+        Accuracy after the stages, set by set. Stage 0 is the model before training; the grey mark shows the
+        stage at which a set's own task was trained. Bands: one standard deviation over seeds.""",
+    "summary": """\
+        Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.; the dotted
+        line is the model before training.""",
+    "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
+    "variants": """\
+        Methods under other settings, one point per chain, in the orders and seeds that all of a comparison
+        have; the settings are in the configuration.""",
+    "comparisons": """\
+        Differences between methods, pair by pair of order and seed, with their means and intervals.
+        Forgetting is better when lower.""",
+    "head_effects": """\
+        Mean causal effect of every attention head (eq. 2 of arXiv 2406.12227): change of the right answer's
+        probability when the head's output on a prompt with shuffled labels is replaced by its mean over
+        intact prompts. Outlined: the heads the instruction vector is made of.""",
+    "interventions": """\
+        Accuracy on test examples when the instruction vector is added to zero-shot prompts or removed from
+        few-shot prompts after one layer, compared with a random vector of equal norm. Triangles: the layers
+        chosen on validation examples.""",
+    "vector_recovery": """\
+        Accuracy on test examples when the instruction vector θ of the model before training is added to
+        zero-shot prompts, before training and after the last stage (after figure 7 of arXiv 2406.12227). The
+        layer is the one where adding θ helped most on validation examples before training. Lines: intervals
+        of the gain of θ, for three chains or more. The analyses on request draw every layer, and the vector
+        of the trained model itself, for the seeds they follow (figure recovery).""",
+}
+
+
 def core_figures(run: Run) -> list[FigureEntry]:
     """In the order of the report. Tables of other runs alone have nothing of a model to show."""
-    curves, held_out = run.curves, run.suite / "held_out.csv"
-    measures = {"frame": run.suite / "measures.parquet"}
-    statistics = {"statistics": run.intervals}
+    chance, held_out = {"statistics": run.intervals}, {"held_out": run.suite / "held_out.csv"}
+    curves, heads = {"frame": run.curves}, {"frame": run.heads}
+    measures, added = {"frame": run.suite / "measures.parquet"}, {"frames": run.interventions}
+    given_back = {"recovered": run.recovered, "interventions": run.recovered_interventions}
+    unit, several = {"unit": run.config.vectors.rank_by}, {"comparisons": run.comparisons}
+    pairs = {"compared": run.compared, **chance}
     return [
-        FigureEntry(
-            "accuracy_curves",
-            "anamnesis.figures.curves:draw",
-            {"frame": curves, "held_out": held_out},
-            """\
-            Accuracy after the stages, set by set. Stage 0 is the model before training; the grey mark shows
-            the stage at which a set's own task was trained. Bands: one standard deviation over seeds.""",
-            FORGETTING,
+        _entry("accuracy_curves", "curves", {**curves, **held_out}, FORGETTING),
+        _entry("summary", "bars", {**measures, **held_out}, FORGETTING),
+        _entry("twins", "twins", measures, FORGETTING, chance, len(run.twins) >= 2),
+        _entry("variants", "variants", measures, FORGETTING, several, bool(run.comparisons)),
+        _entry("comparisons", "paired_differences", measures, FORGETTING, pairs, bool(run.compared)),
+        _entry("head_effects", "heads", heads, VECTORS, unit, bool(run.chains)),
+        _entry(
+            "interventions", "intervention_panels", added, VECTORS, {}, bool(run.chains and run.interventions)
         ),
-        FigureEntry(
-            "summary",
-            "anamnesis.figures.bars:draw",
-            {**measures, "held_out": held_out},
-            """\
-            Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.; the
-            dotted line is the model before training.""",
-            FORGETTING,
-        ),
-        FigureEntry(
-            "twins",
-            "anamnesis.figures.twins:draw",
-            measures,
-            "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
-            FORGETTING,
-            statistics,
-            shown=len(run.twins) >= 2,
-        ),
-        FigureEntry(
-            "variants",
-            "anamnesis.figures.variants:draw",
-            measures,
-            """\
-            Methods under other settings, one point per chain, in the orders and seeds that all of a
-            comparison have; the settings are in the configuration.""",
-            FORGETTING,
-            {"comparisons": run.comparisons},
-            shown=bool(run.comparisons),
-        ),
-        FigureEntry(
-            "comparisons",
-            "anamnesis.figures.paired_differences:draw",
-            measures,
-            """\
-            Differences between methods, pair by pair of order and seed, with their means and intervals.
-            Forgetting is better when lower.""",
-            FORGETTING,
-            {"compared": run.compared, **statistics},
-            shown=bool(run.compared),
-        ),
-        FigureEntry(
-            "head_effects",
-            "anamnesis.figures.heads:draw",
-            {"frame": run.heads},
-            """\
-            Mean causal effect of every attention head (eq. 2 of arXiv 2406.12227): change of the right
-            answer's probability when the head's output on a prompt with shuffled labels is replaced by its
-            mean over intact prompts. Outlined: the heads the instruction vector is made of.""",
-            VECTORS,
-            {"unit": run.config.vectors.rank_by},
-            shown=bool(run.chains),
-        ),
-        FigureEntry(
-            "interventions",
-            "anamnesis.figures.intervention_panels:draw",
-            {"frames": run.interventions},
-            """\
-            Accuracy on test examples when the instruction vector is added to zero-shot prompts or removed
-            from few-shot prompts after one layer, compared with a random vector of equal norm. Triangles: the
-            layers chosen on validation examples.""",
-            VECTORS,
-            shown=bool(run.chains and run.interventions),
-        ),
-        FigureEntry(
+        _entry(
             "vector_recovery",
-            "anamnesis.figures.recovered_accuracy:draw",
-            {"recovered": run.recovered, "interventions": run.recovered_interventions},
-            """\
-            Accuracy on test examples when the instruction vector θ of the model before training is added to
-            zero-shot prompts, before training and after the last stage (after figure 7 of arXiv 2406.12227).
-            The layer is the one where adding θ helped most on validation examples before training. Lines:
-            intervals of the gain of θ, for three chains or more. The analyses on request draw every layer,
-            and the vector of the trained model itself, for the seeds they follow (figure recovery).""",
+            "recovered_accuracy",
+            given_back,
             VECTORS,
-            statistics,
-            texts=["_gain.csv"],
-            shown=bool(run.recovered),
+            chance,
+            bool(run.recovered),
+            "_gain.csv",
         ),
     ]
+
+
+def _entry(
+    name: str,
+    module: str,
+    inputs: Mapping[str, Any],
+    category: str,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    shown: bool = True,
+    *texts: str,
+) -> FigureEntry:
+    call = f"anamnesis.figures.{module}:draw"
+    return FigureEntry(name, call, inputs, CAPTIONS[name], category, params, texts, shown)

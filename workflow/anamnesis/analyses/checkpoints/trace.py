@@ -58,11 +58,7 @@ def trace(
         table = sufficiency_of_sets(engine, tokenizer, frames, traces, ranking, plan, *how)
         write_parquet(outputs["sufficiency"], table)
     averaged = {name: f"{t.activations.count} ({t.activations.over})" for name, t in traces.items()}
-    return {
-        "adapters": adapters,
-        "heads": [list(pair) for pair in plan.heads],
-        "prompts_averaged": averaged,
-    }
+    return {"adapters": adapters, "heads": [*map(list, plan.heads)], "prompts_averaged": averaged}
 
 
 def _plan(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from anamnesis.analyses.registry import Analysis, Tabulate
 from anamnesis.core.run import Run
 from anamnesis.figures.registry import FigureEntry
@@ -26,11 +29,6 @@ CAPTIONS = {
 def analysis(run: Run) -> Analysis:
     tables = {name: run.analyses / f"{name}.parquet" for name in CAPTIONS}
     places = run.places((0, run.followed.stages[-1]))
-    drawn = {
-        "guidance_gain": ("guidance_gain", {}, bool(run.twins)),
-        "wordings": ("wordings_figure", {}, bool(run.paraphrases)),
-        "sufficiency": ("sufficiency_figure", {"statistics": run.intervals}, True),
-    }
     return Analysis(
         "open_questions",
         [],
@@ -52,18 +50,27 @@ def analysis(run: Run) -> Analysis:
                 {"places": places, "trained": run.train_tasks},
             )
         ],
-        [
-            FigureEntry(
-                name,
-                f"{HERE}.{module}:draw",
-                {"frame": tables[name]},
-                CAPTIONS[name],
-                "Dynamics",
-                params,
-                shown=shown,
-            )
-            for name, (module, params, shown) in drawn.items()
-        ],
+        _figures(run, tables),
         list(tables.values()),
         f"{HERE}.section:sections",
     )
+
+
+def _figures(run: Run, tables: Mapping[str, Path]) -> list[FigureEntry]:
+    drawn = {
+        "guidance_gain": ("guidance_gain", {}, bool(run.twins)),
+        "wordings": ("wordings_figure", {}, bool(run.paraphrases)),
+        "sufficiency": ("sufficiency_figure", {"statistics": run.intervals}, True),
+    }
+    return [
+        FigureEntry(
+            name,
+            f"{HERE}.{module}:draw",
+            {"frame": tables[name]},
+            CAPTIONS[name],
+            "Dynamics",
+            params,
+            shown=shown,
+        )
+        for name, (module, params, shown) in drawn.items()
+    ]
