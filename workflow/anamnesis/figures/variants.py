@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from anamnesis.core.errors import UserError
 from anamnesis.figures.measures import TITLES, by_chain, limits, offsets, shown_measures
+from anamnesis.figures.panels import rows_by_name
 from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 
@@ -164,13 +165,9 @@ def _draw_names(
         axes.plot([points.mean()] * 2, [place - 0.36, place + 0.36], color=colour, linewidth=2.0, zorder=4)
         if method == part.base:
             axes.axvline(points.mean(), color=MUTED, **_OWN_MEAN, zorder=1.5)
-    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(span)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-    axes.locator_params(axis="x", nbins=4)
+    rows_by_name(axes, names, 4)
     axes.set_xlabel("%", labelpad=1)
 
 

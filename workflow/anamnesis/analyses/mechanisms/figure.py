@@ -17,6 +17,7 @@ from anamnesis.analyses.mechanisms.sentences import measure_caption
 from anamnesis.analyses.mechanisms.words import EVERY, LEARNT, WHOLE
 from anamnesis.analyses.places import CHAIN
 from anamnesis.core.errors import UserError
+from anamnesis.figures.panels import DOTTED, method_key
 from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 
@@ -63,7 +64,7 @@ def interference(data: pd.DataFrame) -> Figure:
                     part[part["method"] == method],
                     "layer",
                     "cosine",
-                    {"color": _colour(method, methods)},
+                    {"color": method_colour(method, methods)},
                 )
             axes.axhline(0, color=INK, linewidth=0.7)
             axes.set_title(f"{matrix}: gradient cosine")
@@ -90,8 +91,8 @@ def _along_stages(axes: Axes, data, column: str, matrices: Sequence[str], method
             part = data[(data["method"] == method) & (data["matrix"] == matrix)]
             values = scale * part.groupby("stage")[column].mean()
             axes.plot(
-                values.index, values, color=_colour(method, methods), linestyle=_STYLES[k % len(_STYLES)],
-                marker=_MARKERS[k % len(_MARKERS)], markersize=3, linewidth=1.1,
+                values.index, values, linestyle=_STYLES[k % len(_STYLES)], marker=_MARKERS[k % len(_MARKERS)],
+                color=method_colour(method, methods), markersize=3, linewidth=1.1,
             )  # fmt: skip
     if column == "cosine":
         axes.axhline(0, color=INK, linewidth=0.7)
@@ -117,7 +118,7 @@ def drift(frame: pd.DataFrame) -> Figure:
             for axes, column in zip(row, ("cka", "rotation"), strict=True):
                 for place, stage in enumerate(stages):
                     shade = 0.35 + 0.65 * (place + 1) / len(stages)
-                    style = {"color": _colour(method, methods), "alpha": shade,
+                    style = {"color": method_colour(method, methods), "alpha": shade,
                              "linestyle": _STYLES[(len(stages) - 1 - place) % len(_STYLES)]}  # fmt: skip
                     _line(axes, part[part["stage"] == stage], "layer", column, style, 0.08)
             row[0].set_title(f"{method}: CKA with the model before training (n = {n})")
@@ -160,14 +161,14 @@ def disruption(data: pd.DataFrame, cutoffs: Mapping[str, float]) -> Figure:
         ):
             beyond = data.assign(share=100.0 * (data[kind] > cutoffs[kind]))
             for method in methods:
-                style = {"color": _colour(method, methods)}
+                style = {"color": method_colour(method, methods)}
                 _line(row[0], beyond[beyond["method"] == method], "layer", "share", style)
                 _survival(row[1], data[data["method"] == method], kind, style)
             row[0].set_title(f"Heads beyond {cutoffs[kind]:g}: {name}")
             row[0].set_ylabel("% of a layer's heads")
             row[0].set_xlabel("Layer", labelpad=1)
             row[0].set_ylim(-3, 103)
-            row[1].axvline(cutoffs[kind], color=INK, linewidth=0.8, linestyle=(0, (1, 1.2)))
+            row[1].axvline(cutoffs[kind], color=INK, linewidth=0.8, linestyle=DOTTED)
             row[1].set_title("Heads beyond any cut-off")
             row[1].set_ylabel("% of all heads")
             row[1].set_xlabel(name[0].upper() + name[1:], labelpad=1)
@@ -175,7 +176,7 @@ def disruption(data: pd.DataFrame, cutoffs: Mapping[str, float]) -> Figure:
             row[1].set_xlim(_LEAST_CHANGE, None)
             row[1].xaxis.set_minor_formatter(NullFormatter())
             row[1].set_ylim(-3, 103)
-        cut = Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (1, 1.2)), label="cut-off")
+        cut = Line2D([], [], color=INK, linewidth=0.8, linestyle=DOTTED, label="cut-off")
         figure.legend(handles=[*_methods_key(methods, "chains: mean, range"), cut],
                       loc="outside lower center", ncols=5)  # fmt: skip
     return figure
@@ -203,13 +204,8 @@ def _line(axes: Axes, data: pd.DataFrame, x: str, y: str, style: dict, band: flo
     )
 
 
-def _colour(method: str, methods: Sequence[str]) -> str:
-    return method_colour(method, methods)
-
-
 def _methods_key(methods: Sequence[str], note: str) -> list[Line2D | Patch]:
-    lines = [Line2D([], [], color=_colour(m, methods), linewidth=3, label=m) for m in methods]
-    return [*lines, Patch(color=MUTED, alpha=0.2, linewidth=0, label=note)]
+    return [*method_key(methods), Patch(color=MUTED, alpha=0.2, linewidth=0, label=note)]
 
 
 def _matrix_key(matrices: Sequence[str]) -> list[Line2D]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.analyses.open_questions.tables import PREDICTORS, mean_gains
-from anamnesis.figures.panels import MARKERS, check
+from anamnesis.figures.panels import MARKERS, check, small_print
 from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 
 
@@ -43,11 +43,11 @@ def guidance_gain(frame: pd.DataFrame) -> Figure:
         panels[0].set_ylabel("Guided − plain (points)")
         figure.legend(handles=_key(frame, methods, marks), loc="outside upper center", ncols=2)
         n = int(frame["pairs"].max())
-        figure.supxlabel(
+        small_print(
+            figure,
             f"n = {len(sets)} tasks. Points: means over {n} pair{'s' * (n > 1)} of chains of one order and "
             "seed; whiskers: their range.",
-            fontsize=7, color=MUTED, x=0.01, ha="left",
-        )  # fmt: skip
+        )
     return figure
 
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.analyses.open_questions.tables import sufficiency_levels
-from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, title
-from anamnesis.figures.style import CONDITION_COLOURS, MUTED, Drawn, new_figure, styled
+from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, small_print, title
+from anamnesis.figures.style import CONDITION_COLOURS, Drawn, new_figure, styled
 
 _BASES = {"zero-shot": (CONDITION_COLOURS["none"], DOTTED), "few-shot": (CONDITION_COLOURS["few-shot"], "-")}
 _VECTORS = {
@@ -53,11 +53,11 @@ def sufficiency(frame: pd.DataFrame, confidence: float) -> Figure:
             for name, style in (*_bases(), *_VECTORS.items())
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=2)
-        figure.supxlabel(
+        small_print(
+            figure,
             f"Before training; n = {int(frame['n'].max())} examples per set. Bars and band: "
             f"{100 * confidence:g} % bootstrap interval over examples.",
-            fontsize=7, color=MUTED, x=0.01, ha="left",
-        )  # fmt: skip
+        )
     return figure
 
 
