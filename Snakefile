@@ -48,7 +48,7 @@ rule figures:
 rule tables:
     input:
         rules.tabulate_results.output,
-        figure_files(f.name for f in CORE_FIGURES if f.shown and f.category == FORGETTING),
+        figure_files([f.name for f in CORE_FIGURES if f.shown and f.category == FORGETTING]),
 
 
 rule mechanisms:

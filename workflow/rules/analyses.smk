@@ -82,8 +82,8 @@ def analysis_files(analysis):
     """What the target ``analyses`` makes of an analysis."""
     if not analysis.asked:
         return []
-    shown = [figure for figure in analysis.figures if figure.shown]
-    return [*analysis.results, *analysis.further, *figure_files(figure.name for figure in shown)]
+    shown = [figure.name for figure in analysis.figures if figure.shown]
+    return [*analysis.results, *analysis.further, *figure_files(shown)]
 
 
 for analysis in ANALYSES:
