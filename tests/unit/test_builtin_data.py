@@ -20,7 +20,7 @@ LIST_TASKS = [
     "object_v_concept_5",
     "choose_first_of_5",
 ]
-KNOWN = ["antonym", "past_tense", "plural", "country_capital"]  # written answers with a knowledge form
+KNOWN = ["antonym", "country_capital"]  # written answers with a knowledge form
 MULTIPLE_CHOICE = [name for name, task in BUILTIN.items() if task.kind == "multiple_choice"]
 CLASSIFICATION = [name for name, task in BUILTIN.items() if task.kind == "classification"]
 TABLES = sorted({task.table for task in BUILTIN.values()})

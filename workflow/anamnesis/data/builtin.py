@@ -218,23 +218,13 @@ _GENERATION = {
         "Write the verb in the simple past tense.",
         "The simple past of an English verb.",
         "verbs",
-        pairs(
-            "base",
-            "past",
-            lambda row: f"Every day they {row['base']}. Yesterday they",
-            lambda row, other: [row["base"], row["gerund"], other["past"]],
-        ),
+        pairs("base", "past"),
     ),
     "plural": (
         "Write the plural of the noun.",
         "The plural of an English noun.",
         "plurals",
-        pairs(
-            "singular",
-            "plural",
-            lambda row: f"There was one {row['singular']}. Now there are two",
-            lambda row, other: [row["singular"], other["singular"], other["plural"]],
-        ),
+        pairs("singular", "plural"),
     ),
     "country_capital": (
         "Name the capital city of the country.",
