@@ -18,11 +18,7 @@ include: "workflow/rules/tuning.smk"
 include: "workflow/rules/vectors.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/dynamics.smk"
-include: "workflow/rules/open_questions.smk"
-include: "workflow/rules/within_stage.smk"
-include: "workflow/rules/robustness.smk"
-include: "workflow/rules/mechanisms.smk"
+include: "workflow/rules/analyses.smk"
 include: "workflow/rules/figures.smk"
 
 
@@ -52,26 +48,20 @@ rule figures:
 rule tables:
     input:
         rules.tabulate_results.output,
-        figure_files(SCORE_FIGURES),
+        figure_files([f.name for f in CORE_FIGURES if f.shown and f.category == FORGETTING]),
 
 
 rule mechanisms:
     input:
         of_own_chains,
-        mechanism_files(),
+        [analysis_files(analysis) for analysis in ANALYSES if analysis.name == "mechanisms"],
 
 
 rule analyses:
     input:
         of_own_chains,
-        DYNAMICS_TABLES,
-        OPEN_TABLES,
-        rules.tabulate_settings.output,
-        figure_files([*DYNAMICS_FIGURES, *OPEN_FIGURES]),
-        within_stage_files(),
-        robustness_files(),
+        map(analysis_files, ANALYSES),
         interventions_of(ANALYSED.interventions),
-        mechanism_files(),
 
 
 rule vectors:

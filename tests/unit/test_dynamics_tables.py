@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import dynamics_frames as made
 import matplotlib
@@ -22,9 +21,13 @@ from anamnesis.analyses.checkpoints.drift_figure import drift
 from anamnesis.analyses.checkpoints.effect_maps import effect_maps
 from anamnesis.analyses.checkpoints.form_changes import form_changes
 from anamnesis.analyses.checkpoints.recovery_figure import recovery
+from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
+from anamnesis.figures.registry import core_figures
 from anamnesis.figures.style import WIDTH
+from anamnesis.report.results import AnalysisResults
 from anamnesis.stats.summary import BASELINE
+from registered import ROOT, registered, run_of
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def test_overlap_of_head_sets(heads):
 
 
 def test_recovery_at_the_chosen_layer():
-    rows = said.recovered(tables.recovery_table(made.conditions()).query("method == 'inclora'"))
+    rows = tables.recovered(tables.recovery_table(made.conditions()).query("method == 'inclora'"))
     assert set(rows.columns) >= {"before", "few-shot", "zero-shot", "initial", "current", "random"}
     assert rows.iloc[0][["before", "few-shot", "zero-shot", "initial", "current"]].to_list() == pytest.approx(
         [0.8, 0.4, 0.1, 0.5, 0.15]
@@ -174,34 +177,44 @@ def test_sentences_hold_the_measured_numbers(heads):
 
 
 def test_claims_stand_beside_what_was_measured(heads):
-    results = said.DynamicsResults(
-        made.alignment(), made.drift(), made.conditions(), heads, made.curves(), figures={}
-    )
+    frames = {
+        "alignment": made.alignment(), "drift": made.drift(), "conditions": made.conditions(), "heads": heads
+    }  # fmt: skip
     means = dict(zip((BASELINE, *made.METHODS), (0.5, 0.3, 0.4), strict=True))
     rows = [("level", name, measure, means[name]) for name in means for measure in ("hp", "ip", "op")]
     levels = pd.DataFrame(rows, columns=["kind", "method", "measure", "mean"])
-    found = {claim.text: claim for claim in claims(results, levels, "inclora")}
+    results = AnalysisResults(frames, {}, curves=made.curves(), table=levels)
+    found = {claim.text: claim for claim in claims(results, "inclora")}
     assert found["removing it lowers accuracy"].ours == "80.0\u00a0% to 5.0\u00a0%"
     assert found["removing it lowers accuracy"].agrees
     assert not found["instruction accuracy on general sets falls"].agrees  # it rises here
     assert found["putting the heads' outputs back gives little"].agrees is None
     assert found["guidance raises in-context accuracy on held-out sets"].ours == "30.0\u00a0% to 40.0\u00a0%"
-    (table,) = claims_section(results, levels).tables
+    (table,) = claims_section(results).tables
     assert len(table.rows) == len(found)
-    assert claims_section(results, levels[levels.method == "inclora"]).tables[0].rows == table.rows[:-3]
+    alone = replace(results, table=levels[levels.method == "inclora"])
+    assert claims_section(alone).tables[0].rows == table.rows[:-3]
     curves = results.curves
     ends = curves[(curves["role"] != "held_out") | curves["stage"].isin([0, curves["stage"].max()])]
-    less = {claim.text for claim in claims(replace(results, curves=ends), levels, "inclora")}
+    less = {claim.text for claim in claims(replace(results, curves=ends), "inclora")}
     # it asks for the best of all stages
     assert set(found) - less == {"newly learnt tasks lose more in a stage than general ones"}
 
 
 def test_nothing_here_needs_torch():
-    code = "import sys, plot_dynamics, tabulate_dynamics, tabulate_settings, write_report, join_tables; "
-    code += "import plot_open_questions, tabulate_open_questions, plot_within_stage, plot_robustness; "
-    code += "import plot_interventions, plot_vector_recovery; "
+    """The scripts of tables, figures and the report, and all functions that registries have them call."""
+    analyses = registered("smoke.yaml")
+    figures = [
+        *core_figures(run_of(load_config(ROOT / "config.yaml"))),
+        *(f for a in analyses for f in a.figures),
+    ]
+    calls = [*figures, *(step for a in analyses for step in a.tables)]
+    modules = sorted(
+        {entry.call.split(":")[0] for entry in calls} | {a.section.split(":")[0] for a in analyses}
+    )
+    code = f"import sys, plot, tabulate, write_report, {', '.join(modules)}; "
     code += "print('torch' in sys.modules, 'transformers' in sys.modules)"
-    root = Path(__file__).parents[2] / "workflow"
+    root = ROOT / "workflow"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['{root}', '{root}/scripts']; {code}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -14,8 +14,19 @@ import yaml
 from matplotlib.colors import to_rgb
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures import accuracy_curves, head_effects, interventions, save_figure, summary_bars
-from anamnesis.figures.style import CONDITION_COLOURS, FAINT, METHOD_COLOURS, MUTED, WIDTH, method_colour
+from anamnesis.figures.bars import summary_bars
+from anamnesis.figures.curves import accuracy_curves
+from anamnesis.figures.heads import head_effects
+from anamnesis.figures.intervention_panels import interventions
+from anamnesis.figures.style import (
+    CONDITION_COLOURS,
+    FAINT,
+    METHOD_COLOURS,
+    MUTED,
+    WIDTH,
+    method_colour,
+    save_figure,
+)
 from anamnesis.stats.forgetting import COLUMNS
 from anamnesis.stats.summary import BASELINE
 from runs import ROOT

@@ -10,9 +10,11 @@ from scipy import stats
 from anamnesis.config.load import load_config
 from anamnesis.config.variants import paired_comparisons, variant_comparisons, variant_differences
 from anamnesis.core.errors import UserError
-from anamnesis.figures import comparisons, comparisons_frame, save_figure, twins, variants, variants_frame
 from anamnesis.figures.measures import TITLES
-from anamnesis.figures.style import WIDTH, method_colour
+from anamnesis.figures.paired_differences import comparisons, comparisons_frame
+from anamnesis.figures.style import WIDTH, method_colour, save_figure
+from anamnesis.figures.twins import twins
+from anamnesis.figures.variants import variants, variants_frame
 from anamnesis.report.sentences import twins_sentences, variants_sentences
 from anamnesis.stats.paper_table import published_cells, published_markdown
 from anamnesis.stats.summary import BASELINE, table1

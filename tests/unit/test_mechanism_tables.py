@@ -1,7 +1,5 @@
 """Stages put together: what a stage took and what may predict it, methods side by side, figures, claims."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +11,12 @@ import mechanism_tables as made
 from anamnesis.analyses.mechanisms import figure as mechanisms
 from anamnesis.analyses.mechanisms import forgetting_figure as forgetting
 from anamnesis.analyses.mechanisms.claims import beside_claims, comparison_table, markdown, tabled
-from anamnesis.analyses.mechanisms.comparison import (
-    associations,
-    correlation,
-    interference_along,
-    pairs_frame,
-)
+from anamnesis.analyses.mechanisms.comparison import associations, interference_along, pairs_frame
 from anamnesis.analyses.mechanisms.last_stage import chain_summary, compared
 from anamnesis.analyses.mechanisms.sentences import SHOWN, measure_caption, predictors_caption
 from anamnesis.core.errors import UserError
-from anamnesis.figures import save_figure
+from anamnesis.figures.style import save_figure
+from anamnesis.stats.correlation import correlation
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = ROOT / "workflow" / "reference" / "mechanisms_claims.csv"
@@ -216,15 +210,3 @@ def test_interference_of_a_single_stage_cannot_be_drawn(tables):
     first = tables["interference"].query("stage == 1")
     with pytest.raises(UserError, match="train two stages or more"):
         mechanisms.interference(mechanisms.interference_data(first))
-
-
-def test_drawing_needs_no_torch():
-    script = ROOT / "workflow" / "scripts" / "plot_mechanisms.py"
-    code = (
-        f"import runpy, sys; runpy.run_path({str(script)!r}, run_name='plot'); print('torch' in sys.modules)"
-    )
-    environment = {"PYTHONPATH": str(ROOT / "workflow")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    assert done.stdout.strip() == "False"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import runpy
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -21,8 +19,8 @@ from anamnesis.analyses.open_questions.sufficiency_figure import sufficiency
 from anamnesis.analyses.open_questions.wordings_figure import wordings
 from anamnesis.core.errors import UserError
 from anamnesis.figures.style import WIDTH
+from anamnesis.report.results import AnalysisResults
 
-SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "tabulate_open_questions.py"
 CHANCE = (400, 0.95)
 TASKS = ("one", "two", "three", "four", "five", "six", "seven")
 HELD = ("antonym", "capital_choice")
@@ -156,12 +154,12 @@ def test_gains_are_paired_by_order_and_seed_and_taken_after_the_last_stage():
 
 
 def test_tokens_are_those_of_the_snapshots_tokenizer(tmp_path):
-    texts, counted = ["give the word", "a b c d e"], runpy.run_path(str(SCRIPT))["counted"]
-    assert counted(tmp_path, texts) == [len(text) / 4 for text in texts]  # a guess
+    texts = ["give the word", "a b c d e"]
+    assert tables.counted(tmp_path, texts) == [len(text) / 4 for text in texts]  # a guess
     tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert counted(tmp_path, [*texts, ""]) == [3, 5, 0]
+    assert tables.counted(tmp_path, [*texts, ""]) == [3, 5, 0]
 
 
 FIGURES = {
@@ -254,7 +252,7 @@ def test_the_section_has_the_questions_that_have_a_figure(tmp_path):
     statistics = {"bootstrap_resamples": 50, "confidence": 0.9}
     config = {"statistics": statistics, "suite": {"held_out": [*HELD, "mine"]}}
     figures = {"sufficiency": tmp_path / "sufficiency.png", "summary": tmp_path / "summary.png"}
-    section = said.open_questions_section(answers, figures, config)
+    (section,) = said.sections(AnalysisResults(answers, figures, config=config))
     assert section.paragraphs[0].endswith("are left out: mine.")
     (picture,) = section.pictures
     assert picture.png == tmp_path / "sufficiency.png"

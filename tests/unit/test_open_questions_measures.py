@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import reference
+from anamnesis.analyses.checkpoints import sufficiency as measured
 from anamnesis.analyses.checkpoints.measure import Plan
-from anamnesis.analyses.open_questions import sufficiency as measured
-from anamnesis.analyses.open_questions.wordings import wording_scores
+from anamnesis.analyses.checkpoints.wordings import wording_scores
 from anamnesis.analyses.questions import SetQuestions
 from anamnesis.config.analysed import paraphrased
 from anamnesis.config.load import load_config

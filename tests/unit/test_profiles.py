@@ -7,7 +7,12 @@ from pathlib import Path
 
 import yaml
 
+from anamnesis.config.load import load_config
+from anamnesis.figures.registry import core_figures
+from registered import registered, run_of
+
 ROOT = Path(__file__).resolve().parents[2]
+DEFAULTS = ROOT / "config.yaml"
 DEFAULT, SLURM = (
     yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text(encoding="utf-8"))
     for name in ("default", "slurm")
@@ -15,10 +20,18 @@ DEFAULT, SLURM = (
 
 
 def rules() -> dict[str, str]:
-    """Name and text of each."""
+    """Name and text of each that is written out, and the names of those that registries define."""
     files = (ROOT / "workflow" / "rules").glob("*.smk")
-    parts = re.split(r"^ *rule (\w+):", "".join(file.read_text() for file in files), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    parts = re.split(r"^ *rule (\w*):", "".join(file.read_text() for file in files), flags=re.MULTILINE)
+    written = {name: text for name, text in zip(parts[1::2], parts[2::2], strict=True) if name}
+    analyses = registered("smoke.yaml")
+    figures = [figure for analysis in analyses for figure in analysis.figures]
+    return {
+        **written,
+        **{f"plot_{figure.name}": "" for figure in (*figures, *core_figures(run_of(load_config(DEFAULTS))))},
+        **{step.name: "" for analysis in analyses for step in analysis.tables},
+        **{step.name: "gpu=DEMANDS.gpus" for analysis in analyses for step in analysis.measures},
+    }
 
 
 def test_profiles_used_together_do_not_contradict_each_other():

@@ -10,7 +10,8 @@ import pytest
 from report_chains import both_methods, chain
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures import save_figure, summary_bars
+from anamnesis.figures.bars import summary_bars
+from anamnesis.figures.style import save_figure
 from anamnesis.report import (
     ExperimentResults,
     Picture,

@@ -12,7 +12,7 @@ import torch
 import reference
 from anamnesis.analyses.outputs import scored_outputs
 from anamnesis.analyses.robustness import figure as drawn
-from anamnesis.analyses.robustness.measure import Plan, averaged, draws_of, robustness
+from anamnesis.analyses.robustness.measure import Plan, averaged, draws_of, vectors_of_draws
 from anamnesis.analyses.robustness.section import robustness_sentences
 from anamnesis.analyses.robustness.tables import COLUMNS, HEADS, OPTIMISED, robustness_table
 from anamnesis.core.errors import UserError
@@ -73,7 +73,7 @@ def test_means_are_those_of_the_workflow():
 def test_vectors_of_heads_are_compared_as_plain_passes_give_them():
     model = shared("llama")
     said = []
-    rows = robustness(PrefixEngine(model), tokenizer(), task(), "twice", Template(), PLAN, said.append)
+    rows = vectors_of_draws(PrefixEngine(model), tokenizer(), task(), "twice", Template(), PLAN, said.append)
     assert list(rows.columns) == COLUMNS
     assert len(said) == 6
     counts = rows.groupby(["measure", "extractor"]).size().to_dict()
@@ -98,7 +98,7 @@ def test_vectors_of_heads_are_compared_as_plain_passes_give_them():
     optimised = rows[(rows.extractor == OPTIMISED) & (rows.measure == "cosine")]
     assert not np.allclose(optimised.value, own.value)
     assert set(rows.layer) == {1}
-    again = robustness(PrefixEngine(model), tokenizer(), task(), "twice", Template(), PLAN)
+    again = vectors_of_draws(PrefixEngine(model), tokenizer(), task(), "twice", Template(), PLAN)
     pd.testing.assert_frame_equal(rows, again)
     assert reference.hook_count(model) == 0
 

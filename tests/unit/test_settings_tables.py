@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from anamnesis.analyses.settings_tables import tables as settings
 from anamnesis.commands.compare import compare_folders, compare_tables, main
 from anamnesis.config.models import Config
+from anamnesis.config.variants import resolve
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.prompts import Template
-from anamnesis.report import settings
 
 ROLES = {
     "news_topic": "train_task",
@@ -71,7 +73,8 @@ def test_templates_are_what_the_model_sees(tasks):
 
 
 def test_hyper_parameters_are_those_in_force(config):
-    table = settings.hyper_parameters(config).set_index("setting")
+    methods = {name: asdict(resolve(config, name)) for name in config.training.methods}
+    table = settings.hyper_parameters(methods).set_index("setting")
     assert table.loc["training.epochs"].to_list() == ["3", "3", "3"]
     assert table.loc["training.lora.rank"].to_list() == ["8", "8", "48"]
     assert [float(alpha) for alpha in table.loc["training.lora.alpha"]] == [16, 16, 96]
@@ -84,7 +87,11 @@ def test_vector_settings_name_the_heads_and_the_prompts(config):
         {"rank": [2, 1, 3], "layer": [4, 9, 1], "head": [0, 2, 1], "selected": [True, True, False]}
     )
     record = {"averaged_over": "all", "correct": 3, "prompts": 40}
-    table = settings.vector_settings(config, heads, {"antonym": record}).set_index("setting").value
+    table = (
+        settings.vector_settings(config.model_dump(mode="json")["vectors"], heads, {"antonym": record})
+        .set_index("setting")
+        .value
+    )
     assert table["head set S (layer.head)"] == "9.2, 4.0"
     assert table["prompts averaged, antonym"] == "40 (3 correct of 40)"
 

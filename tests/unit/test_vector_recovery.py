@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures import save_figure, vector_recovery
-from anamnesis.figures.style import CONDITION_COLOURS, WIDTH
+from anamnesis.figures.recovered_accuracy import vector_recovery
+from anamnesis.figures.style import CONDITION_COLOURS, WIDTH, save_figure
 from anamnesis.report.builder import build_report
 from anamnesis.report.given_back import recovery_section, recovery_sentences
 from anamnesis.stats.summary import BASELINE

@@ -24,6 +24,9 @@ FIGURES = (
     "form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery", "guidance_gain",
     "wordings", "sufficiency", "within_stage", "robustness",
 )  # fmt: skip
+MECHANISMS = [
+    f"mechanisms_{name}" for name in ("interference", "drift", "disruption", "landscape", "predictors")
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +35,10 @@ def analysed(whole, tmp_path_factory) -> Experiment:
     experiment = whole.copy(tmp_path_factory.mktemp("analysed") / "run").with_config(ASKED)
     planned = [job.split()[0] for job in experiment.plan("analyses")]
     assert {name: planned.count(name) for name in planned} == {
-        "trace_base": 1, "trace_stage": 1, "tabulate_dynamics": 1, "plot_dynamics": 1, "tabulate_settings": 1,
-        "tabulate_open_questions": 1, "plot_open_questions": 1, "watch_stage": 1, "tabulate_within_stage": 1,
-        "plot_within_stage": 1, "measure_robustness": 1, "tabulate_robustness": 1, "plot_robustness": 1,
-        "intervene": 1, "probe_base": 1, "probe_stage": 2, "tabulate_mechanisms": 1, "plot_mechanisms": 5,
+        "trace_base": 1, "trace_stage": 1, "tabulate_dynamics": 1, "tabulate_settings": 1,
+        "tabulate_open_questions": 1, "watch_stage": 1, "tabulate_within_stage": 1, "measure_robustness": 1,
+        "tabulate_robustness": 1, "intervene": 1, "probe_base": 1, "probe_stage": 2, "tabulate_mechanisms": 1,
+        **{f"plot_{figure}": 1 for figure in (*FIGURES, *MECHANISMS)},
     }  # fmt: skip
     for target in (["analyses"], []):
         done = experiment.run(*target)
@@ -133,4 +136,4 @@ def test_nothing_is_left_to_do_and_figures_alone_are_drawn_again(analysed, tmp_p
     copy = analysed.copy(tmp_path / "copy")
     shutil.rmtree(copy.folder / SUITE / "figures")
     assert all(job.startswith("plot_") for job in copy.plan("figures"))
-    assert "plot_dynamics" in copy.plan("figures")
+    assert {f"plot_{name}" for name in (*FIGURES, *MECHANISMS)} <= set(copy.plan("figures"))

@@ -17,6 +17,8 @@ MECHANISMS = {
 }  # fmt: skip
 CUTOFFS = {"attention": 0.01, "output": 0.01}
 ONE_MODEL = ("gradients", "similarity", "losses")
+ALL_TABLES = (*ONE_MODEL, "drift", "heads", "routing", "landscape")
+FIGURES = ("interference", "drift", "disruption", "landscape", "predictors")
 STAGES = [(method, number) for method in METHODS for number in (1, 2)]
 
 
@@ -40,19 +42,22 @@ def probed(whole, tmp_path_factory):
     }
     states = str(out / "states.safetensors")
     base = {name: str(out / f"base-{name}.parquet") for name in ONE_MODEL}
-    script("probe_base")["main"](**common, states=states, **base)
-    probe = script("probe_stage")
+    measure, here = script("measure")["main"], "anamnesis.analyses.mechanisms.probe"
+    measure(f"{here}:probe_base", **common, states=states, **base)
     for method, number in STAGES:
         adapters = [str(whole.folder / stage(method, n) / "adapter") for n in range(1, number + 1)]
-        outputs = {name: str(out / f"{method}-{number}-{name}.parquet") for name in probe["TABLES"]}
-        probe["main"](**common, adapters=adapters, states=states, followed=TRAINED[0], **outputs)
+        outputs = {name: str(out / f"{method}-{number}-{name}.parquet") for name in ALL_TABLES}
+        measure(
+            f"{here}:probe_stage", **common, adapters=adapters, states=states, followed=TRAINED[0], **outputs
+        )
     return out
 
 
 def test_plain_run_plans_nothing_of_it_and_the_target_all(whole):
     planned = [job.split()[0] for job in whole.plan("mechanisms")]
     assert {name: planned.count(name) for name in set(planned)} == {
-        "mechanisms": 1, "probe_base": 1, "probe_stage": 4, "tabulate_mechanisms": 1, "plot_mechanisms": 5,
+        "mechanisms": 1, "probe_base": 1, "probe_stage": 4, "tabulate_mechanisms": 1,
+        **{f"plot_mechanisms_{figure}": 1 for figure in FIGURES},
     }  # fmt: skip
     assert not list((whole.folder / SUITE).rglob("mechanisms*"))
 
@@ -88,29 +93,25 @@ def test_first_task_is_followed_in_its_own_adapter(probed):
 
 
 def test_tables_figures_and_captions_follow_from_them(whole, probed, tmp_path):
-    table = script("tabulate_mechanisms")
-    inputs = {
-        n: [str(probed / f"{m}-{k}-{n}.parquet") for m, k in STAGES]
-        for n in (*table["STAGE_TABLES"], *ONE_MODEL)
-    }
+    inputs = {n: [str(probed / f"{m}-{k}-{n}.parquet") for m, k in STAGES] for n in ALL_TABLES}
     inputs |= {f"base_{name}": str(probed / f"base-{name}.parquet") for name in ONE_MODEL}
+    inputs["curves"] = str(whole.folder / SUITE / "accuracy.parquet")
+    vector = "vectors/{}/instruction_vector.safetensors"
+    inputs["vectors"] = [str(whole.folder / MODEL / vector.format(name)) for name in SETS]
+    inputs["reference"] = str(ROOT / "workflow/reference/mechanisms_claims.csv")
     parquet = ("interference", "drift", "heads", "routing", "landscape", "pairs")
-    files = {f"write_{name}": str(tmp_path / f"{name}.parquet") for name in parquet}
-    files |= {
-        f"write_{name}": str(tmp_path / f"{name}.csv") for name in ("predictors", "comparison", "claims")
-    }
-    table["main"](
-        curves=str(whole.folder / SUITE / "accuracy.parquet"),
-        vectors=[
-            str(whole.folder / MODEL / f"vectors/{name}/instruction_vector.safetensors") for name in SETS
-        ],
-        reference=str(ROOT / "workflow/reference/mechanisms_claims.csv"),
+    files = {f"all_{name}": str(tmp_path / f"{name}.parquet") for name in parquet}
+    files |= {f"all_{n}": str(tmp_path / f"{n}.csv") for n in ("predictors", "comparison", "claims")}
+    files["all_markdown"] = str(tmp_path / "mechanisms.md")
+    script("tabulate")["main"](
+        "anamnesis.analyses.mechanisms.tables:tabulate",
+        {name: isinstance(value, list) for name, value in inputs.items()},
+        list(files),
         sets=SETS,
         chains=[{"method": method, "order": 1, "seed": 0} for method in METHODS],
         orders=[list(TRAINED)],
         cutoffs=CUTOFFS,
         statistics={"bootstrap_resamples": 50, "confidence": 0.95},
-        write_markdown=str(tmp_path / "mechanisms.md"),
         **inputs,
         **files,
     )
@@ -118,10 +119,14 @@ def test_tables_figures_and_captions_follow_from_them(whole, probed, tmp_path):
     assert len(pairs) == len(METHODS) * 3  # the held-out set twice, the first task once
     assert pairs.drop(columns="sharpening").notna().all().all()
     assert "0.87" in (tmp_path / "mechanisms.md").read_text()
-    plot = script("plot_mechanisms")["main"]
-    for figure, name in {"interference": "interference", "predictors": "pairs"}.items():
+    plot, here = script("plot")["main"], "anamnesis.analyses.mechanisms"
+    for figure, (call, name, numbers, file) in {
+        "interference": ("figure:draw_interference", "interference", "comparison", "comparison.csv"),
+        "predictors": ("forgetting_figure:draw_predictors", "pairs", "associations", "predictors.csv"),
+    }.items():
         stem = tmp_path / f"mechanisms_{figure}"
-        tables = [str(tmp_path / file) for file in (f"{name}.parquet", "comparison.csv", "predictors.csv")]
-        plot(figure, *tables, CUTOFFS, *(f"{stem}.{kind}" for kind in ("pdf", "png", "csv", "txt")))
+        tables = {"frame": str(tmp_path / f"{name}.parquet"), numbers: str(tmp_path / file)}
+        made = {kind: f"{stem}.{kind}" for kind in ("pdf", "png", "csv")}
+        plot(f"{here}.{call}", dict.fromkeys(tables, False), "", **made, texts=[f"{stem}.txt"], **tables)
         assert stem.with_suffix(".png").stat().st_size > 5000
         assert "n = " in stem.with_suffix(".txt").read_text()

@@ -182,20 +182,6 @@ RECOVERED = [
     for method, order in dict.fromkeys((chain["method"], chain["order"]) for chain in CHAINS)
     if RECOVERED_SETS and not has_latent_tasks(CONFIG, method)
 ]
-SCORE_FIGURES = [
-    "accuracy_curves",
-    "summary",
-    *["twins"] * (len(TWINS) >= 2),
-    *["variants"] * bool(COMPARISONS),
-    *["comparisons"] * bool(COMPARED),
-]
-# Tables of other runs alone have nothing of a model to show.
-FIGURE_NAMES = [
-    *SCORE_FIGURES,
-    *["head_effects", *["interventions"] * bool(INTERVENED)] * bool(CHAINS),
-    *["vector_recovery"] * bool(RECOVERED),
-]
-ON_REQUEST = []  # files of analyses that are there: the report shows them, and keeps them up to date
 
 
 onstart:
@@ -223,9 +209,15 @@ def script_digest(name):
     return CODE.of(name)
 
 
-def method_digest(name, part):
-    """Digests of a script that loads a file of the chain's method, by chain: other methods do not count."""
-    return lambda wildcards: CODE.of(name, module_name(RESOLVED[wildcards.method].base, part))
+def called_digest(script, *calls):
+    """The same of a generic script, with the functions that it is told to call, "module:function"."""
+    return CODE.of(script, *(call.split(":")[0] for call in calls))
+
+
+def method_digest(script, part, *calls):
+    """The same, by chain, of a script that loads a file of the chain's method: other methods do not count."""
+    called = [call.split(":")[0] for call in calls]
+    return lambda wildcards: CODE.of(script, *called, module_name(RESOLVED[wildcards.method].base, part))
 
 
 def data_settings(wildcards):

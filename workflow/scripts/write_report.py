@@ -1,16 +1,19 @@
 """Write the HTML report: what was run, the headline table, the figures in numbers, provenance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 import pandas as pd
 
 from anamnesis.core.artifacts import read_json, read_parquet
-from anamnesis.report.builder import build_report
+from anamnesis.core.steps import listed, loaded
+from anamnesis.report.builder import Section, build_report
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
-from anamnesis.report.on_request import sections_on_request
+from anamnesis.report.results import AnalysisResults
 
-GAINS = "vector_recovery_gain.csv"  # beside the figure
+GAINS = "vector_recovery_gain.csv"  # in the folder of the figure
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
 
 
@@ -22,27 +25,25 @@ def main(
     curves: str,
     heads: str,
     figures: Mapping[str, str],
+    captions: Mapping[str, str],
+    sections: Mapping[str, Sequence[str]],
     records: Sequence[str],
     prompts: str,
     reference: str,
     report: str,
     interventions: Sequence[str] = (),
-    pictures: Sequence[str] = (),
-    on_request: Sequence[str] = (),
+    **others: Any,
 ) -> None:
-    """Write ``report``. ``figures``: name -> PNG, all of them among the inputs ``pictures``. ``on_request``:
-    tables of analyses.
+    """Write ``report``. ``figures``: name -> PNG; ``sections``: function of an analysis, "module:function",
+    -> its files. ``others``: inputs that are among these.
     """
-    sets = [interventions] if isinstance(interventions, str) else list(interventions)
-    shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
-    headline, accuracy = pd.read_csv(table), read_parquet(curves)
+    sets, shown = listed(interventions), read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     varied, given_back = figures.get("variants"), figures.get("vector_recovery")
+    whole = {"config": config, "figures": figures, "captions": captions}
+    whole |= {"table": pd.read_csv(table), "curves": read_parquet(curves)}
     results = ExperimentResults(
-        config=config,
-        table=headline,
-        curves=accuracy,
+        **whole,
         heads=read_parquet(heads),
-        figures=figures,
         variants=None if varied is None else pd.read_csv(Path(varied).with_suffix(".csv")),
         paired=pd.read_csv(paired),
         held_out=pd.read_csv(held_out),
@@ -51,11 +52,20 @@ def main(
         prompts=shown.assign(task=Path(prompts).parent.name),
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
-        further=sections_on_request(on_request, figures, config, accuracy, headline),
+        further=list(_further(sections, whole)),
         recovered=None if given_back is None else pd.read_csv(Path(given_back).with_name(GAINS)),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, title)
+
+
+def _further(sections: Mapping[str, Sequence[str]], whole: Mapping[str, Any]) -> Iterator[Section]:
+    """The sections of analyses."""
+    for call, files in sections.items():
+        paths = [Path(file) for file in files]
+        tables = {path.stem: str(path) for path in paths if path.suffix in (".parquet", ".csv")}
+        frames = loaded(tables, dict.fromkeys(tables, False))
+        yield from resolve_name(call)(AnalysisResults(frames, files=paths, **whole))
 
 
 def _record_name(path: str) -> str:

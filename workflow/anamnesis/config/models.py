@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from anamnesis.config.analyses import Analyses
-from anamnesis.config.mechanisms import Mechanisms
+from anamnesis.analyses.mechanisms.settings import Mechanisms
+from anamnesis.analyses.settings import Analyses
 from anamnesis.config.methods import Methods, Variant
 from anamnesis.core.fields import FilePath, Name, Section, Seed
 from anamnesis.data.settings import Data, Prompts, Suite

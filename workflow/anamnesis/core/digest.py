@@ -73,7 +73,7 @@ class CodeDigests:
         self._known: dict[tuple[str, ...], str] = {}
         for file in self.scripts.glob("*.py"):
             self.of(file.stem)
-        for file in PACKAGE.glob("training/methods/*/*.py"):
+        for file in PACKAGE.rglob("*.py"):
             self.sources(file)
         if self.sources.used.keys() != self.sources.known.keys():
             with suppress(OSError, UserError):  # read-only, or full: the next one parses again
@@ -145,9 +145,9 @@ def _read(suffix: str, content: bytes) -> list:
     return [hashlib.sha256(ast.dump(tree).encode()).hexdigest(), _imports(tree)]
 
 
-def _name_of(expression: ast.expr) -> str:
-    """The last part of a dotted name: ``Field`` of ``Field`` and of ``pydantic.Field``; "" of all else."""
-    return getattr(expression, "id", getattr(expression, "attr", ""))
+def _name_of(function: ast.expr) -> str:
+    """The last name of what is called: ``Field`` of ``Field(...)`` and of ``pydantic.Field(...)``."""
+    return getattr(function, "id", getattr(function, "attr", ""))
 
 
 def _imports(tree: ast.Module) -> list[str]:

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.core.errors import UserError
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.measures import offsets
+from anamnesis.figures.panels import DOTTED, point_key
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 from anamnesis.stats.held_out import MEAN, marked_note
 from anamnesis.stats.summary import BASELINE
@@ -59,6 +61,11 @@ def summary_bars(frame: pd.DataFrame, held_out: pd.DataFrame | None = None) -> F
     return figure
 
 
+def draw(frame: pd.DataFrame, held_out: pd.DataFrame) -> Drawn:
+    """From the measures of all chains and the table of held-out sets."""
+    return Drawn(summary_bars(frame, held_out), frame)
+
+
 def _marked(held_out: pd.DataFrame | None, measure: str) -> str:
     """A line below a panel's title: how many of its sets have nothing to lose."""
     if held_out is None:
@@ -73,35 +80,28 @@ def _marked(held_out: pd.DataFrame | None, measure: str) -> str:
 def _draw_panel(axes: Axes, frame: pd.DataFrame, methods: Sequence[str], name: str) -> None:
     before = frame.loc[frame["method"] == BASELINE, name].dropna()
     if len(before):
-        axes.axhline(100 * before.mean(), color=INK, linewidth=1.0, linestyle=(0, (1, 1.2)), zorder=3)
+        axes.axhline(100 * before.mean(), color=INK, linewidth=1.0, linestyle=DOTTED, zorder=3)
     for place, method in enumerate(methods):
         values = 100 * frame.loc[frame["method"] == method, name].to_numpy(dtype=float)
         spread = values.std(ddof=1) if len(values) > 1 else 0.0
         axes.bar(place, values.mean(), width=0.68, color=method_colour(method, methods), alpha=0.85, zorder=2)
         if len(values) > 1:
-            axes.errorbar(
-                place,
-                values.mean(),
-                yerr=spread,
-                fmt="none",
-                ecolor=INK,
-                elinewidth=1.0,
-                capsize=2.5,
-                zorder=4,
-            )
-        offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
-        axes.scatter(place + offsets, values, s=7, color="white", edgecolors=INK, linewidths=0.6, zorder=5)
-        axes.annotate(
-            f"{values.mean():.1f}",
-            (place, max(values.max(), values.mean() + spread)),
-            xytext=(0, 3.5),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=7 if len(methods) < 5 else 6,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
-            zorder=6,
+            whisker = {"fmt": "none", "ecolor": INK, "elinewidth": 1.0, "capsize": 2.5, "zorder": 4}
+            axes.errorbar(place, values.mean(), yerr=spread, **whisker)
+        axes.scatter(
+            place + offsets(len(values), 0.4),
+            values,
+            s=7,
+            color="white",
+            edgecolors=INK,
+            linewidths=0.6,
+            zorder=5,
         )
+        axes.annotate(
+            f"{values.mean():.1f}", (place, max(values.max(), values.mean() + spread)), xytext=(0, 3.5),
+            textcoords="offset points", ha="center", va="bottom", fontsize=7 if len(methods) < 5 else 6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}, zorder=6,
+        )  # fmt: skip
     _name_methods(axes, frame, methods)
 
 
@@ -109,13 +109,8 @@ def _name_methods(axes: Axes, frame: pd.DataFrame, methods: Sequence[str]) -> No
     counts = frame["method"].value_counts()
     slanted = len(methods) > 3
     labels = [f"{m} (n={counts[m]})" if slanted else f"{m}\n(n={counts[m]})" for m in methods]
-    axes.set_xticks(
-        range(len(methods)),
-        labels,
-        rotation=40 if slanted else 0,
-        ha="right" if slanted else "center",
-        rotation_mode="anchor" if slanted else "default",
-    )
+    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axes.set_xticks(range(len(methods)), labels, **slant)
     axes.set_xlim(-0.6, len(methods) - 0.4)
     axes.tick_params(axis="x", length=0)
 
@@ -131,20 +126,9 @@ def _top(frame: pd.DataFrame, methods: Sequence[str], names: Sequence[str]) -> f
 def _key(frame: pd.DataFrame) -> list[Line2D]:
     handles = [
         Line2D([], [], color=MUTED, linewidth=6, label="bar: mean"),
-        Line2D(
-            [],
-            [],
-            color=INK,
-            marker="o",
-            markerfacecolor="white",
-            markersize=4,
-            linewidth=0,
-            label="point: one chain (order, seed)",
-        ),
-        Line2D([], [], color=INK, marker="|", markersize=7, linewidth=0, label="whisker: ± 1 s.d."),
+        point_key("point: one chain (order, seed)", color=INK, markerfacecolor="white", markersize=4),
+        point_key("whisker: ± 1 s.d.", "|", color=INK, markersize=7),
     ]
     if (frame["method"] == BASELINE).any():
-        handles.append(
-            Line2D([], [], color=INK, linestyle=(0, (1, 1.2)), linewidth=1.0, label="before training")
-        )
+        handles.append(Line2D([], [], color=INK, linestyle=DOTTED, linewidth=1.0, label="before training"))
     return handles

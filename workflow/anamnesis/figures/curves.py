@@ -13,8 +13,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from anamnesis.core.errors import UserError, unknown
-from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.figures.panels import DASHED, grid, method_key, per_cent, stages
+from anamnesis.figures.style import FAINT, INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 from anamnesis.stats.forgetting import few_shots, require_columns
+from anamnesis.stats.held_out import marks as marks_of
 
 _ROW, _HEADING, _NAME_LINE = 1.32, 0.50, 0.135  # heights in inches
 _TITLE_LETTERS = 24  # as many of the usual size fit above the narrowest panel
@@ -86,6 +88,11 @@ def accuracy_curves(
     return figure
 
 
+def draw(frame: pd.DataFrame, held_out: pd.DataFrame) -> Drawn:
+    """From the accuracy of all chains and the table of held-out sets."""
+    return Drawn(accuracy_curves(frame, marks=marks_of(held_out)), frame)
+
+
 def _sections(frame: pd.DataFrame, names: Sequence[str]) -> list[_Section]:
     orders = sorted(int(o) for o in frame["order"].unique())
     sections = []
@@ -114,9 +121,8 @@ def _columns(data: pd.DataFrame) -> int:
 
 
 def _choose(frame: pd.DataFrame, order: int | None, methods: Sequence[str] | None) -> pd.DataFrame:
-    require_columns(
-        frame, ["method", "order", "seed", "stage", "set", "role", "form", "shots", "value"], "curves table"
-    )
+    columns = ["method", "order", "seed", "stage", "set", "role", "form", "shots", "value"]
+    require_columns(frame, columns, "curves table")
     if frame.empty:
         raise UserError("the accuracy table is empty: there is nothing to draw")
     if order is not None and order not in set(frame["order"]):
@@ -132,7 +138,7 @@ def _lines(frame: pd.DataFrame) -> list[_Line]:
     lines = [_Line("instruction", 0, "instruction, zero-shot", "-", "o")]
     if ((frame["form"] == "instruction") & (frame["shots"] > 0)).any():
         shots = few_shots(frame)
-        lines.append(_Line("instruction", shots, f"instruction, {shots}-shot", (0, (3.2, 1.4)), "s"))
+        lines.append(_Line("instruction", shots, f"instruction, {shots}-shot", DASHED, "s"))
     knowledge = frame.loc[frame["form"] == "knowledge", "shots"]
     if len(knowledge):
         shots = int(knowledge.min())
@@ -174,12 +180,9 @@ def _draw_section(part: SubFigure, section: _Section, lines: Sequence[_Line]) ->
     )  # stable: held-out sets keep their order
     columns = _columns(data)
     part.suptitle(section.title, x=0.008, ha="left", fontweight="bold", fontsize=8.5)
-    panels = part.subplots(math.ceil(len(sets) / columns), columns, sharey=True, squeeze=False)
-    for place, axes in enumerate(panels.flat):
-        if place >= len(sets):
-            axes.set_visible(False)
-            continue
-        _draw_panel(axes, data[data["set"] == sets[place]], section.names, lines)
+    panels = grid(part, len(sets), columns, sharey=True)
+    for place, (name, axes) in enumerate(zip(sets, panels.flat, strict=False)):
+        _draw_panel(axes, data[data["set"] == name], section.names, lines)
         if place % columns == 0:
             axes.set_ylabel("Accuracy (%)")
         if place // columns == (len(sets) - 1) // columns:
@@ -197,22 +200,12 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Seq
     # a long name gets smaller letters, so that it ends before the next panel's begins
     size = max(5.0, min(7.5, 7.5 * _TITLE_LETTERS / len(title)))
     axes.set_title(title, fontsize=size, pad=8.5 if math.isfinite(trained) else 6)
-    axes.set_ylim(-3, 103)
-    axes.set_yticks([0, 25, 50, 75, 100])
-    stages = sorted(int(stage) for stage in data["stage"].unique())
-    axes.set_xlim(stages[0] - 0.25, stages[-1] + 0.25)
-    axes.set_xticks(stages[:: math.ceil(len(stages) / 10)])
+    per_cent(axes)
+    stages(axes, data)
     if math.isfinite(trained):
         axes.axvline(trained, color=MUTED, linewidth=0.7, zorder=0.6)
-        axes.plot(
-            [trained],
-            [1.015],
-            marker="v",
-            markersize=3.6,
-            color=MUTED,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-        )
+        above = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot([trained], [1.015], marker="v", markersize=3.6, color=MUTED, **above)
     for line in lines:
         drawn = data[(data["form"] == line.form) & (data["shots"] == line.shots)]
         means = drawn.groupby(["method", "stage"])["value"].mean()
@@ -227,25 +220,12 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Seq
 def _draw_line(axes: Axes, data: pd.DataFrame, colour: str, line: _Line) -> None:
     values = data.groupby("stage")["value"].agg(["mean", "std"]) * 100
     axes.plot(
-        values.index,
-        values["mean"],
-        color=colour,
-        linestyle=line.style,
-        marker=line.marker,
-        markersize=2.4,
-        linewidth=1.2,
-        clip_on=False,
-    )
+        values.index, values["mean"], color=colour, linestyle=line.style, marker=line.marker, markersize=2.4,
+        linewidth=1.2, clip_on=False,
+    )  # fmt: skip
     if values["std"].notna().any():
-        low, high = (
-            (values["mean"] - values["std"]).clip(0, 100),
-            (values["mean"] + values["std"]).clip(0, 100),
-        )
+        low, high = ((values["mean"] + sign * values["std"]).clip(0, 100) for sign in (-1, 1))
         axes.fill_between(values.index, low, high, color=colour, alpha=0.10, linewidth=0)
-
-
-def _colours(shown: Sequence[str], names: Sequence[str]) -> list[Line2D]:
-    return [Line2D([], [], color=method_colour(m, names), linewidth=3, label=m) for m in shown]
 
 
 def _name_methods(part: SubFigure, section: _Section) -> None:
@@ -254,45 +234,25 @@ def _name_methods(part: SubFigure, section: _Section) -> None:
     shown = [name for name in section.names if name in here]
     faint = [Line2D([], [], color=FAINT, linewidth=3, label="others")] if here - set(shown) else []
     part.legend(
-        handles=[*_colours(shown, section.names), *faint],
-        loc="upper right",
-        bbox_to_anchor=(0.995, 1.0),
-        ncols=_KEY_COLUMNS + bool(faint),
-        fontsize=7,
-        handlelength=1.6,
-        borderpad=0,
-        borderaxespad=0.1,
-        columnspacing=1.2,
-    )
+        handles=[*method_key(shown, section.names), *faint],
+        loc="upper right", bbox_to_anchor=(0.995, 1.0), ncols=_KEY_COLUMNS + bool(faint), fontsize=7,
+        handlelength=1.6, borderpad=0, borderaxespad=0.1, columnspacing=1.2,
+    )  # fmt: skip
 
 
 def _draw_key(
     part: SubFigure, frame, names: Sequence[str], lines: Sequence[_Line], key: Sequence[str]
 ) -> None:
     height = 0.58 + _NAME_LINE * len(key)
-    forms = [
-        Line2D(
-            [], [], color=INK, linestyle=f.style, marker=f.marker, markersize=3, linewidth=1.2, label=f.label
-        )
-        for f in lines
-    ]
+    thin, trained = {"color": INK, "markersize": 3, "linewidth": 1.2}, "trained at this stage"
+    forms = [Line2D([], [], linestyle=f.style, marker=f.marker, label=f.label, **thin) for f in lines]
     if (frame["role"] == "train_task").any():
-        forms.append(
-            Line2D(
-                [], [], color=MUTED, linewidth=0.7, marker="v", markersize=4, label="trained at this stage"
-            )
-        )
-    for handles, drop, columns in ((_colours(names, names), 0.06, 8), (forms, 0.26, 4)):
+        forms.append(Line2D([], [], color=MUTED, linewidth=0.7, marker="v", markersize=4, label=trained))
+    for handles, drop, columns in ((method_key(names), 0.06, 8), (forms, 0.26, 4)):
         part.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(0.055, 1 - drop / height),
-            ncols=columns,
-            handlelength=2.8,
-            borderpad=0,
-            borderaxespad=0,
-            columnspacing=1.8,
-        )
+            handles=handles, loc="upper left", bbox_to_anchor=(0.055, 1 - drop / height), ncols=columns,
+            handlelength=2.8, borderpad=0, borderaxespad=0, columnspacing=1.8,
+        )  # fmt: skip
     part.text(0.055, 1 - 0.50 / height, "\n".join(key), fontsize=7, color=MUTED, va="top", linespacing=1.3)
 
 

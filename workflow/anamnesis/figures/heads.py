@@ -5,14 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from anamnesis.core.errors import UserError, unknown
-from anamnesis.figures.style import INK, MUTED, new_figure, styled
-from anamnesis.stats.forgetting import require_columns
+from anamnesis.core.errors import unknown
+from anamnesis.figures.panels import UNITS, check, head_map, numbered, rows_by_name
+from anamnesis.figures.style import INK, MUTED, Drawn, new_figure, styled
 
 _MOST_BARS = 15
-_UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
 
 
 def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
@@ -28,13 +26,9 @@ def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     The colour scale is symmetric about zero. Raises UserError for an empty frame, one that lacks a column, or
     an unknown unit.
     """
-    require_columns(
-        frame, ["rank", "layer", "head", "effect", "standard_error", "selected"], "table of heads"
-    )
-    if frame.empty:
-        raise UserError("the table of heads is empty: there is nothing to draw")
-    if unit not in _UNITS:
-        raise unknown("unit of effect", unit, _UNITS)
+    check(frame, ["rank", "layer", "head", "effect", "standard_error", "selected"], "table of heads")
+    if unit not in UNITS:
+        raise unknown("unit of effect", unit, UNITS)
     grid = frame.pivot(index="head", columns="layer", values="effect").sort_index()
     listed = frame[frame["selected"].astype(bool)].sort_values("rank").head(_MOST_BARS)
     with styled():
@@ -42,34 +36,25 @@ def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
         figure = new_figure(height)
         if len(listed):
             left, right = figure.subplots(1, 2, width_ratios=[2.55, 1.0])
-            _draw_bars(right, listed, int(frame["selected"].sum()), _UNITS[unit])
+            _draw_bars(right, listed, int(frame["selected"].sum()), UNITS[unit])
         else:
             left = figure.subplots()
-        _draw_map(figure, left, grid, frame, _UNITS[unit])
+        _draw_map(figure, left, grid, frame, UNITS[unit])
     return figure
+
+
+def draw(frame: pd.DataFrame, unit: str) -> Drawn:
+    """From the ranking of heads; ``unit``: the scale they were ranked on."""
+    return Drawn(head_effects(frame, unit), frame)
 
 
 def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFrame, label: str) -> None:
     limit = float(frame["effect"].abs().max()) or 1.0
     layers, heads = list(grid.columns), list(grid.index)
-    image = axes.imshow(
-        grid.to_numpy(),
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        aspect="auto",
-        origin="lower",
-        interpolation="nearest",
-    )
-    for row in frame[frame["selected"].astype(bool)].itertuples():
-        corner = (layers.index(row.layer) - 0.5, heads.index(row.head) - 0.5)
-        axes.add_patch(
-            Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.0, clip_on=False, zorder=3)
-        )
-    axes.grid(False)
-    for axis, values in ((axes.xaxis, layers), (axes.yaxis, heads)):
-        step = next(s for s in (1, 2, 5, 10, 20, 50) if len(values) <= 10 * s or s == 50)
-        axis.set_ticks(range(0, len(values), step), [str(int(v)) for v in values[::step]])
+    outlined = frame.loc[frame["selected"].astype(bool), ["head", "layer"]].itertuples(index=False)
+    image = head_map(axes, grid, limit, outlined, 1.0, 3)
+    numbered(axes.xaxis, layers, 10)
+    numbered(axes.yaxis, heads, 10)
     axes.set_xlabel("Layer")
     axes.set_ylabel("Head")
     axes.set_title(f"Mean causal effect of each head ({label} of the answer)", fontweight="bold")
@@ -84,23 +69,13 @@ def _draw_bars(axes: Axes, listed: pd.DataFrame, selected: int, label: str) -> N
     colours = ["#b2182b" if effect >= 0 else "#2166ac" for effect in listed["effect"]]
     axes.barh(places, listed["effect"], color=colours, height=0.68, alpha=0.85)
     axes.errorbar(
-        listed["effect"],
-        places,
-        xerr=listed["standard_error"].fillna(0.0),
-        fmt="none",
-        ecolor=INK,
-        elinewidth=0.8,
-        capsize=1.6,
-        capthick=0.8,
-    )
+        listed["effect"], places, xerr=listed["standard_error"].fillna(0.0), fmt="none", ecolor=INK,
+        elinewidth=0.8, capsize=1.6, capthick=0.8,
+    )  # fmt: skip
     names = [f"{int(layer)}.{int(head)}" for layer, head in zip(listed["layer"], listed["head"], strict=True)]
-    axes.set_yticks(list(places), names)
+    rows_by_name(axes, names, 4)
     axes.invert_yaxis()
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.axvline(0, color=MUTED, linewidth=0.6)
-    axes.locator_params(axis="x", nbins=4)
     axes.set_xlabel(f"{label} ± s.e.")
     axes.set_ylabel("Layer.head")
     shown = "Selected heads" if selected == len(listed) else f"Top {len(listed)} of {selected}"

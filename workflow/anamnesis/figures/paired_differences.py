@@ -5,6 +5,7 @@ fine-tuning, of variants and controls to what they are compared with.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +15,8 @@ from matplotlib.lines import Line2D
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.measures import TITLES, limits, offsets, shown_measures
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.panels import rows_by_name
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 from anamnesis.stats.summary import paired_differences, paired_interval
 
@@ -86,6 +88,14 @@ def comparisons(frame: pd.DataFrame, resamples: int = 10_000, confidence: float 
     return figure
 
 
+def draw(frame: pd.DataFrame, compared: Sequence[Mapping[str, str]], statistics: Mapping[str, Any]) -> Drawn:
+    """From the measures of all chains. ``compared``: which methods, besides guided and plain ones;
+    ``statistics``: of the intervals.
+    """
+    data = comparisons_frame(frame, compared)
+    return Drawn(comparisons(data, statistics["bootstrap_resamples"], statistics["confidence"]), data)
+
+
 def _limits(values: pd.Series) -> tuple[float, float]:
     """Room for all differences and for most of the intervals; what goes further is cut at the edge."""
     return limits([0.0, *(1.6 * values.dropna())])
@@ -108,12 +118,8 @@ def _draw(
             low, high, _ = paired_interval(values, resamples, confidence)  # NaN is not drawn
             axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.6, zorder=3)
         axes.plot([100 * values.mean()], [place], "o", color=colour, markersize=4, zorder=4)
-    axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-    axes.locator_params(axis="x", nbins=5)
+    rows_by_name(axes, labels, 5)
 
 
 def _key(confidence: float) -> list[Line2D]:

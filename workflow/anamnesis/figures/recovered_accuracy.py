@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from anamnesis.figures.measures import offsets
-from anamnesis.figures.panels import DOTTED, check, title
-from anamnesis.figures.style import CONDITION_COLOURS, MUTED, new_figure, styled
+from anamnesis.figures.panels import DOTTED, check, grid, rows_by_name, title
+from anamnesis.figures.style import CONDITION_COLOURS, MUTED, Drawn, new_figure, styled
 from anamnesis.stats.summary import BASELINE
-from anamnesis.stats.vector_recovery import COLUMNS, chain_accuracies, recovery_gain
+from anamnesis.stats.vector_recovery import COLUMNS, chain_accuracies, recovery_frame, recovery_gain
 
 _PLACES = {"none": -0.24, "add": 0.0, "random": 0.24}  # of a method's rows, downwards
 _NAMES = {
@@ -48,18 +50,28 @@ def vector_recovery(frame: pd.DataFrame, resamples: int = 10_000, confidence: fl
     rows = math.ceil(len(sets) / columns)
     with styled():
         figure = new_figure(rows * (_AROUND + _ROW * len(methods)) + 0.55)
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for place, axes in enumerate(panels.flat):
-            if place >= len(sets):
-                axes.set_visible(False)
-                continue
-            name = sets[place]
+        panels = grid(figure, len(sets), columns, sharex=True, sharey=True)
+        for place, (name, axes) in enumerate(zip(sets, panels.flat, strict=False)):
             _draw(axes, accuracies[accuracies["set"] == name], gains[gains["set"] == name], methods)
             title(axes, name, 88 // columns)
             axes.set_xlabel("Accuracy (%)" if place + columns >= len(sets) else "", labelpad=1)
             axes.tick_params(labelbottom=place + columns >= len(sets))
         figure.legend(handles=_key(frame, confidence), loc="outside lower center", ncols=3)
     return figure
+
+
+def draw(
+    recovered: Sequence[pd.DataFrame], interventions: Sequence[pd.DataFrame], statistics: Mapping[str, Any]
+) -> Drawn:
+    """With the table of gains. ``recovered``: tables of the rule recover; ``interventions``: tables of the
+    same sets before training; ``statistics``: of the intervals.
+    """
+    after, before = (pd.concat(frames, ignore_index=True) for frames in (recovered, interventions))
+    data = recovery_frame(after, before)
+    resamples, confidence = statistics["bootstrap_resamples"], statistics["confidence"]
+    return Drawn(
+        vector_recovery(data, resamples, confidence), data, [recovery_gain(data, confidence, resamples)]
+    )
 
 
 def _draw(axes: Axes, chains: pd.DataFrame, gains: pd.DataFrame, methods: list[str]) -> None:
@@ -79,11 +91,8 @@ def _draw(axes: Axes, chains: pd.DataFrame, gains: pd.DataFrame, methods: list[s
         axes.plot(ends, [y, y], color=CONDITION_COLOURS["add"], linewidth=1.6, zorder=3)
     axes.set_xlim(-3, 103)
     axes.set_xticks([0, 25, 50, 75, 100])
-    axes.set_yticks(range(len(methods)), methods)
+    rows_by_name(axes, methods)
     axes.set_ylim(len(methods) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
 
 
 def _key(frame: pd.DataFrame, confidence: float) -> list[Line2D]:

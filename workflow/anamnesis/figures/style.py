@@ -6,9 +6,10 @@ drawn in one process. Nothing here needs torch: figures can be drawn again from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib import style
@@ -51,6 +52,16 @@ RC = {
     "lines.linewidth": 1.4, "legend.frameon": False, "figure.facecolor": "white",
     "savefig.facecolor": "white", "figure.dpi": 100, "pdf.fonttype": 42, "axes.unicode_minus": True,
 }  # fmt: skip
+
+
+class Drawn(NamedTuple):
+    """What the function of a figure returns: the figure, the data it shows, and the contents of the files
+    that go with it (``FigureEntry.texts``).
+    """
+
+    figure: Figure
+    data: pd.DataFrame
+    texts: Sequence[pd.DataFrame | str] = ()
 
 
 def styled() -> AbstractContextManager[None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +15,7 @@ from matplotlib.lines import Line2D
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.measures import TITLES, limits, shown_measures
-from anamnesis.figures.style import FAINT, INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import FAINT, INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 from anamnesis.stats.summary import MEASURES, paired_differences, paired_interval
 
@@ -72,6 +74,11 @@ def twins(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95
         key = _key(shown, confidence, max(len(pair.differences) for pair in pairs))
         figure.legend(handles=key, loc="outside lower center", ncols=4, columnspacing=1.5)
     return figure
+
+
+def draw(frame: pd.DataFrame, statistics: Mapping[str, Any]) -> Drawn:
+    """From the measures of all chains; ``statistics``: of the intervals."""
+    return Drawn(twins(frame, statistics["bootstrap_resamples"], statistics["confidence"]), frame)
 
 
 def _pairs(frame: pd.DataFrame) -> list[_Pair]:

@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 
 from anamnesis.core.errors import UserError
 from anamnesis.figures.measures import TITLES, by_chain, limits, offsets, shown_measures
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.panels import rows_by_name
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 
 COMPARED = ("base", "setting", "method", "value")
@@ -98,6 +99,12 @@ def variants(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw(frame: pd.DataFrame, comparisons: Sequence[Mapping[str, Any]]) -> Drawn:
+    """From the measures of all chains; ``comparisons``: which methods stand together."""
+    data = variants_frame(frame, comparisons)
+    return Drawn(variants(data), data)
+
+
 def _parts(frame: pd.DataFrame) -> list[_Part]:
     named = frame.assign(setting=frame["setting"].astype(object).fillna(""))
     return [
@@ -158,13 +165,9 @@ def _draw_names(
         axes.plot([points.mean()] * 2, [place - 0.36, place + 0.36], color=colour, linewidth=2.0, zorder=4)
         if method == part.base:
             axes.axvline(points.mean(), color=MUTED, **_OWN_MEAN, zorder=1.5)
-    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(span)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-    axes.locator_params(axis="x", nbins=4)
+    rows_by_name(axes, names, 4)
     axes.set_xlabel("%", labelpad=1)
 
 

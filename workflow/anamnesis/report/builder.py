@@ -60,6 +60,13 @@ class Section:
     links: Mapping[str, str | Path] = field(default_factory=dict)
 
 
+def picture(png: str | Path, alt: str, caption: str, sentences: Sequence[str] = ()) -> Picture:
+    """A figure with the files of the same name; ``caption`` may have line breaks."""
+    png = Path(png)
+    links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
+    return Picture(png, alt, " ".join(caption.split()), sentences, links)
+
+
 def build_report(sections: Sequence[Section], out_path: str | Path, title: str, subtitle: str = "") -> Path:
     """Write the sections to ``out_path`` as one HTML file and return its path.
 

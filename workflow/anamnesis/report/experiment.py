@@ -13,7 +13,7 @@ from statistics import mean
 import pandas as pd
 
 from anamnesis.report import first_screen, sentences
-from anamnesis.report.builder import Picture, Section, Table
+from anamnesis.report.builder import Picture, Section, Table, picture
 from anamnesis.report.given_back import recovery_section
 from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_note
 from anamnesis.stats.held_out import NOTE as HELD_OUT_NOTE
@@ -21,29 +21,6 @@ from anamnesis.stats.held_out import held_out_cells
 from anamnesis.stats.paper_table import DIRECTION, NOTE, direction_cells, published_cells, sources
 from anamnesis.stats.summary import HEADINGS, MEASURES, table_cells, table_note
 
-_CAPTIONS = {
-    "summary": """\
-        Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.; the dotted
-        line is the model before training.""",
-    "accuracy_curves": """\
-        Accuracy after the stages, set by set. Stage 0 is the model before training; the grey mark shows the
-        stage at which a set's own task was trained. Bands: one standard deviation over seeds.""",
-    "head_effects": """\
-        Mean causal effect of every attention head (eq. 2 of arXiv 2406.12227): change of the right answer's
-        probability when the head's output on a prompt with shuffled labels is replaced by its mean over
-        intact prompts. Outlined: the heads the instruction vector is made of.""",
-    "interventions": """\
-        Accuracy on test examples when the instruction vector is added to zero-shot prompts or removed from
-        few-shot prompts after one layer, compared with a random vector of equal norm. Triangles: the layers
-        chosen on validation examples.""",
-    "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
-    "comparisons": """\
-        Differences between methods, pair by pair of order and seed, with their means and intervals.
-        Forgetting is better when lower.""",
-    "variants": """\
-        Methods under other settings, one point per chain, in the orders and seeds that all of a comparison
-        have; the settings are in the configuration.""",
-}
 # Parts of a record that are long and stand in the configuration or in the record itself.
 _NOT_SHOWN = ("params", "inputs", "config")
 _COST_COLUMNS = {"rule": "Rule", "seconds": "Seconds", "peak_memory_mib": "Peak memory (MiB)"}
@@ -55,9 +32,10 @@ class ExperimentResults:
 
     config : the checked configuration as plain values. table, curves, heads, interventions : frames as
     written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
-    comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV beside each are
-    linked. variants : what their figure shows (``figures.variants_frame``). paired : of methods chain by
-    chain (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
+    comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV next to each are
+    linked. captions : name -> text below the figure. variants : what their figure shows
+    (``figures.variants_frame``). paired : of methods chain by chain
+    (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
     ``task, kind, text, target``, a few to show. held_out : what held-out sets lost, one by one
     (``evaluation.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
     sections of analyses that were made on request. recovered : what vectors give back after training
@@ -69,6 +47,7 @@ class ExperimentResults:
     curves: pd.DataFrame
     heads: pd.DataFrame
     figures: Mapping[str, str | Path]
+    captions: Mapping[str, str] = field(default_factory=dict)
     interventions: pd.DataFrame | None = None
     variants: pd.DataFrame | None = None
     records: Mapping[str, Mapping] = field(default_factory=dict)
@@ -217,9 +196,7 @@ def flatten(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
 def _picture(results: ExperimentResults, name: str, alt: str, said: Sequence[str]) -> list[Picture]:
     if name not in results.figures:
         return []
-    png = Path(results.figures[name])
-    links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
-    return [Picture(png, alt, " ".join(_CAPTIONS[name].split()), said, links)]
+    return [picture(results.figures[name], alt, results.captions.get(name, ""), said)]
 
 
 def _forgetting(results: ExperimentResults) -> Section:
@@ -288,7 +265,8 @@ def _vectors(results: ExperimentResults) -> Section:
 def _recovery(results: ExperimentResults) -> Section | None:
     if results.recovered is None:
         return None
-    return recovery_section(results.recovered, results.figures["vector_recovery"])
+    caption = results.captions.get("vector_recovery", "")
+    return recovery_section(results.recovered, results.figures["vector_recovery"], caption)
 
 
 def _interventions_table(frame: pd.DataFrame) -> Table:

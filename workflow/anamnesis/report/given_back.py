@@ -7,17 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.report.builder import Picture, Section, Table
+from anamnesis.report.builder import Section, Table, picture
 from anamnesis.report.sentences import FEW, percent, points
 from anamnesis.stats.summary import MINIMUM_PAIRS, difference_cell
 from anamnesis.stats.vector_recovery import MEAN
 
-CAPTION = """\
-    Accuracy on test examples when the instruction vector θ of the model before training is added to zero-shot
-    prompts, before training and after the last stage (after figure 7 of arXiv 2406.12227). The layer is the
-    one where adding θ helped most on validation examples before training. Lines: intervals of the gain of θ,
-    for three chains or more. The analyses on request draw every layer, and the vector of the trained model
-    itself, for the seeds they follow (figure recovery)."""
 NOTE = (
     "Lost: accuracy before training − after the last stage, zero-shot. Gain: accuracy with a vector added − "
     "without, chain by chain. Both in points, with {confidence:g} % intervals over orders and seeds (n: "
@@ -26,12 +20,10 @@ NOTE = (
 _HEADER = ["Method", "Set", "Before", "After", "+ θ", "+ random", "Lost", "Gain of θ", "Gain of random"]
 
 
-def recovery_section(gains: pd.DataFrame, png: str | Path) -> Section:
+def recovery_section(gains: pd.DataFrame, png: str | Path, caption: str = "") -> Section:
     """``gains``: ``evaluation.vector_recovery.recovery_gain``; ``png``: the figure, with its PDF and the CSV
     files beside it.
     """
-    png = Path(png)
-    links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
     alt = "Accuracy before and after training with vectors added, a row per method and a panel per set"
     rows = [
         [
@@ -45,7 +37,7 @@ def recovery_section(gains: pd.DataFrame, png: str | Path) -> Section:
     return Section(
         "What the vectors give back",
         tables=[Table(_HEADER, rows, NOTE.format(confidence=100 * gains["confidence"].iloc[0]))],
-        pictures=[Picture(png, alt, " ".join(CAPTION.split()), recovery_sentences(gains), links)],
+        pictures=[picture(png, alt, caption, recovery_sentences(gains))],
     )
 
 

@@ -38,6 +38,11 @@ def points(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:+z.1f}\u00a0points".replace("-", "−")
 
 
+def number(value: float) -> str:
+    """A correlation with two decimals and a real minus sign."""
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+
+
 def level_sentence(table: pd.DataFrame, measure: str) -> str:
     """One sentence with the value of ``measure`` before training and for every method at the end, or, of more
     than ``FEW`` methods, the lowest and the highest.

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from anamnesis.analyses.checkpoints.tables import alignment_table, correlations
 from anamnesis.figures.panels import MARKERS, chains_note, check, method_key, per_cent, stages, title
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 
 
 def alignment(frame: pd.DataFrame, found: Mapping[str, float]) -> Figure:
@@ -50,6 +51,12 @@ def alignment(frame: pd.DataFrame, found: Mapping[str, float]) -> Figure:
         panels[1, 0].set_ylabel("max cos(h, θ)")
         _draw_scatter(below, frame, sets, methods, found)
     return figure
+
+
+def draw(frame: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
+    """From the table of all checkpoints and the accuracy of all chains."""
+    data = alignment_table(frame, curves)
+    return Drawn(alignment(data, correlations(data)), data)
 
 
 def _draw_scatter(part, frame: pd.DataFrame, sets, methods, found: Mapping[str, float]) -> None:

@@ -8,11 +8,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.analyses.checkpoints import changes, tables
-from anamnesis.analyses.checkpoints.section import DynamicsResults, number, recovered
+from anamnesis.analyses.checkpoints.changes import FORMS, form_changes, steepest_drop
+from anamnesis.analyses.checkpoints.tables import (
+    alignment_table,
+    condition_table,
+    correlations,
+    drift_table,
+    overlaps,
+    recovered,
+    recovery_table,
+)
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.report.builder import Section, Table
-from anamnesis.report.sentences import percent, points
+from anamnesis.report.results import AnalysisResults
+from anamnesis.report.sentences import number, percent, points
 from anamnesis.stats.summary import BASELINE
 
 NOTE = (
@@ -34,34 +43,34 @@ class Claim:
     agrees: bool | None
 
 
-def claims(results: DynamicsResults, table: pd.DataFrame, method: str) -> list[Claim]:
+def claims(results: AnalysisResults, method: str) -> list[Claim]:
     """Every claim of which this run has the measure, for one plain ``method`` and, where there is one, its
-    guided twin. ``table``: Table 1 (``evaluation.summary.table1``).
+    guided twin.
     """
     return [
         *_forgetting(results.curves[results.curves["method"] == method]),
-        *_vectors(tables.condition_table(results.conditions)),
+        *_vectors(condition_table(results.frames["conditions"])),
         *_stages(results, method),
-        *_recovery(tables.recovery_table(results.conditions), method),
-        *_guidance(table, method),
+        *_recovery(recovery_table(results.frames["conditions"]), method),
+        *_guidance(results.table, method),
     ]
 
 
-def claims_section(results: DynamicsResults, table: pd.DataFrame) -> Section:
+def claims_section(results: AnalysisResults) -> Section:
     """The claims as a table; of the first method that is not guided."""
-    methods = list(results.conditions["method"].unique())
+    methods = list(results.frames["conditions"]["method"].unique())
     method = next((m for m in methods if not m.endswith(GUIDED_SUFFIX)), methods[0])
     words = {True: "yes", False: "no", None: "–"}
-    found = claims(results, table, method)
+    found = claims(results, method)
     rows = [[c.where, c.text, c.published, c.ours, words[c.agrees]] for c in found]
     header = ["Paper", "Claim", "Published", f"This run ({method})", "Same direction"]
     return Section("Paper against this run", tables=[Table(header, rows, NOTE, kind="text")])
 
 
 def _forgetting(curves: pd.DataFrame) -> list[Claim]:
-    frame = changes.form_changes(curves)
+    frame = form_changes(curves)
     mean = frame.groupby(["role", "form"])[["change", "after"]].mean()
-    zero, few, known = changes.FORMS
+    zero, few, known = FORMS
     change = mean["change"]
     found = [
         Claim("section 2", "instruction accuracy on general sets falls", "−10.24 points",
@@ -79,7 +88,7 @@ def _forgetting(curves: pd.DataFrame) -> list[Claim]:
     )  # fmt: skip
     stages = curves.groupby("role")["stage"].nunique()
     if stages["train_task"] == stages["held_out"]:  # a peak between two scored stages would be missed
-        new, old = (changes.steepest_drop(curves, role) for role in ("train_task", "held_out"))
+        new, old = (steepest_drop(curves, role) for role in ("train_task", "held_out"))
         found.append(
             Claim("section 2", "newly learnt tasks lose more in a stage than general ones",
                   "3.0 against 0.63", f"{100 * new:.1f} against {100 * old:.1f}", new > old)
@@ -97,15 +106,14 @@ def _vectors(table: pd.DataFrame) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _stages(results: DynamicsResults, method: str) -> list[Claim]:
-    alike = tables.alignment_table(results.alignment, results.curves)
-    within = tables.correlations(alike[alike["method"] == method])["within"]
-    moved = tables.drift_table(results.drift, results.conditions)
+def _stages(results: AnalysisResults, method: str) -> list[Claim]:
+    alike = alignment_table(results.frames["alignment"], results.curves)
+    within = correlations(alike[alike["method"] == method])["within"]
+    moved = drift_table(results.frames["drift"], results.frames["conditions"])
     moved = moved[(moved["method"] == method) & (moved["stage"] == moved["stage"].max())]
     last = moved[["selected", "random", "few_shot", "restored"]].mean()
-    shared = (
-        tables.overlaps(results.heads[results.heads["method"] == method]).groupby("stage")["shared"].mean()
-    )
+    heads = results.frames["heads"]
+    shared = overlaps(heads[heads["method"] == method]).groupby("stage")["shared"].mean()
     return [
         Claim("figure 5a", "accuracy goes with the similarity of hidden states and vector",
               "0.249 at 65 %, lower at 1 %", f"r = {number(within)} within sets",

@@ -7,11 +7,11 @@ import math
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from anamnesis.figures.panels import check, method_key, per_cent, title
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.analyses.checkpoints.tables import condition_table
+from anamnesis.figures.panels import check, grid, method_key, per_cent, point_key, title
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.summary import BASELINE
 
 
@@ -38,23 +38,25 @@ def conditions(frame: pd.DataFrame) -> Figure:
     names = frame.drop_duplicates("letter").sort_values("letter")
     with styled():
         figure = new_figure(1.7 * rows + 0.95)
-        panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-        for place, axes in enumerate(panels.flat):
-            if place < len(sets):
-                _draw(axes, frame[frame["set"] == sets[place]], methods)
-            else:
-                axes.set_visible(False)
+        panels = grid(figure, len(sets), columns, sharey=True)
+        for name, axes in zip(sets, panels.flat, strict=False):
+            _draw(axes, frame[frame["set"] == name], methods)
         for axes in panels[:, 0]:
             axes.set_ylabel("Accuracy (%)")
         letters = [f"({row.letter}) {row.condition}" for row in names.itertuples()]
         figure.supxlabel("\n".join("    ".join(part) for part in (letters[:4], letters[4:])), fontsize=7)
-        cross = Line2D([], [], color=INK, marker="x", markersize=4, linewidth=0,
-                       label="random vector of equal norm")  # fmt: skip
+        cross = point_key("random vector of equal norm", "x", color=INK, markersize=4)
         bar = Patch(facecolor=MUTED, hatch="////", edgecolor="white", linewidth=0, label="θ added or removed")
         figure.legend(
             handles=[*method_key([BASELINE, *methods]), bar, cross], loc="outside upper center", ncols=5
         )
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the table of all checkpoints."""
+    data = condition_table(frame)
+    return Drawn(conditions(data), data)
 
 
 def _draw(axes: Axes, data: pd.DataFrame, methods: list[str]) -> None:

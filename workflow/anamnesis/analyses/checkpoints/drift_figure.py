@@ -9,8 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.figures.panels import DASHED, DOTTED, chains_note, check, method_key, per_cent, stages, title
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.analyses.checkpoints.tables import drift_table
+from anamnesis.figures.panels import (
+    DASHED,
+    DOTTED,
+    chains_note,
+    check,
+    method_key,
+    per_cent,
+    small_print,
+    stages,
+    title,
+)
+from anamnesis.figures.style import INK, Drawn, method_colour, new_figure, styled
 
 
 def drift(frame: pd.DataFrame) -> Figure:
@@ -44,11 +55,17 @@ def drift(frame: pd.DataFrame) -> Figure:
         panels[0, 0].set_ylabel("cos(θ before, θ now)")
         panels[1, 0].set_ylabel("Few-shot accuracy (%)")
         figure.legend(handles=[*method_key(methods), *_key(frame)], loc="outside upper center", ncols=3)
-        figure.supxlabel(
+        small_print(
+            figure,
             f"{chains_note(frame).capitalize()}; n = {int(frame['n'].max())} examples per point.",
-            fontsize=7, color=MUTED, x=0.01, ha="left",
-        )  # fmt: skip
+        )
     return figure
+
+
+def draw(frame: pd.DataFrame, conditions: pd.DataFrame) -> Drawn:
+    """From two tables of all checkpoints."""
+    data = drift_table(frame, conditions)
+    return Drawn(drift(data), data)
 
 
 def _draw(cosine: Axes, accuracy: Axes, data: pd.DataFrame, colour: str) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from anamnesis.analyses.checkpoints.tables import overlaps
 from anamnesis.core.errors import unknown
-from anamnesis.figures.panels import check
-from anamnesis.figures.style import INK, new_figure, styled
+from anamnesis.figures.panels import UNITS, check, head_map, numbered
+from anamnesis.figures.style import Drawn, new_figure, styled
 
-_UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
 _MOST = 6  # stages side by side
 
 
@@ -30,8 +28,8 @@ def effect_maps(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     """
     columns = ["method", "order", "seed", "stage", "layer", "head", "effect", "selected", "initial"]
     check(frame, columns, "table of heads by stage")
-    if unit not in _UNITS:
-        raise unknown("unit of effect", unit, _UNITS)
+    if unit not in UNITS:
+        raise unknown("unit of effect", unit, UNITS)
     methods, stages = list(frame["method"].unique()), sorted(frame["stage"].unique())
     shown = stages if len(stages) <= _MOST else [*stages[: _MOST - 1], stages[-1]]
     shared = overlaps(frame).groupby(["method", "stage"])[["shared", "top"]].mean()
@@ -54,20 +52,17 @@ def effect_maps(frame: pd.DataFrame, unit: str = "probability") -> Figure:
         bar = figure.colorbar(image, ax=panels, pad=0.012, aspect=40, fraction=0.03, extend="both")
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=6.5, length=2)
-        bar.ax.set_title(_UNITS[unit], fontsize=7, loc="left", pad=8)
+        bar.ax.set_title(UNITS[unit], fontsize=7, loc="left", pad=8)
     return figure
 
 
+def draw(frame: pd.DataFrame, unit: str) -> Drawn:
+    """From the rankings of all checkpoints; ``unit``: the scale they are on."""
+    return Drawn(effect_maps(frame, unit), frame)
+
+
 def _draw(axes: Axes, grid: pd.DataFrame, outlined: pd.DataFrame, limit: float):
-    image = axes.imshow(
-        grid.to_numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", origin="lower",
-        interpolation="nearest",
-    )  # fmt: skip
-    for layer, head in outlined.itertuples(index=False):
-        corner = (list(grid.columns).index(head) - 0.5, list(grid.index).index(layer) - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=0.8, clip_on=False))
-    axes.grid(False)
-    for axis, values in ((axes.xaxis, grid.columns), (axes.yaxis, grid.index)):
-        step = next(s for s in (1, 2, 5, 10, 20, 50) if len(values) <= 6 * s or s == 50)
-        axis.set_ticks(range(0, len(values), step), [str(int(v)) for v in values[::step]])
+    image = head_map(axes, grid, limit, outlined.itertuples(index=False), 0.8)
+    numbered(axes.xaxis, grid.columns, 6)
+    numbered(axes.yaxis, grid.index, 6)
     return image

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from anamnesis.analyses.checkpoints.changes import form_changes as changes_by_form
 from anamnesis.figures.panels import check, method_key
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 
 _TITLES = {
     "train_task": "Training tasks",
@@ -47,6 +48,12 @@ def form_changes(frame: pd.DataFrame) -> Figure:
         ]  # fmt: skip
         figure.legend(handles=[*method_key(methods), *spread], loc="outside lower center", ncols=6)
     return figure
+
+
+def draw(curves: pd.DataFrame) -> Drawn:
+    """From the accuracy of all chains."""
+    data = changes_by_form(curves)
+    return Drawn(form_changes(data), data)
 
 
 def _draw(axes: Axes, data: pd.DataFrame, methods: list[str]) -> None:

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, title
-from anamnesis.figures.style import CONDITION_COLOURS, INK, MUTED, new_figure, styled
+from anamnesis.analyses.checkpoints.tables import recovery_table
+from anamnesis.figures.panels import DASHED, DOTTED, check, mark_layer, per_cent, point_key, title
+from anamnesis.figures.style import CONDITION_COLOURS, INK, MUTED, Drawn, new_figure, styled
 
 # colours that no method has by default: what is compared here is vectors
 _ADDED = {
@@ -61,6 +62,12 @@ def recovery(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the table of all checkpoints."""
+    data = recovery_table(frame)
+    return Drawn(recovery(data), data)
+
+
 def _draw(axes: Axes, data: pd.DataFrame) -> None:
     per_cent(axes)
     for condition, (colour, dashes, _) in _BASES.items():
@@ -71,9 +78,7 @@ def _draw(axes: Axes, data: pd.DataFrame) -> None:
         axes.plot(
             part["layer"], 100 * part["accuracy"], **style, markersize=2.0, linewidth=1.1, clip_on=False
         )
-    chosen = data["chosen"].iloc[0]
-    axes.plot([chosen], [-0.02], marker="^", markersize=3.6, color=MUTED, clip_on=False,
-              transform=axes.get_xaxis_transform())  # fmt: skip
+    mark_layer(axes, data["chosen"].iloc[0], 3.6, MUTED)
 
 
 def _key(n: int) -> list[Line2D]:
@@ -85,6 +90,6 @@ def _key(n: int) -> list[Line2D]:
         Line2D([], [], color=colour, linestyle=dashes, linewidth=1.2, label=label)
         for colour, dashes, label in _BASES.values()
     ]
-    mark = Line2D([], [], color=INK, alpha=0.6, marker="^", markersize=4, linewidth=0,
-                  label=f"layer chosen before training (n = {n})")  # fmt: skip
+    chosen = f"layer chosen before training (n = {n})"
+    mark = point_key(chosen, "^", color=INK, alpha=0.6, markersize=4)
     return [*added, *bases, mark]

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
 import pandas as pd
 
-from anamnesis.analyses.checkpoints import changes, tables
-from anamnesis.report.builder import Picture, Section
-from anamnesis.report.sentences import percent, points
+from anamnesis.analyses.checkpoints.changes import FORMS, form_changes
+from anamnesis.analyses.checkpoints.claims import claims_section
+from anamnesis.analyses.checkpoints.tables import (
+    alignment_table,
+    condition_table,
+    correlations,
+    drift_table,
+    overlaps,
+    recovered,
+    recovery_table,
+)
+from anamnesis.report.builder import Section
+from anamnesis.report.results import AnalysisResults
+from anamnesis.report.sentences import number, percent, points
 
-CAPTIONS = {
-    "form_changes": """\
-        Change of accuracy from before training to after the last stage, in points, by form of the task
-        (figure 3 of arXiv 2406.12227). Bars: mean over chains; points: chains; whiskers: one s.d.""",
-    "conditions": """\
-        Accuracy in seven conditions (figure 4): (a) to (e) before training, (f) and (g) after the last stage.
-        Right: greedy decoding begins with the answer. Vectors are added, or removed, after the layer where
-        adding was best on validation examples before training; crosses: a random vector of equal norm there.
-        Whiskers: 95 % Wilson interval over examples.""",
-    "alignment": """\
-        Zero-shot accuracy, and the largest cosine over the layers between the hidden states at the last
-        prompt token and the instruction vector of the model before training (figure 5a).""",
-    "drift": """\
-        Above: cosine of the instruction vector with that before training, beside random sets of as many
-        heads (band: one s.d. over the draws). Below: few-shot accuracy, and the same with the heads' outputs
-        as they were before training (figure 5b).""",
-    "effect_maps": """\
-        Mean causal effect of every head after each stage (figure 5c). Outlined: the head set S of the model
-        before training; above each map, how many of the model's own strongest heads are in S. Stage 0 is
-        measured on the same few prompts, so that its number shows what the sample alone changes.""",
-    "recovery": """\
-        After the last stage: accuracy when a vector is added to zero-shot prompts after one layer (figure 7).
-        Dotted: prompts without intervention. Grey mark: the layer chosen before training. The figure
-        vector_recovery of the run itself shows all chains at the layer chosen for its interventions.""",
-}
 ALTERNATIVES = {
     "form_changes": "Bars of the change of accuracy by form",
     "conditions": "Bars of accuracy in seven conditions, one panel per set",
@@ -47,35 +29,23 @@ ALTERNATIVES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DynamicsResults:
-    """Tables of ``dynamics.tables``: alignment, drift, conditions, heads; ``curves``: accuracy of all chains;
-    ``figures``: name -> PNG.
-    """
-
-    alignment: pd.DataFrame
-    drift: pd.DataFrame
-    conditions: pd.DataFrame
-    heads: pd.DataFrame
-    curves: pd.DataFrame
-    figures: Mapping[str, str | Path]
+def sections(results: AnalysisResults) -> list[Section]:
+    """All figures of the analysis with their sentences, and the paper's claims."""
+    return [figures_section(results), claims_section(results)]
 
 
-def dynamics_section(results: DynamicsResults) -> Section:
-    """All figures of the section, each with its sentences."""
+def figures_section(results: AnalysisResults) -> Section:
+    """``results``: with the tables alignment, drift, conditions and heads of ``checkpoints.tables``."""
+    frames, curves = results.frames, results.curves
     said = {
-        "form_changes": form_sentences(changes.form_changes(results.curves)),
-        "conditions": condition_sentences(tables.condition_table(results.conditions)),
-        "alignment": alignment_sentences(tables.alignment_table(results.alignment, results.curves)),
-        "drift": drift_sentences(tables.drift_table(results.drift, results.conditions)),
-        "effect_maps": overlap_sentences(results.heads),
-        "recovery": recovery_sentences(tables.recovery_table(results.conditions)),
+        "form_changes": form_sentences(form_changes(curves)),
+        "conditions": condition_sentences(condition_table(frames["conditions"])),
+        "alignment": alignment_sentences(alignment_table(frames["alignment"], curves)),
+        "drift": drift_sentences(drift_table(frames["drift"], frames["conditions"])),
+        "effect_maps": overlap_sentences(frames["heads"]),
+        "recovery": recovery_sentences(recovery_table(frames["conditions"])),
     }
-    pictures = []
-    for name, sentences in said.items():
-        png = Path(results.figures[name])
-        links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
-        pictures.append(Picture(png, ALTERNATIVES[name], " ".join(CAPTIONS[name].split()), sentences, links))
+    pictures = [results.picture(name, ALTERNATIVES[name], sentences) for name, sentences in said.items()]
     return Section("Inside the models", pictures=pictures)
 
 
@@ -86,15 +56,15 @@ def form_sentences(frame: pd.DataFrame) -> list[str]:
         mean = data.groupby(["role", "form"])["change"].mean()
         held = " and ".join(
             f"{points(mean['held_out', form])} {form.split(', ')[1]}"
-            for form in changes.FORMS[:2]
+            for form in FORMS[:2]
             if ("held_out", form) in mean
         )
         text = f"{method}: accuracy on held-out sets changed by {held}"
-        if ("both_forms", changes.FORMS[2]) in mean:
+        if ("both_forms", FORMS[2]) in mean:
             both = mean["both_forms"]
             text += (
-                f"; on those with both forms, instruction accuracy by {points(both[changes.FORMS[0]])} and "
-                f"knowledge accuracy by {points(both[changes.FORMS[2]])}"
+                f"; on those with both forms, instruction accuracy by {points(both[FORMS[0]])} and "
+                f"knowledge accuracy by {points(both[FORMS[2]])}"
             )
         said.append(text + f" (mean over {data.groupby(['order', 'seed']).ngroups} chains).")
     return said
@@ -121,7 +91,7 @@ def condition_sentences(frame: pd.DataFrame) -> list[str]:
 
 def alignment_sentences(frame: pd.DataFrame) -> list[str]:
     """The correlation of accuracy and similarity."""
-    found = tables.correlations(frame)
+    found = correlations(frame)
     return [
         f"Over all {found['n']} points of sets and stages, zero-shot accuracy and similarity have a Pearson "
         f"correlation of {number(found['pearson'])} (Spearman {number(found['spearman'])}); of the "
@@ -147,7 +117,7 @@ def drift_sentences(frame: pd.DataFrame) -> list[str]:
 
 def overlap_sentences(heads: pd.DataFrame) -> list[str]:
     """How many of the strongest heads are in S, before training and after the last stage."""
-    found = tables.overlaps(heads)
+    found = overlaps(heads)
     top, mean = int(found["top"].max()), found.groupby(["method", "stage"], sort=False)["shared"].mean()
     said = []
     for method in found["method"].unique():
@@ -176,18 +146,3 @@ def recovery_sentences(frame: pd.DataFrame) -> list[str]:
             f"{int(worst['chosen'])}). The former raises zero-shot accuracy on {helped} of {len(rows)} sets."
         )
     return said
-
-
-def recovered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per set of one method: ``before`` (few-shot, before training), ``zero-shot``, ``few-shot``, and
-    ``initial``, ``current``, ``random`` at the layer ``chosen`` before training.
-    """
-    at = frame[(frame["layer"] == frame["chosen"]) | (frame["layer"] == -1)]
-    label = at["vector"].where(at["vector"] != "", at["condition"])
-    table = at.assign(label=label).pivot(index=["set", "chosen"], columns="label", values="accuracy")
-    return table.reset_index()
-
-
-def number(value: float) -> str:
-    """A correlation with two decimals and a real minus sign."""
-    return "–" if pd.isna(value) else f"{value:.2f}".replace("-", "−")

@@ -1,21 +1,18 @@
-"""The traces of all checkpoints as tidy tables, and the tables that the figures show. No torch.
-
-A place is ``method, order, seed, stage``; stage 0, the model before training, stands in every chain.
-"""
+"""The traces of all checkpoints as tidy tables, and the tables that the figures show. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from anamnesis.analyses.places import PLACE, labelled
 from anamnesis.stats.layers import chosen_layers
 from anamnesis.vectors.ranking import rank_heads
 
-CHAIN = ["method", "order", "seed"]
-PLACE = [*CHAIN, "stage"]
 CONDITIONS = {
     "a": "zero-shot",
     "b": "demonstrations, no instruction",
@@ -28,13 +25,22 @@ CONDITIONS = {
 """The conditions of figure 4 by their letters."""
 
 
-def labelled(frames: Sequence[pd.DataFrame], places: Sequence[Mapping]) -> pd.DataFrame:
-    """Frames below each other, each with its place (a mapping with the keys ``PLACE``) in front."""
-    parts = [
-        pd.DataFrame({key: place[key] for key in PLACE}, index=frame.index).join(frame)
-        for frame, place in zip(frames, places, strict=True)
-    ]
-    return pd.concat(parts, ignore_index=True)
+def tabulate(
+    alignment: Sequence[pd.DataFrame],
+    drift: Sequence[pd.DataFrame],
+    conditions: Sequence[pd.DataFrame],
+    effects: Sequence[pd.DataFrame],
+    initial: pd.DataFrame,
+    places: Sequence[Mapping],
+    rank_by: str,
+) -> dict[str, Any]:
+    """The tables of all ``places``, of which the others are the traces. ``initial``: the ranking of heads in
+    the model before training.
+    """
+    parts = {"alignment": alignment, "drift": drift, "conditions": conditions}
+    tables = {f"all_{name}": labelled(frames, places) for name, frames in parts.items()}
+    heads = heads_by_stage(effects, places, initial, rank_by)
+    return {**tables, "all_heads": heads, "facts": {"places": len(places)}}
 
 
 def heads_by_stage(
@@ -165,3 +171,13 @@ def recovery_table(conditions: pd.DataFrame) -> pd.DataFrame:
     keys = ["set", "method", "condition", "vector", "layer"]
     found = last.groupby(keys, sort=False).agg(accuracy=("accuracy", "mean"), n=("n", "sum")).reset_index()
     return found.assign(chosen=found["set"].map(chosen_layers(conditions)))
+
+
+def recovered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per set of one method: ``before`` (few-shot, before training), ``zero-shot``, ``few-shot``, and
+    ``initial``, ``current``, ``random`` at the layer ``chosen`` before training.
+    """
+    at = frame[(frame["layer"] == frame["chosen"]) | (frame["layer"] == -1)]
+    label = at["vector"].where(at["vector"] != "", at["condition"])
+    table = at.assign(label=label).pivot(index=["set", "chosen"], columns="label", values="accuracy")
+    return table.reset_index()

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from anamnesis.analyses.mechanisms.words import EVERY, HELD_OUT, LATER, LEARNT, NEW, TRAINED, WHOLE
+from anamnesis.analyses.places import PLACE as KEYS
+from anamnesis.stats.correlation import correlation
 
-KEYS = ["method", "order", "seed", "stage"]
 OUTCOMES = {
     "loss_rise": "rise of the answer's loss (nats a token)",
     "accuracy_drop": "drop of zero-shot accuracy",
@@ -151,31 +151,3 @@ def associations(pairs: pd.DataFrame, resamples: int, confidence: float) -> pd.D
                     found |= {name: value, f"{name}_low": low, f"{name}_high": high}
                 rows.append(found)
     return pd.DataFrame(rows)
-
-
-LEAST = 4  # rows of which a correlation is computed
-
-
-def correlation(
-    x: np.ndarray, y: np.ndarray, ranked: bool, resamples: int, confidence: float, seed: int = 0
-) -> tuple[float, float, float]:
-    """(correlation, lower and upper end of its percentile bootstrap interval): Spearman's if ``ranked``, else
-    Pearson's.
-    """
-    x, y = np.round(x, 12), np.round(y, 12)  # what is equal but for rounding does not vary
-    if len(x) < LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return (float("nan"),) * 3
-    drawn = np.random.default_rng(seed).integers(0, len(x), (resamples, len(x)))
-    values = _correlations(x[drawn], y[drawn], ranked)
-    tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(values, [tail, 100 - tail])
-    return float(_correlations(x[None], y[None], ranked)[0]), float(low), float(high)
-
-
-def _correlations(x: np.ndarray, y: np.ndarray, ranked: bool) -> np.ndarray:
-    """Row by row; NaN where a row does not vary."""
-    if ranked:
-        x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
-    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
-    norms = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    return np.divide((x * y).sum(1), norms, where=norms > 1e-12, out=np.full(len(x), np.nan))

@@ -13,12 +13,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from anamnesis.analyses.mechanisms.last_stage import head_means
+from anamnesis.analyses.mechanisms.sentences import measure_caption
 from anamnesis.analyses.mechanisms.words import EVERY, LEARNT, WHOLE
+from anamnesis.analyses.places import CHAIN
 from anamnesis.core.errors import UserError
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.figures.panels import DOTTED, method_key
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
 
-CHAIN = ["method", "order", "seed"]
 _STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (6, 1)), (0, (2, 2)))
 _MARKERS = "os^Dvp"
 _LEAST_CHANGE = 1e-3  # what changed less is drawn at the left edge
@@ -62,7 +64,7 @@ def interference(data: pd.DataFrame) -> Figure:
                     part[part["method"] == method],
                     "layer",
                     "cosine",
-                    {"color": _colour(method, methods)},
+                    {"color": method_colour(method, methods)},
                 )
             axes.axhline(0, color=INK, linewidth=0.7)
             axes.set_title(f"{matrix}: gradient cosine")
@@ -78,14 +80,19 @@ def interference(data: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw_interference(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
+    data = interference_data(frame)
+    return Drawn(interference(data), data, [f"{measure_caption('interference', comparison)}\n"])
+
+
 def _along_stages(axes: Axes, data, column: str, matrices: Sequence[str], methods, scale: float) -> None:
     for k, matrix in enumerate(matrices):
         for method in methods:
             part = data[(data["method"] == method) & (data["matrix"] == matrix)]
             values = scale * part.groupby("stage")[column].mean()
             axes.plot(
-                values.index, values, color=_colour(method, methods), linestyle=_STYLES[k % len(_STYLES)],
-                marker=_MARKERS[k % len(_MARKERS)], markersize=3, linewidth=1.1,
+                values.index, values, linestyle=_STYLES[k % len(_STYLES)], marker=_MARKERS[k % len(_MARKERS)],
+                color=method_colour(method, methods), markersize=3, linewidth=1.1,
             )  # fmt: skip
     if column == "cosine":
         axes.axhline(0, color=INK, linewidth=0.7)
@@ -111,7 +118,7 @@ def drift(frame: pd.DataFrame) -> Figure:
             for axes, column in zip(row, ("cka", "rotation"), strict=True):
                 for place, stage in enumerate(stages):
                     shade = 0.35 + 0.65 * (place + 1) / len(stages)
-                    style = {"color": _colour(method, methods), "alpha": shade,
+                    style = {"color": method_colour(method, methods), "alpha": shade,
                              "linestyle": _STYLES[(len(stages) - 1 - place) % len(_STYLES)]}  # fmt: skip
                     _line(axes, part[part["stage"] == stage], "layer", column, style, 0.08)
             row[0].set_title(f"{method}: CKA with the model before training (n = {n})")
@@ -126,6 +133,10 @@ def drift(frame: pd.DataFrame) -> Figure:
         handles.append(Patch(color=MUTED, alpha=0.2, linewidth=0, label="range over chains"))
         figure.legend(handles=handles, loc="outside lower center", ncols=6)
     return figure
+
+
+def draw_drift(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
+    return Drawn(drift(frame), frame, [f"{measure_caption('drift', comparison)}\n"])
 
 
 def disruption_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -150,14 +161,14 @@ def disruption(data: pd.DataFrame, cutoffs: Mapping[str, float]) -> Figure:
         ):
             beyond = data.assign(share=100.0 * (data[kind] > cutoffs[kind]))
             for method in methods:
-                style = {"color": _colour(method, methods)}
+                style = {"color": method_colour(method, methods)}
                 _line(row[0], beyond[beyond["method"] == method], "layer", "share", style)
                 _survival(row[1], data[data["method"] == method], kind, style)
             row[0].set_title(f"Heads beyond {cutoffs[kind]:g}: {name}")
             row[0].set_ylabel("% of a layer's heads")
             row[0].set_xlabel("Layer", labelpad=1)
             row[0].set_ylim(-3, 103)
-            row[1].axvline(cutoffs[kind], color=INK, linewidth=0.8, linestyle=(0, (1, 1.2)))
+            row[1].axvline(cutoffs[kind], color=INK, linewidth=0.8, linestyle=DOTTED)
             row[1].set_title("Heads beyond any cut-off")
             row[1].set_ylabel("% of all heads")
             row[1].set_xlabel(name[0].upper() + name[1:], labelpad=1)
@@ -165,10 +176,15 @@ def disruption(data: pd.DataFrame, cutoffs: Mapping[str, float]) -> Figure:
             row[1].set_xlim(_LEAST_CHANGE, None)
             row[1].xaxis.set_minor_formatter(NullFormatter())
             row[1].set_ylim(-3, 103)
-        cut = Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (1, 1.2)), label="cut-off")
+        cut = Line2D([], [], color=INK, linewidth=0.8, linestyle=DOTTED, label="cut-off")
         figure.legend(handles=[*_methods_key(methods, "chains: mean, range"), cut],
                       loc="outside lower center", ncols=5)  # fmt: skip
     return figure
+
+
+def draw_disruption(frame: pd.DataFrame, comparison: pd.DataFrame, cutoffs: Mapping[str, float]) -> Drawn:
+    data = disruption_data(frame)
+    return Drawn(disruption(data, cutoffs), data, [f"{measure_caption('disruption', comparison)}\n"])
 
 
 def _survival(axes: Axes, data: pd.DataFrame, kind: str, style: dict) -> None:
@@ -188,13 +204,8 @@ def _line(axes: Axes, data: pd.DataFrame, x: str, y: str, style: dict, band: flo
     )
 
 
-def _colour(method: str, methods: Sequence[str]) -> str:
-    return method_colour(method, methods)
-
-
 def _methods_key(methods: Sequence[str], note: str) -> list[Line2D | Patch]:
-    lines = [Line2D([], [], color=_colour(m, methods), linewidth=3, label=m) for m in methods]
-    return [*lines, Patch(color=MUTED, alpha=0.2, linewidth=0, label=note)]
+    return [*method_key(methods), Patch(color=MUTED, alpha=0.2, linewidth=0, label=note)]
 
 
 def _matrix_key(matrices: Sequence[str]) -> list[Line2D]:

@@ -12,11 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
+from anamnesis.analyses.mechanisms.sentences import measure_caption, predictors_caption
 from anamnesis.analyses.mechanisms.words import BASE, LEARNT, SLICED, TRAINED
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.analyses.places import CHAIN
+from anamnesis.figures.panels import DOTTED, grid, method_key, point_key
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 from anamnesis.stats.forgetting import require_columns
 
-CHAIN = ["method", "order", "seed"]
 _COLUMNS = 3  # of panels: four would leave no room for their numbers
 _WEIGHTS = {TRAINED: ("-", "o", "its adapter"), BASE: ((0, (3, 1.4)), "s", "attention of one layer")}
 
@@ -50,6 +52,10 @@ def landscape(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw_landscape(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
+    return Drawn(landscape(frame), frame, [f"{measure_caption('landscape', comparison)}\n"])
+
+
 def _logarithmic(axes: Axes) -> None:
     """A logarithmic scale of both signs, unless the values are so alike that it would have no numbers."""
     low, high = axes.get_ylim()
@@ -78,19 +84,19 @@ def _slices(axes: Axes, data: pd.DataFrame, methods: Sequence[str]) -> None:
             part = data[(data["method"] == method) & (data["stage"] == stage)]
             mean = part.groupby("step")["value"].mean()
             axes.plot(mean.index, mean, color=method_colour(method, methods), linewidth=1.3,
-                      linestyle=(0, (1, 1.2)) if stage == stages[0] and len(stages) > 1 else "-")  # fmt: skip
+                      linestyle=DOTTED if stage == stages[0] and len(stages) > 1 else "-")  # fmt: skip
     axes.set_xlabel("Step, in lengths of the weights' rows", labelpad=1)
     axes.set_ylabel("Nats per token", labelpad=1)
 
 
 def _landscape_key(frame: pd.DataFrame, methods: Sequence[str]) -> list[Line2D]:
-    handles = [Line2D([], [], color=method_colour(m, methods), linewidth=3, label=m) for m in methods]
+    handles = method_key(methods)
     handles += [
         Line2D([], [], color=INK, linestyle=style, marker=marker, markersize=3.2, label=label)
         for style, marker, label in _WEIGHTS.values()
     ]
     first, last = int(frame["stage"].min()), int(frame["stage"].max())
-    handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 1.2)), label=f"slice after stage {first}"))
+    handles.append(Line2D([], [], color=INK, linestyle=DOTTED, label=f"slice after stage {first}"))
     handles.append(Line2D([], [], color=INK, label=f"after stage {last}"))
     return handles
 
@@ -109,18 +115,19 @@ def predictors(pairs: pd.DataFrame, associations: pd.DataFrame, outcome: str = "
     rows = -(-len(shown) // _COLUMNS)
     with styled():
         figure = new_figure(1.95 * rows + 0.4)
-        panels = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False)
-        for place, axes in enumerate(panels.flat):
-            if place >= len(shown):
-                axes.set_visible(False)
-                continue
-            _scatter(axes, pairs, shown[place], outcome, methods)
-            axes.set_title(_said(found.loc[shown[place]]), fontsize=6.3, linespacing=1.3)
-            axes.set_xlabel(PREDICTORS[shown[place]], fontsize=7, labelpad=1)
+        panels = grid(figure, len(shown), _COLUMNS, sharey=True)
+        for name, axes in zip(shown, panels.flat, strict=False):
+            _scatter(axes, pairs, name, outcome, methods)
+            axes.set_title(_said(found.loc[name]), fontsize=6.3, linespacing=1.3)
+            axes.set_xlabel(PREDICTORS[name], fontsize=7, labelpad=1)
         for axes in panels[:, 0]:
             axes.set_ylabel(OUTCOMES[outcome].replace(" (", "\n("), fontsize=7)
         figure.legend(handles=_predictors_key(methods), loc="outside lower center", ncols=5)
     return figure
+
+
+def draw_predictors(frame: pd.DataFrame, associations: pd.DataFrame) -> Drawn:
+    return Drawn(predictors(frame, associations), frame, [f"{predictors_caption(associations)}\n"])
 
 
 def _scatter(axes: Axes, pairs: pd.DataFrame, name: str, outcome: str, methods: Sequence[str]) -> None:
@@ -146,10 +153,6 @@ def _said(row: pd.Series) -> str:
 
 
 def _predictors_key(methods: Sequence[str]) -> list[Line2D]:
-    point = {"marker": "o", "markersize": 4, "linewidth": 0}
-    handles = [Line2D([], [], color=method_colour(m, methods), linewidth=3, label=m) for m in methods]
-    return [
-        *handles,
-        Line2D([], [], **point, color=MUTED, label="task learnt before"),
-        Line2D([], [], **point, color=MUTED, fillstyle="none", label="held-out set"),
-    ]
+    learnt = point_key("task learnt before", color=MUTED, markersize=4)
+    held_out = point_key("held-out set", color=MUTED, markersize=4, fillstyle="none")
+    return [*method_key(methods), learnt, held_out]

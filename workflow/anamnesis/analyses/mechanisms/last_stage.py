@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from anamnesis.analyses.mechanisms.words import BASE, EVERY, LEARNT, TRAINED, WHOLE
+from anamnesis.analyses.places import CHAIN
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.summary import paired_interval
 
-CHAIN = ["method", "order", "seed"]
 MEASURES = {
     "cosine": "gradient cosine with earlier tasks",
     "conflicts": "conflicting probes",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from anamnesis.analyses.mechanisms.claims import tabled
-from anamnesis.report.builder import Picture, Section, Table
+from anamnesis.report.builder import Section, Table, picture
+from anamnesis.report.results import AnalysisResults
 
 ALTERNATIVES = {
     "interference": "Gradient cosine and conflicting probes along the stages, by matrix and layer",
@@ -19,16 +17,16 @@ ALTERNATIVES = {
 }
 
 
-def mechanisms_section(tables: Mapping[str, pd.DataFrame], figures: Mapping[str, str | Path]) -> Section:
-    """``tables``: comparison, predictors and claims, as in ``mechanisms/``. ``figures``: name, such as
-    ``mechanisms_drift``, -> PNG, with its caption in a ``.txt`` file beside it.
+def sections(results: AnalysisResults) -> list[Section]:
+    """The tables comparison, predictors and claims, and the figures, each with its caption in a ``.txt`` file
+    of the same name.
     """
     pictures = []
     for name, alternative in ALTERNATIVES.items():
-        png = Path(figures[f"mechanisms_{name}"])
-        links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
+        png = Path(results.figures[f"mechanisms_{name}"])
         caption = png.with_suffix(".txt").read_text(encoding="utf-8").strip()
-        pictures.append(Picture(png, alternative, caption, links=links))
-    shown = tabled(tables["comparison"], tables["predictors"], tables["claims"])
+        pictures.append(picture(png, alternative, caption))
+    frames = results.frames
+    shown = tabled(frames["comparison"], frames["predictors"], frames["claims"])
     texts = [Table(t.header, t.rows, f"{t.title}. {t.note}", kind="text") for t in shown]
-    return Section("Mechanisms of forgetting", tables=texts, pictures=pictures)
+    return [Section("Mechanisms of forgetting", tables=texts, pictures=pictures)]

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.analyses.open_questions.tables import PREDICTORS
-from anamnesis.figures.panels import MARKERS, check
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, readable, styled
+from anamnesis.analyses.open_questions.tables import PREDICTORS, mean_gains
+from anamnesis.figures.panels import MARKERS, check, small_print
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 
 
 def guidance_gain(frame: pd.DataFrame) -> Figure:
@@ -43,12 +43,18 @@ def guidance_gain(frame: pd.DataFrame) -> Figure:
         panels[0].set_ylabel("Guided − plain (points)")
         figure.legend(handles=_key(frame, methods, marks), loc="outside upper center", ncols=2)
         n = int(frame["pairs"].max())
-        figure.supxlabel(
+        small_print(
+            figure,
             f"n = {len(sets)} tasks. Points: means over {n} pair{'s' * (n > 1)} of chains of one order and "
             "seed; whiskers: their range.",
-            fontsize=7, color=MUTED, x=0.01, ha="left",
-        )  # fmt: skip
+        )
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the gains of all pairs of chains."""
+    data = mean_gains(frame)
+    return Drawn(guidance_gain(data), data)
 
 
 def _key(frame: pd.DataFrame, methods: list[str], marks: dict[str, str]) -> list[Line2D]:

@@ -5,36 +5,26 @@ An answer is one of three: the data support the claim, they do not, or they are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import pandas as pd
 
-from anamnesis.analyses.checkpoints.section import number
-from anamnesis.analyses.open_questions import tables
+from anamnesis.analyses.open_questions.tables import (
+    PREDICTORS,
+    gain_correlations,
+    mean_gains,
+    sufficiency_contrasts,
+    wording_accuracy,
+    wording_contrasts,
+    wording_levels,
+)
 from anamnesis.core.names import GUIDED_SUFFIX
-from anamnesis.report.builder import Picture, Section
-from anamnesis.report.sentences import percent, points
+from anamnesis.report.builder import Section
+from anamnesis.report.results import AnalysisResults
+from anamnesis.report.sentences import number, percent, points
 from anamnesis.stats.summary import MINIMUM_PAIRS
 
 SUPPORTS, DOES_NOT, TOO_LITTLE = "the data support this", "the data do not support this", "too little data"
 NEGLIGIBLE = 0.05  # a difference whose interval ends below it counts as none
 
-CAPTIONS = {
-    "guidance_gain": """\
-        Why does guidance help new knowledge on simple instructions only? Zero-shot accuracy on each training
-        task after the last stage, guided minus plain, against the length of the task's instruction and the
-        variety of the answers it is trained on. Points: means over chains; whiskers: their range.""",
-    "wordings": """\
-        Does what is learnt and forgotten depend on the words of the instruction? Accuracy of each set under
-        its own instruction and under paraphrases that nothing was trained on, before training and after the
-        last stage. Bars: mean and one s.d. over the paraphrases.""",
-    "sufficiency": """\
-        Is θ all there is? Before training: few-shot accuracy, and zero-shot accuracy with θ of the heads in S
-        and of 10, 20 and 50 more, by causal effect or at random. Layers are chosen on validation examples,
-        for random heads as for those by effect. Bars and band: bootstrap interval over examples.""",
-}
 ALTERNATIVES = {
     "guidance_gain": "Gain by guidance against three measures of a task's simplicity",
     "wordings": "Accuracy under other wordings, one panel per set, zero-shot and few-shot",
@@ -42,40 +32,34 @@ ALTERNATIVES = {
 }
 
 
-def open_questions_section(
-    answers: Mapping[str, pd.DataFrame], figures: Mapping[str, str | Path], config: Mapping[str, Any]
-) -> Section:
-    """Every question that has a figure, with its sentences; and the held-out sets without paraphrases.
-
-    ``answers``: ``guidance_gain``, ``wordings`` and ``sufficiency`` (``dynamics.open_questions``);
-    ``figures``: name -> PNG; ``config``: the whole configuration.
-    """
-    statistics, pictures = config["statistics"], []
+def sections(results: AnalysisResults) -> list[Section]:
+    """Every question that has a figure, with its sentences; and the held-out sets without paraphrases."""
+    statistics, held_out = results.config["statistics"], results.config["suite"]["held_out"]
     chance = statistics["bootstrap_resamples"], statistics["confidence"]
-    for name, sentences in (
-        ("guidance_gain", gain_sentences),
-        ("wordings", wording_sentences),
-        ("sufficiency", sufficiency_sentences),
-    ):
-        if name in figures:
-            png, said = Path(figures[name]), sentences(answers[name], *chance)
-            links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
-            caption = " ".join(CAPTIONS[name].split())
-            pictures.append(Picture(png, ALTERNATIVES[name], caption, said, links))
-    bare = [name for name in config["suite"]["held_out"] if name not in set(answers["wordings"]["set"])]
+    asked = {
+        "guidance_gain": gain_sentences,
+        "wordings": wording_sentences,
+        "sufficiency": sufficiency_sentences,
+    }
+    pictures = [
+        results.picture(name, ALTERNATIVES[name], sentences(results.frames[name], *chance))
+        for name, sentences in asked.items()
+        if name in results.figures
+    ]
+    bare = [name for name in held_out if name not in set(results.frames["wordings"]["set"])]
     left_out = f"Held-out sets without paraphrases (analyses.paraphrases) are left out: {', '.join(bare)}."
-    return Section("Open questions", paragraphs=[left_out] if bare else [], pictures=pictures)
+    return [Section("Open questions", paragraphs=[left_out] if bare else [], pictures=pictures)]
 
 
 def gain_sentences(frame: pd.DataFrame, resamples: int, confidence: float) -> list[str]:
     """Per guided method: how its gain goes with simplicity, over tasks."""
-    means, said = tables.mean_gains(frame), []
-    found = pd.DataFrame(tables.gain_correlations(frame, resamples, confidence))
+    means, said = mean_gains(frame), []
+    found = pd.DataFrame(gain_correlations(frame, resamples, confidence))
     for method, rows in found.groupby("method", sort=False):
         own = means[means["method"] == method]
         tasks, pairs = len(own), int(own["pairs"].max())
         parts = [
-            f"{tables.PREDICTORS[row.predictor]} {number(row.spearman)}{_ends(row, tasks)}"
+            f"{PREDICTORS[row.predictor]} {number(row.spearman)}{_ends(row, tasks)}"
             for row in rows.itertuples()
         ]
         falls = [row.high < 0 for row in rows.itertuples()]
@@ -99,8 +83,8 @@ def _ends(row, tasks: int) -> str:
 
 def wording_sentences(frame: pd.DataFrame, resamples: int, confidence: float) -> list[str]:
     """What other wordings cost, before and after, and whether guidance helps under them."""
-    found = tables.wording_contrasts(frame, resamples, confidence)
-    levels = tables.wording_levels(tables.wording_accuracy(frame))
+    found = wording_contrasts(frame, resamples, confidence)
+    levels = wording_levels(wording_accuracy(frame))
     gains = _wording_gains(found, confidence) or [
         "No method was asked beside its guided twin on held-out sets. That guidance keeps more under unseen "
         f"wordings: {TOO_LITTLE} (n\u00a0=\u00a00)."
@@ -144,7 +128,7 @@ def _wording_gains(found: pd.DataFrame, confidence: float) -> list[str]:
 
 def sufficiency_sentences(frame: pd.DataFrame, resamples: int, confidence: float) -> list[str]:
     """What is missing of few-shot accuracy with θ, and what further heads add."""
-    found = tables.sufficiency_contrasts(frame, resamples, confidence)
+    found = sufficiency_contrasts(frame, resamples, confidence)
     gaps = found[(found["contrast"] == "gap") & (found["more"] == 0)]
     (gap,) = gaps[gaps["set"] == ""].itertuples()
     by_set = _listed([f"{row.set} {points(row.mean)}" for row in gaps[gaps["set"] != ""].itertuples()])

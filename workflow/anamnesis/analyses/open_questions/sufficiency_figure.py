@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, title
-from anamnesis.figures.style import CONDITION_COLOURS, MUTED, new_figure, styled
+from anamnesis.analyses.open_questions.tables import sufficiency_levels
+from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, small_print, title
+from anamnesis.figures.style import CONDITION_COLOURS, Drawn, new_figure, styled
 
 _BASES = {"zero-shot": (CONDITION_COLOURS["none"], DOTTED), "few-shot": (CONDITION_COLOURS["few-shot"], "-")}
 _VECTORS = {
@@ -49,12 +53,18 @@ def sufficiency(frame: pd.DataFrame, confidence: float) -> Figure:
             for name, style in (*_bases(), *_VECTORS.items())
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=2)
-        figure.supxlabel(
+        small_print(
+            figure,
             f"Before training; n = {int(frame['n'].max())} examples per set. Bars and band: "
             f"{100 * confidence:g} % bootstrap interval over examples.",
-            fontsize=7, color=MUTED, x=0.01, ha="left",
-        )  # fmt: skip
+        )
     return figure
+
+
+def draw(frame: pd.DataFrame, statistics: Mapping[str, Any]) -> Drawn:
+    """From whether each example was answered rightly; ``statistics``: of the intervals."""
+    data = sufficiency_levels(frame, statistics["bootstrap_resamples"], statistics["confidence"])
+    return Drawn(sufficiency(data, statistics["confidence"]), data)
 
 
 def _bases():

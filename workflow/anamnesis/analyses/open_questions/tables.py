@@ -8,15 +8,18 @@ and the percentiles of the mean over the sets are taken.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tokenizers import Tokenizer
 
-from anamnesis.analyses.checkpoints.tables import CHAIN
-from anamnesis.analyses.mechanisms.comparison import correlation
+from anamnesis.analyses.places import CHAIN, labelled
 from anamnesis.core.names import GUIDED_SUFFIX
+from anamnesis.stats.correlation import correlation
 
+CHARACTERS_PER_TOKEN = 4.0  # of English
 OWN = 0  # the number of a set's own wording
 PREDICTORS = {
     "tokens": "instruction (tokens)",
@@ -24,6 +27,38 @@ PREDICTORS = {
     "entropy": "entropy of the answers (bits)",
 }
 """Columns of :func:`guidance_gains` that the gain may go with."""
+
+
+def tabulate(
+    snapshot: str,
+    wordings: Sequence[pd.DataFrame],
+    sufficiency: pd.DataFrame,
+    curves: pd.DataFrame,
+    tasks: Sequence[pd.DataFrame],
+    places: Sequence[Mapping[str, Any]],
+    trained: Sequence[str],
+) -> dict[str, Any]:
+    """The three tables. ``wordings``: one for each of ``places``; ``tasks``: those ``trained``."""
+    frames = dict(zip(trained, tasks, strict=True))
+    instructions = {name: str(frame["instruction"].iloc[0] or "") for name, frame in frames.items()}
+    tokens = dict(zip(instructions, counted(Path(snapshot), list(instructions.values())), strict=True))
+    return {
+        "all_guidance_gain": guidance_gains(curves, answer_diversity(frames), tokens),
+        "all_wordings": labelled(wordings, places),
+        "all_sufficiency": sufficiency,
+        "facts": {"places": len(places), "tokens": tokens},
+    }
+
+
+def counted(snapshot: Path, texts: Sequence[str]) -> list[float]:
+    """Tokens of texts; guessed from their lengths where the tokenizer is not of the one file that can be read
+    without torch.
+    """
+    file = snapshot / "tokenizer.json"
+    if not file.exists():
+        return [len(text) / CHARACTERS_PER_TOKEN for text in texts]
+    found = Tokenizer.from_file(str(file)).encode_batch(list(texts), add_special_tokens=False)
+    return [len(encoding.ids) for encoding in found]
 
 
 def interval(

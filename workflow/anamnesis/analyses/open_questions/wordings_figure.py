@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from anamnesis.analyses.open_questions.tables import OWN
-from anamnesis.figures.panels import chains_note, check, method_key, per_cent, title
-from anamnesis.figures.style import INK, MUTED, method_colour, new_figure, styled
+from anamnesis.analyses.open_questions.tables import OWN, wording_accuracy
+from anamnesis.figures.panels import chains_note, check, method_key, per_cent, small_print, title
+from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.summary import BASELINE
 
 
@@ -40,12 +40,18 @@ def wordings(frame: pd.DataFrame) -> Figure:
                     title(axes, name, 88 // len(sets))
                 _draw(axes, shown[(shown["set"] == name) & (shown["shots"] == count)], groups)
         figure.legend(handles=[*method_key(groups), *_key(frame)], loc="outside upper center", ncols=3)
-        figure.supxlabel(
+        small_print(
+            figure,
             f"{chains_note(frame).capitalize()}; n = {int(frame['n'].max())} examples per point. Bars: mean "
             "and one s.d. over the other wordings, within 0 to 100.",
-            fontsize=7, color=MUTED, x=0.01, ha="left",
-        )  # fmt: skip
+        )
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the scores under all wordings."""
+    data = wording_accuracy(frame)
+    return Drawn(wordings(data), data)
 
 
 def _draw(axes: Axes, data: pd.DataFrame, groups: list[str]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from anamnesis.analyses.robustness.tables import BOTH, COLUMNS, HEADS, NONE, OPTIMISED, robustness_table
 from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent, title
-from anamnesis.figures.style import INK, MUTED, new_figure, styled
+from anamnesis.figures.style import INK, MUTED, Drawn, new_figure, styled
 
 # colours that no method has, told apart by dashes and markers too
 _STYLES = {
@@ -60,6 +60,11 @@ def robustness(frame: pd.DataFrame) -> Figure:
         panels[1, 0].set_ylabel("Zero-shot accuracy (%)")
         figure.legend(handles=_key(), loc="outside upper center", ncols=2)
     return figure
+
+
+def draw(frame: pd.DataFrame) -> Drawn:
+    """From the table of all sets."""
+    return Drawn(robustness(frame), frame)
 
 
 def _draw(axes: Axes, points: pd.DataFrame, means: pd.DataFrame, measure: str, scale: float) -> None:

@@ -4,9 +4,10 @@ found by gradient descent, from the same examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,12 +16,17 @@ from torch.nn.functional import cosine_similarity
 from anamnesis.analyses.outputs import scored_outputs
 from anamnesis.analyses.questions import set_questions
 from anamnesis.analyses.robustness.tables import ALONE, BOTH, COLUMNS, HEADS, NONE, OPTIMISED
+from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 from anamnesis.core.errors import UserError
+from anamnesis.core.progress import progress
+from anamnesis.data.chat import template_for
+from anamnesis.data.lengths import shorten_inputs
 from anamnesis.data.prompts import Template, generator
 from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.loading import load_model
 from anamnesis.vectors.activations import ENOUGH, is_correct
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
-from anamnesis.vectors.instruction import instruction_vector
+from anamnesis.vectors.instruction import instruction_vector, selected_heads
 from anamnesis.vectors.interventions import intervene
 from anamnesis.vectors.optimised import Optimisation, optimised_vector, zero_shot_examples
 
@@ -45,20 +51,55 @@ class Plan:
     token_budget: int
 
 
-def robustness(
+def measure(
+    snapshot: str,
+    task: str,
+    heads: str,
+    initial: str,
+    name: str,
+    model: Mapping[str, Any],
+    robustness: Mapping[str, Any],
+    optimised: Mapping[str, Any],
+    asking: Mapping[str, Any],
+    prompts: Mapping[str, str],
+    max_input_tokens: int,
+    seed: int,
+    batch_tokens: int,
+    table: str,
+) -> dict:
+    """Write the ``table`` of one set. ``initial``: of the model before training, which knows the layer for
+    the set; ``asking``: ``shots`` and ``include_instruction`` of in-context prompts, and ``examples``.
+    """
+    language_model, tokenizer = load_model(snapshot, **model)
+    template, layer = template_for(prompts, tokenizer), int(read_tensors(initial)[f"{name}.layer"])
+    rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
+    steps = Optimisation(layer, robustness["steps"], optimised["batch_size"], optimised["learning_rate"])
+    selected = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
+    plan = Plan(
+        robustness["prompts"], robustness["draws"], selected, steps, optimised["norm"], **asking, seed=seed,
+        token_budget=batch_tokens,
+    )  # fmt: skip
+    drawn = draws_of(rows, name, plan)
+    with progress(len(drawn), f"robustness {name}") as done:
+        measured = vectors_of_draws(PrefixEngine(language_model), tokenizer, rows, name, template, plan, done)
+    write_parquet(table, measured)
+    return {"layer": layer, "draws": len(drawn), "inputs_cut": int(cut.sum())}
+
+
+def vectors_of_draws(
     engine: PrefixEngine,
     tokenizer,
     task: pd.DataFrame,
     name: str,
     template: Template,
     plan: Plan,
-    progress: Callable[[int], None] = lambda done: None,
+    done: Callable[[int], None] = lambda count: None,
 ) -> pd.DataFrame:
     """The table ``robustness_tables.COLUMNS`` of one set.
 
     Every draw of n of the task's training and validation examples gives two vectors: the heads' from
     in-context prompts that ask about the examples, the optimised one from the same examples zero-shot.
-    ``progress`` is told of every vector.
+    ``done`` is told of every draw.
     """
     drawn = draws_of(task, name, plan)
     pool = task.loc[sorted({index for _, _, indices in drawn for index in indices})]
@@ -74,7 +115,7 @@ def robustness(
         limits = plan.norm * float(theta.norm()), rng, plan.token_budget
         optimised = optimised_vector(engine, examples, plan.optimisation, *limits)
         found |= {(HEADS, size, draw): theta, (OPTIMISED, size, draw): optimised.theta}
-        progress(1)
+        done(1)
     asked = set_questions(tokenizer, task, name, template, 0, plan.examples, plan.seed).zero_shot
     measured = [*_accuracies(engine, asked, found, plan), *_cosines(found)]
     table = pd.DataFrame(measured, columns=[c for c in COLUMNS if c not in ("set", "layer")])

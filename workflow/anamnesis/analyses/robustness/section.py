@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from anamnesis.analyses.robustness.tables import (
@@ -14,26 +12,16 @@ from anamnesis.analyses.robustness.tables import (
     robustness_table,
 )
 from anamnesis.figures.style import readable
-from anamnesis.report.builder import Picture, Section
+from anamnesis.report.builder import Section
+from anamnesis.report.results import AnalysisResults
 from anamnesis.report.sentences import percent
 
-CAPTION = """\
-    Vectors of the model before training, made from disjoint draws of prompts: sums of the mean outputs of the
-    heads in S, and vectors found by gradient descent on the answers to the same examples, of at most the same
-    norm. Above: cosine between two draws, and between the two vectors of one draw. Below: zero-shot accuracy
-    on test examples with the vector added after the layer chosen on validation examples. Points: draws or
-    pairs of draws; lines: means; whiskers: one s.d. over them. S itself is the same in all draws."""
 
-
-def robustness_section(rows: pd.DataFrame, png: str | Path) -> Section:
-    """``rows``: ``dynamics.robustness_tables.COLUMNS`` of all sets."""
-    png = Path(png)
-    links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
+def sections(results: AnalysisResults) -> list[Section]:
+    """The figure, with what the table ``robustness`` says."""
     alt = "Cosine between vectors and zero-shot accuracy against the number of prompts, a column per set"
-    return Section(
-        "Head outputs against optimised vectors",
-        pictures=[Picture(png, alt, " ".join(CAPTION.split()), robustness_sentences(rows), links)],
-    )
+    shown = results.picture("robustness", alt, robustness_sentences(results.frames["robustness"]))
+    return [Section("Head outputs against optimised vectors", pictures=[shown])]
 
 
 def robustness_sentences(rows: pd.DataFrame) -> list[str]:

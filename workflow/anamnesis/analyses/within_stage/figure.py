@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 
 from anamnesis.analyses.within_stage.tables import COLUMNS, FALLERS, FORMS, GROUPS, RISERS, SELECTED, pooled
 from anamnesis.core.errors import unknown
-from anamnesis.figures.panels import DASHED, DOTTED, check, per_cent
-from anamnesis.figures.style import INK, MUTED, new_figure, styled
+from anamnesis.figures.panels import DASHED, DOTTED, UNITS, check, head_map, per_cent
+from anamnesis.figures.style import INK, MUTED, Drawn, new_figure, styled
 
-_UNITS = {"probability": "ΔP", "log_probability": "Δ log P"}
 # colours that no method has, told apart by dashes and markers too
 _STYLES = {
     SELECTED: {"color": INK, "linestyle": "-", "marker": "o"},
@@ -41,8 +38,8 @@ def within_stage(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     Raises UserError for an empty frame, a missing column or an unknown unit.
     """
     check(frame, ["method", "order", "seed", "stage", *COLUMNS], "table of steps within a stage")
-    if unit not in _UNITS:
-        raise unknown("unit of effect", unit, _UNITS)
+    if unit not in UNITS:
+        raise unknown("unit of effect", unit, UNITS)
     rows = list(frame.groupby(["method", "stage"], sort=False))
     maps = {key: _change_map(data) for key, data in rows}
     # one strong head must not make all others pale
@@ -54,8 +51,8 @@ def within_stage(frame: pd.DataFrame, unit: str = "probability") -> Figure:
             _draw_groups(line[0], data, "effect")
             _draw_groups(line[1], data, "norm")
             _draw_answers(line[2], data)
-            image = _draw_map(line[3], maps[key], data, Normalize(-limit, limit))
-            line[0].set_ylabel(f"{key[0]}, stage {key[1]}\nSummed effect ({_UNITS[unit]})")
+            image = _draw_map(line[3], maps[key], data, limit)
+            line[0].set_ylabel(f"{key[0]}, stage {key[1]}\nSummed effect ({UNITS[unit]})")
             line[1].set_ylabel("Norm, start = 1")
             line[2].set_ylabel("Accuracy (%)")
             bar = figure.colorbar(image, ax=line[3], pad=0.03, aspect=22, extend="both")
@@ -71,6 +68,11 @@ def within_stage(frame: pd.DataFrame, unit: str = "probability") -> Figure:
 
 
 _TITLES = ("Effect of groups of heads", "Output of such heads", "Held-out sets", "Change of effect")
+
+
+def draw(frame: pd.DataFrame, unit: str) -> Drawn:
+    """From the table of all stages looked into; ``unit``: the scale of effects."""
+    return Drawn(within_stage(frame, unit), frame)
 
 
 def _draw_groups(axes: Axes, data: pd.DataFrame, measure: str) -> None:
@@ -107,15 +109,10 @@ def _change_map(data: pd.DataFrame) -> pd.DataFrame:
     return (at.loc[last] - at.loc[first]).unstack("head")
 
 
-def _draw_map(axes: Axes, grid: pd.DataFrame, data: pd.DataFrame, norm: Normalize):
-    image = axes.imshow(
-        grid.to_numpy(), cmap="RdBu_r", norm=norm, aspect="auto", origin="lower", interpolation="nearest"
-    )
+def _draw_map(axes: Axes, grid: pd.DataFrame, data: pd.DataFrame, limit: float):
     own = data[(data["measure"] == "head effect") & (data["name"] == SELECTED)]
-    for layer, head in own[["layer", "head"]].drop_duplicates().itertuples(index=False):
-        corner = (list(grid.columns).index(head) - 0.5, list(grid.index).index(layer) - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=0.7, clip_on=False))
-    axes.grid(False)
+    outlined = own[["layer", "head"]].drop_duplicates().itertuples(index=False)
+    image = head_map(axes, grid, limit, outlined, 0.7)
     axes.set_ylabel("Layer", labelpad=1)
     axes.locator_params(axis="both", integer=True, nbins=5)
     return image

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from anamnesis.analyses.within_stage.tables import FALLERS, RISERS, SELECTED, changes, half_way, pooled
-from anamnesis.report.builder import Picture, Section
+from anamnesis.report.builder import Section
+from anamnesis.report.results import AnalysisResults
 from anamnesis.report.sentences import percent
 
-CAPTION = """\
-    One stage, trained once more to the same weights and measured on the way, on held-out sets. From left to
-    right: causal effects (eq. 2 of arXiv 2406.12227) of the heads in S, of those that rise most in the stage
-    and of those that fall most, added up; the norms of such heads' outputs at the last token of few-shot
-    prompts; accuracy, where greedy decoding has to begin with the answer; and the change of every head's
-    effect over the stage, S outlined. Bands: 95 % interval over prompts of the change since the start.
-    Whiskers: 95 % Wilson interval over examples. The heads that rise and fall most are chosen on one half of
-    the prompts and their effects added up on the other (norms: chosen on all prompts), as noise alone would
-    make some rise: where such a group does not rise there, which heads rise cannot be told."""
 CHANCE = " (perhaps by chance: on the other half of the prompts that is not seen)"
 NAMED = 3  # heads named of those that rise most, and fall most
 
 
-def within_stage_section(table: pd.DataFrame, png: str | Path) -> Section:
-    """``table``: the places and ``dynamics.within_tables.COLUMNS`` of all chains."""
-    png = Path(png)
-    links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
+def sections(results: AnalysisResults) -> list[Section]:
+    """The figure, with what the table ``within_stage`` says."""
     alt = "Effects, norms and accuracy by step, and a map of changes, a row per method"
-    said = within_stage_sentences(table)
-    return Section(
-        "How overshadowing happens",
-        pictures=[Picture(png, alt, " ".join(CAPTION.split()), said, links)],
-    )
+    shown = results.picture("within_stage", alt, within_stage_sentences(results.frames["within_stage"]))
+    return [Section("How overshadowing happens", pictures=[shown])]
 
 
 def within_stage_sentences(table: pd.DataFrame) -> list[str]:
