@@ -65,13 +65,7 @@ class Config(Section):
     statistics: Statistics = Field(default_factory=Statistics)
     mechanisms: Mechanisms = Field(
         default_factory=Mechanisms,
-        description="Why the model forgets, after every stage (arXiv 2601.18699): measured by `snakemake "
-        "mechanisms`, not by a plain run. The paper leaves nearly all of this open; docs/mechanisms.md has "
-        "the definitions.",
     )
     analyses: Analyses = Field(
         default_factory=Analyses,
-        description="What happens inside the models from stage to stage (paper section 3.3 and App. F). "
-        "Computed on request only, by `make analyses` or `snakemake analyses`; from then on figures and "
-        "report show it.",
     )
