@@ -124,8 +124,9 @@ def test_a_new_set_touches_three_files_at_most_and_makes_nothing_stale(tmp_path)
         command = [sys.executable, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
-    digests = "from anamnesis.core.digest import code_digests; from pathlib import Path; import sys; "
-    digests += "print(code_digests(Path(sys.argv[1]), Path(sys.argv[2])))"
+    digests = "from anamnesis.core.digest import CodeDigests; from pathlib import Path; import sys; "
+    digests += "scripts, memory = map(Path, sys.argv[1:]); code = CodeDigests(scripts, memory); "
+    digests += "print({file.stem: code.of(file.stem) for file in sorted(scripts.glob('*.py'))})"
     stale = ["-c", digests, str(tmp_path / "workflow" / "scripts"), str(tmp_path.parent / "code.json")]
     digests_before = run(*stale)
     file = tmp_path / FOLDER.relative_to(REPOSITORY) / "held_out.yaml"

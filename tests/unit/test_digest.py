@@ -163,11 +163,13 @@ def test_every_script_of_the_workflow_reaches_what_it_imports():
 
 
 def test_data_that_modules_read_is_known_to_the_digest():
-    """Every file of the package that is not Python belongs to a module named in DATA."""
+    """Every file of the package that is not Python belongs to a module named in DATA, but for the catalogue:
+    jobs get their parts of an entry as parameters, so that another entry makes nothing stale.
+    """
     others = {
         str(path.parent.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
-    assert others == set(digest.DATA.values())
+    assert others - {"data/catalogue"} == set(digest.DATA.values())
     assert all(digest._file_of(name) for name in digest.DATA)

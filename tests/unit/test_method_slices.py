@@ -18,6 +18,7 @@ from anamnesis.core.digest import CodeDigests
 from anamnesis.training.slices import method_names, module_name
 
 ROOT = Path(__file__).parents[2]
+WATCH = "anamnesis.analyses.within_stage.watch"  # trains a stage once more
 SETTINGS = '''"""The settings of a toy."""
 
 from collections.abc import Iterable, Mapping
@@ -106,12 +107,12 @@ def digests(copy: Path) -> dict[tuple[str, ...], str]:
     code = CodeDigests(copy / "workflow" / "scripts", copy / "code.json")
     found = {(file.stem,): code.of(file.stem) for file in (copy / "workflow" / "scripts").glob("*.py")}
     for method in method_names():
-        for script, part in (
+        for script, part, *called in (
             ("train_stage", "method"),
-            ("watch_stage", "method"),
+            ("measure", "method", WATCH),
             ("evaluate_stage", "engine"),
         ):
-            found[script, part, method] = code.of(script, module_name(method, part))
+            found[script, part, method] = code.of(script, *called, module_name(method, part))
     return found
 
 
@@ -177,20 +178,20 @@ def edit(copy: Path, file: str, old: str, new: str):
 
 
 def of(method: str, *scripts: str) -> set[tuple[str, ...]]:
-    parts = {"train_stage": "method", "watch_stage": "method", "evaluate_stage": "engine"}
+    parts = {"train_stage": "method", "measure": "method", "evaluate_stage": "engine"}
     return {(script, parts[script], method) for script in scripts}
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("fvg/method.py", "DEPTH = 9 / 32", "DEPTH = 8 / 32", of("fvg", "train_stage", "watch_stage")),
+        ("fvg/method.py", "DEPTH = 9 / 32", "DEPTH = 8 / 32", of("fvg", "train_stage", "measure")),
         ("jfa/engine.py", "adapters[-1]", "adapters[0]", of("jfa", "evaluate_stage")),
         (
             "jfa/latent_tasks.py",
             "SMALLEST = 1e-6",
             "SMALLEST = 1e-5",
-            of("jfa", "train_stage", "watch_stage", "evaluate_stage"),
+            of("jfa", "train_stage", "measure", "evaluate_stage"),
         ),
         ("lwf/settings.py", "2.0, gt=0", "3.0, gt=0", set()),  # a parameter of the rules says it
         ("lwf/settings.py", "#cc79a7", "#cc79a8", set()),
@@ -210,7 +211,7 @@ def test_a_change_of_the_loop_makes_every_trained_stage_stale(copy):
 
 def test_a_change_of_guidance_leaves_the_tuned_start_as_it_is(copy):
     found = stale(copy, edit(copy, "training/guidance.py", "1.0 - progress", "0.9 - progress"))
-    assert {key[0] for key in found} == {"train_stage", "watch_stage"}
+    assert {key[0] for key in found} == {"train_stage", "measure"}
 
 
 def test_a_change_of_the_estimate_makes_nothing_stale(copy):
