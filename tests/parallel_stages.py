@@ -41,6 +41,10 @@ KL = {"weight": 0.3, "positions": "all", "direction": "student_teacher", "temper
 GUIDANCE = {"schedule": "linear", "plateau": 0.25, "intervention": True}
 LWF = {**KL, "positions": "output", "temperature_squared": True, "reduction": "mean"}
 FVG = {"consistency": 0.3, "kl_last": 0.2, "kl_all": 0.1, "temperature": 2.0, "layer": None, "gates": False}
+KL_BASE = {
+    "weight": 0.3, "positions": "output", "direction": "teacher_student", "temperature": 1.0,
+    "token_weights": True,
+}  # fmt: skip
 EWC = {"strength": 50.0, "fisher_examples": 3, "merge": "sum", "decay": 0.9}
 
 JFA = {
@@ -57,6 +61,7 @@ CASES = {
     "guided by the current model": ("seqlora", {}, "current", False),
     "ewc": ("ewc", EWC, None, False),
     "lwf": ("lwf", LWF, None, False),
+    "kl-base": ("kl-base", KL_BASE, None, False),
     "olora": ("olora", {"lambda1": 0.5, "lambda2": 0.1}, None, False),
     "osf": ("osf", {}, None, False),
     "replay": ("replay", {"share": 0.6, "when": "mixed"}, None, False),

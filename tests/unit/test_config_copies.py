@@ -36,7 +36,7 @@ def commented_keys(text: str) -> tuple[set[str], set[str]]:
     """The keys of a YAML text by indentation: all of them, and those with a comment on the line before."""
     found, commented, stack, before = set(), set(), [], ""
     for line in text.splitlines():
-        match = re.match(r"( *)([a-z0-9_]+):", line)
+        match = re.match(r"( *)([a-z0-9_-]+):", line)
         if match:
             stack = [*stack[: len(match[1]) // 2], match[2]]
             found.add(".".join(stack))
