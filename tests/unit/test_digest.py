@@ -28,6 +28,8 @@ class Geometry:
     """Of a model."""
 
     size = 1
+    if TYPE_CHECKING:
+        from anamnesis.models.other import X
     """Of a head."""
     rank = Field(1, description="Of a head.")
 

@@ -2,9 +2,9 @@
 
 Snakemake sees that a script has changed, but not that a module it imports has. Each rule therefore carries
 the digest of its script and of every module of this package that the script reaches, over the syntax tree:
-comments, formatting, docstrings and descriptions of settings do not count. Modules that cannot change a
-number (logging, file handling, progress) are left out. What a script loads by name, such as a training
-method, it does not reach: a rule names these modules, so that each of its jobs depends on its own.
+comments, formatting, docstrings, descriptions of settings and imports for annotations do not count. Modules
+that cannot change a number (logging, file handling, progress) are left out. A script does not reach what it
+loads by name, such as a training method: its rule names that module, job by job.
 """
 
 from __future__ import annotations
@@ -136,18 +136,17 @@ def _read(suffix: str, content: bytes) -> list:
     if suffix != ".py":
         return [hashlib.sha256(content).hexdigest(), []]
     tree = ast.parse(content)
-    names = _imports(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _name_of(node.func) == "Field":
             node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
         if isinstance(body := getattr(node, "body", None), list):
-            node.body = [part for part in body if not _is_docstring(part)] or [ast.Pass()]
-    return [hashlib.sha256(ast.dump(tree).encode()).hexdigest(), names]
+            node.body = [part for part in body if not _is_for_people(part)] or [ast.Pass()]
+    return [hashlib.sha256(ast.dump(tree).encode()).hexdigest(), _imports(tree)]
 
 
-def _name_of(function: ast.expr) -> str:
-    """The last name of what is called: ``Field`` of ``Field(...)`` and of ``pydantic.Field(...)``."""
-    return getattr(function, "id", getattr(function, "attr", ""))
+def _name_of(expression: ast.expr) -> str:
+    """The last part of a dotted name: ``Field`` of ``Field`` and of ``pydantic.Field``; "" of all else."""
+    return getattr(expression, "id", getattr(expression, "attr", ""))
 
 
 def _imports(tree: ast.Module) -> list[str]:
@@ -163,8 +162,12 @@ def _imports(tree: ast.Module) -> list[str]:
     return names
 
 
-def _is_docstring(node: ast.stmt) -> bool:
-    """Whether a statement is a text alone: a docstring, or what is said of the name above it."""
+def _is_for_people(node: ast.stmt) -> bool:
+    """Whether a statement is a text alone (a docstring, or what is said of the name above it), or imports for
+    annotations, which never run.
+    """
+    if isinstance(node, ast.If):
+        return _name_of(node.test) == "TYPE_CHECKING"
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
