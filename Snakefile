@@ -60,7 +60,7 @@ rule mechanisms:
 rule analyses:
     input:
         of_own_chains,
-        map(analysis_files, ANALYSES),
+        [analysis_files(analysis) for analysis in ANALYSES],
         interventions_of(ANALYSED.interventions),
 
 

@@ -145,9 +145,9 @@ def _read(suffix: str, content: bytes) -> list:
     return [hashlib.sha256(ast.dump(tree).encode()).hexdigest(), _imports(tree)]
 
 
-def _name_of(function: ast.expr) -> str:
-    """The last name of what is called: ``Field`` of ``Field(...)`` and of ``pydantic.Field(...)``."""
-    return getattr(function, "id", getattr(function, "attr", ""))
+def _name_of(expression: ast.expr) -> str:
+    """The last part of a dotted name: ``Field`` of ``Field`` and of ``pydantic.Field``; "" of all else."""
+    return getattr(expression, "id", getattr(expression, "attr", ""))
 
 
 def _imports(tree: ast.Module) -> list[str]:
