@@ -10,6 +10,8 @@ from anamnesis.analyses.checkpoints.tables import labelled
 from anamnesis.analyses.open_questions.tables import answer_diversity, guidance_gains
 from anamnesis.core.artifacts import read_parquet, write_parquet
 
+CHARACTERS_PER_TOKEN = 4.0  # of English
+
 
 def main(
     snapshot: str,
@@ -41,9 +43,7 @@ def counted(snapshot: Path, texts: Sequence[str]) -> list[float]:
     """
     file = snapshot / "tokenizer.json"
     if not file.exists():
-        from anamnesis.estimate.lengths import by_characters
-
-        return by_characters(texts)
+        return [len(text) / CHARACTERS_PER_TOKEN for text in texts]
     found = Tokenizer.from_file(str(file)).encode_batch(list(texts), add_special_tokens=False)
     return [len(encoding.ids) for encoding in found]
 
