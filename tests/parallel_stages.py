@@ -61,6 +61,7 @@ CASES = {
     "guided by the current model": ("seqlora", {}, "current", False),
     "ewc": ("ewc", EWC, None, False),
     "lwf": ("lwf", LWF, None, False),
+    "joint": ("joint", {}, None, False),
     "kl-base": ("kl-base", KL_BASE, None, False),
     "olora": ("olora", {"lambda1": 0.5, "lambda2": 0.1}, None, False),
     "osf": ("osf", {}, None, False),

@@ -15,11 +15,11 @@ VARIANTS = {
 }
 
 
-def planned_inputs(experiment: Experiment) -> dict[str, list[str]]:
-    """Wildcards of each training stage -> the files it is made from, in their order."""
+def planned_inputs(experiment: Experiment, rule: str = "train_stage") -> dict[str, list[str]]:
+    """Wildcards of each job of a rule -> the files it is made from, in their order."""
     said = experiment.run("--dry-run").stdout
     found = {}
-    for body in re.findall(r"^rule train_stage:\n((?:    .*\n)*)", said, flags=re.MULTILINE):
+    for body in re.findall(rf"^rule {rule}:\n((?:    .*\n)*)", said, flags=re.MULTILINE):
         wildcards, files = (
             re.search(rf"^    {key}: (.*)$", body, flags=re.MULTILINE) for key in ("wildcards", "input")
         )
@@ -67,6 +67,17 @@ def test_flashbacks_of_named_sets_are_inputs_from_the_first_stage_on(fresh):
     assert tasks(found[stage("jfa", 1, 2)]) == [SECOND, FIRST, HELD_OUT, "past_tense"]
     assert tasks(found[stage("replay", 1, 1)]) == [FIRST]
     assert tasks(found[stage("replay", 1, 2)]) == [SECOND, FIRST]
+
+
+def test_joint_stages_are_made_from_all_tasks_so_far_and_no_earlier_adapter(fresh):
+    changed = fresh.with_config({"training": {"methods": ["joint", "inclora"]}})
+    found = planned_inputs(changed)
+    first, second = (found[stage("joint", 1, number)] for number in (1, 2))
+    assert (tasks(first), tasks(second)) == ([FIRST], [SECOND, FIRST])
+    assert not [file for file in (*first, *second) if file.endswith("adapter")]
+    assert [file for file in found[stage("inclora", 1, 2)] if file.endswith("stage1/adapter")]
+    evaluated = planned_inputs(changed, "evaluate_stage")[stage("joint", 1, 2)]
+    assert [Path(file).parent.name for file in evaluated if file.endswith("adapter")] == ["stage2"]
 
 
 def test_a_task_depends_on_its_own_number_of_examples_only(fresh):

@@ -1,0 +1,15 @@
+"""Joint training, the upper bound: stage t trains a new adapter on tasks 1 to t, starting before training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from anamnesis.training.slices import Needs, Slice
+
+
+def extra_work(stage, settings: Mapping):
+    """All examples of the earlier tasks."""
+    return stage.trained(stage.epochs * sum(past.train * past.example for past in stage.past))
+
+
+SLICE = Slice(colours=("#8dd3c7", "#1f4e79"), needs=Needs(adapter="alone", past=True), extra_work=extra_work)
