@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anamnesis.analyses.robustness.settings import Robustness
+from anamnesis.analyses.shift.settings import Shift
 from anamnesis.analyses.within_stage.settings import WithinStage
 from anamnesis.core.fields import Integer, Name, Section, Seed, Text
 
@@ -67,4 +68,7 @@ class Analyses(Section):
     )
     robustness: Robustness = Field(
         default_factory=Robustness, description="Vectors made from few prompts, of heads and optimised."
+    )
+    shift: Shift = Field(
+        default_factory=Shift, description="Divergence from the first model on the new task, and forgetting."
     )
