@@ -13,7 +13,7 @@ ASKED = {
     "analyses": {
         "methods": ["inclora"], "stages": [2], "examples": 2, "effect_prompts": 2, "random_sets": 3,
         "layers": [0, 2], "interventions": [TRAINED[0]], "within_stage": {"points": 2},
-        "robustness": {"prompts": [2, 4], "draws": 2, "steps": 2},
+        "robustness": {"prompts": [2, 4], "draws": 2, "steps": 2}, "shift": {"examples": 2},
     },
     "mechanisms": {
         "methods": ["inclora"], "probes": 2, "probe_examples": 2, "subspace": 3,
@@ -22,7 +22,7 @@ ASKED = {
 }  # fmt: skip
 FIGURES = (
     "form_changes", "conditions", "alignment", "drift", "effect_maps", "recovery", "guidance_gain",
-    "wordings", "sufficiency", "within_stage", "robustness",
+    "wordings", "sufficiency", "within_stage", "robustness", "shift",
 )  # fmt: skip
 MECHANISMS = [
     f"mechanisms_{name}" for name in ("interference", "drift", "disruption", "landscape", "predictors")
@@ -37,7 +37,8 @@ def analysed(whole, tmp_path_factory) -> Experiment:
     assert {name: planned.count(name) for name in planned} == {
         "trace_base": 1, "trace_stage": 1, "tabulate_dynamics": 1, "tabulate_settings": 1,
         "tabulate_open_questions": 1, "watch_stage": 1, "tabulate_within_stage": 1, "measure_robustness": 1,
-        "tabulate_robustness": 1, "intervene": 1, "probe_base": 1, "probe_stage": 2, "tabulate_mechanisms": 1,
+        "tabulate_robustness": 1, "measure_shift": 1, "tabulate_shift": 1,
+        "intervene": 1, "probe_base": 1, "probe_stage": 2, "tabulate_mechanisms": 1,
         **{f"plot_{figure}": 1 for figure in (*FIGURES, *MECHANISMS)},
     }  # fmt: skip
     for target in (["analyses"], []):

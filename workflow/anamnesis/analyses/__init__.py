@@ -5,5 +5,13 @@ Modules are imported one by one, never from the package, so that the registratio
 No analysis imports another one; what several need stands in the modules of this folder.
 """
 
-NAMES = ("checkpoints", "within_stage", "robustness", "open_questions", "mechanisms", "settings_tables")
+NAMES = (
+    "checkpoints",
+    "within_stage",
+    "robustness",
+    "open_questions",
+    "mechanisms",
+    "shift",
+    "settings_tables",
+)
 """In the order of the report."""

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anamnesis.analyses.robustness.settings import Robustness
+from anamnesis.analyses.shift.settings import Shift
 from anamnesis.analyses.within_stage.settings import WithinStage
 from anamnesis.core.fields import Integer, Name, Section, Seed, Text
 
@@ -79,3 +80,4 @@ class Analyses(Section):
     )
     within_stage: WithinStage = Field(default_factory=WithinStage)
     robustness: Robustness = Field(default_factory=Robustness)
+    shift: Shift = Field(default_factory=Shift)
