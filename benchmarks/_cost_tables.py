@@ -21,7 +21,7 @@ from anamnesis.estimate.lengths import published_sets
 from anamnesis.estimate.memory import GPUS_PER_MACHINE, MOST_GPUS, devices_needed
 from anamnesis.estimate.shape import Shape, known_models, known_shape
 from anamnesis.estimate.work import Work
-from anamnesis.stats.summary import markdown_table
+from anamnesis.stats.printed import markdown_table
 
 FIRST = "llama-2-7b"
 """The model whose table shows every rule."""

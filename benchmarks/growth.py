@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from anamnesis.core.artifacts import atomic_path, write_text
 from anamnesis.figures.style import FAINT, INK, new_figure, styled
-from anamnesis.stats.summary import markdown_table
+from anamnesis.stats.printed import markdown_table
 
 QUANTITIES = {"gflop": "GFLOP", "seconds": "seconds", "mib": "MiB"}
 COUNT_BAR, LAW_BAR = 25.0, 10.0  # per cent: of the count beforehand; of the law of operations, foretelling

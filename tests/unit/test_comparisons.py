@@ -13,8 +13,10 @@ from anamnesis.config import load_config
 from anamnesis.config.variants import paired_comparisons
 from anamnesis.core.errors import UserError
 from anamnesis.stats.comparisons import by_order, comparison_markdown, comparison_table
+from anamnesis.stats.intervals import bootstrap_interval, paired_interval
 from anamnesis.stats.paper_table import direction_cells, published_markdown
-from anamnesis.stats.summary import bootstrap_interval, paired_interval, table1, to_csv, to_markdown
+from anamnesis.stats.printed import to_csv, to_markdown
+from anamnesis.stats.summary import table1
 
 SUITE = {"name": "tiny", "orders": [["news_topic", "word_length"]], "held_out": ["antonym"]}
 KNOWN = ("antonym", "news_topic", "word_length")

@@ -5,7 +5,8 @@ import yaml
 from report_chains import both_methods
 
 from anamnesis.commands.headline import headline, main
-from anamnesis.stats.summary import BASELINE, chain_measures, table1, to_csv
+from anamnesis.stats.printed import to_csv
+from anamnesis.stats.summary import BASELINE, chain_measures, table1
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anamnesis.stats.summary import difference_cell
+from anamnesis.stats.printed import difference_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ROOT / "workflow/reference/methods"

@@ -24,13 +24,7 @@ from anamnesis.report import (
 from anamnesis.report.experiment import flatten, shown
 from anamnesis.report.first_screen import first_paragraphs
 from anamnesis.stats.held_out import held_out_table
-from anamnesis.stats.summary import (
-    BASELINE,
-    MEASURES,
-    chain_measures,
-    curves_frame,
-    table1,
-)
+from anamnesis.stats.summary import BASELINE, MEASURES, chain_measures, curves_frame, table1
 
 
 @pytest.fixture

@@ -9,22 +9,16 @@ import pytest
 
 from anamnesis.core.errors import UserError
 from anamnesis.stats.forgetting import COLUMNS
+from anamnesis.stats.intervals import bootstrap_interval, paired_interval
+from anamnesis.stats.printed import latex_escape, table_cells, table_note, to_csv, to_latex, to_markdown
 from anamnesis.stats.summary import (
     BASELINE,
     MEASURES,
     Chain,
-    bootstrap_interval,
     chain_measures,
     curves_frame,
-    latex_escape,
     paired_differences,
-    paired_interval,
     table1,
-    table_cells,
-    table_note,
-    to_csv,
-    to_latex,
-    to_markdown,
 )
 
 

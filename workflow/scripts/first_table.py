@@ -6,7 +6,8 @@ from typing import Any
 from anamnesis.core.artifacts import write_text
 from anamnesis.stats.chains import read_chains, read_chance
 from anamnesis.stats.held_out import held_out_markdown, held_out_table
-from anamnesis.stats.summary import chain_measures, table1, to_markdown
+from anamnesis.stats.printed import to_markdown
+from anamnesis.stats.summary import chain_measures, table1
 
 
 def main(

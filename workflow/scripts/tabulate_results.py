@@ -11,14 +11,8 @@ from anamnesis.stats.comparisons import by_order, comparison_markdown, compariso
 from anamnesis.stats.held_out import held_out_markdown, held_out_table
 from anamnesis.stats.paper_table import published_markdown
 from anamnesis.stats.pooling import pooled
-from anamnesis.stats.summary import (
-    chain_measures,
-    curves_frame,
-    table1,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from anamnesis.stats.printed import to_csv, to_latex, to_markdown
+from anamnesis.stats.summary import chain_measures, curves_frame, table1
 
 
 def main(

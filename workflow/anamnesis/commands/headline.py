@@ -14,7 +14,7 @@ import pandas as pd
 
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
-from anamnesis.stats.summary import MINIMUM_PAIRS
+from anamnesis.stats.intervals import MINIMUM_PAIRS
 
 
 def headline(paths: Sequence[str | Path]) -> str:

@@ -18,7 +18,8 @@ from anamnesis.figures.measures import TITLES, limits, offsets, shown_measures
 from anamnesis.figures.panels import rows_by_name
 from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
-from anamnesis.stats.summary import paired_differences, paired_interval
+from anamnesis.stats.intervals import paired_interval
+from anamnesis.stats.summary import paired_differences
 
 KINDS = {
     "guidance": "Guidance: each method under guidance − the method",

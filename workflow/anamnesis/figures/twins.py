@@ -17,7 +17,8 @@ from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.measures import TITLES, limits, shown_measures
 from anamnesis.figures.style import FAINT, INK, MUTED, Drawn, method_colour, new_figure, styled
 from anamnesis.stats.forgetting import require_columns
-from anamnesis.stats.summary import MEASURES, paired_differences, paired_interval
+from anamnesis.stats.intervals import paired_interval
+from anamnesis.stats.summary import MEASURES, paired_differences
 
 _LEAST_PAIRS = 3  # with two, Student's interval is wider than any panel
 _TEXT, _LINE, _GAP = 0.17, 0.105, 0.10  # heights in inches: the numbers of a row, a chain, the space below

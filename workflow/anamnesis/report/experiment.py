@@ -19,7 +19,8 @@ from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_not
 from anamnesis.stats.held_out import NOTE as HELD_OUT_NOTE
 from anamnesis.stats.held_out import held_out_cells
 from anamnesis.stats.paper_table import DIRECTION, NOTE, direction_cells, published_cells, sources
-from anamnesis.stats.summary import HEADINGS, MEASURES, table_cells, table_note
+from anamnesis.stats.printed import HEADINGS, table_cells, table_note
+from anamnesis.stats.summary import MEASURES
 
 # Parts of a record that are long and stand in the configuration or in the record itself.
 _NOT_SHOWN = ("params", "inputs", "config")

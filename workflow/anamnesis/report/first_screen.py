@@ -9,7 +9,8 @@ import pandas as pd
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.report.sentences import percent, points
 from anamnesis.stats.held_out import AT, MEAN
-from anamnesis.stats.summary import BASELINE, MINIMUM_PAIRS
+from anamnesis.stats.intervals import MINIMUM_PAIRS
+from anamnesis.stats.summary import BASELINE
 
 STAYED = 0.03  # a change that counts as none, unless its interval says otherwise
 WORDS = {

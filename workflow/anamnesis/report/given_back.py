@@ -9,7 +9,8 @@ import pandas as pd
 
 from anamnesis.report.builder import Section, Table, picture
 from anamnesis.report.sentences import FEW, percent, points
-from anamnesis.stats.summary import MINIMUM_PAIRS, difference_cell
+from anamnesis.stats.intervals import MINIMUM_PAIRS
+from anamnesis.stats.printed import difference_cell
 from anamnesis.stats.vector_recovery import MEAN
 
 NOTE = (

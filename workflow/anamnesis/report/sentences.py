@@ -12,8 +12,10 @@ import pandas as pd
 
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.forgetting import few_shots
+from anamnesis.stats.intervals import MINIMUM_PAIRS
 from anamnesis.stats.layers import chosen_layers
-from anamnesis.stats.summary import BASELINE, HEADINGS, MINIMUM_PAIRS
+from anamnesis.stats.printed import HEADINGS
+from anamnesis.stats.summary import BASELINE
 
 MEASURE_NAMES = {
     "hp": "zero-shot accuracy on held-out sets (HP)",

@@ -9,15 +9,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from anamnesis.core.names import GUIDED_SUFFIX
-from anamnesis.stats.summary import (
-    HEADINGS,
-    MEASURES,
-    MINIMUM_PAIRS,
-    difference_cell,
-    difference_row,
-    markdown_table,
-    paired_differences,
-)
+from anamnesis.stats.intervals import MINIMUM_PAIRS
+from anamnesis.stats.printed import HEADINGS, difference_cell, markdown_table
+from anamnesis.stats.summary import MEASURES, difference_row, paired_differences
 
 COLUMNS = (
     "kind", "method", "against", "order", "measure", "mean", "sd", "n", "low", "high", "confidence",

@@ -14,7 +14,9 @@ import pandas as pd
 
 from anamnesis.core.names import GENERATED
 from anamnesis.stats.forgetting import accuracy_matrix, few_shots
-from anamnesis.stats.summary import Chain, difference_cell, markdown_table, paired_interval
+from anamnesis.stats.intervals import paired_interval
+from anamnesis.stats.printed import difference_cell, markdown_table
+from anamnesis.stats.summary import Chain
 
 FORMS = {
     "hp": ("instruction", False),

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from anamnesis.core.names import GUIDED_SUFFIX
-from anamnesis.stats.summary import BASELINE, HEADINGS, MINIMUM_PAIRS, markdown_table
+from anamnesis.stats.intervals import MINIMUM_PAIRS
+from anamnesis.stats.printed import HEADINGS, markdown_table
+from anamnesis.stats.summary import BASELINE
 
 _MEASURES = ("hp", "ip", "op")
 NOTE = (

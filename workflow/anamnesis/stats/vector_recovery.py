@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from anamnesis.stats.forgetting import require_columns
+from anamnesis.stats.intervals import paired_interval
 from anamnesis.stats.layers import chosen_layers
-from anamnesis.stats.summary import BASELINE, paired_interval
+from anamnesis.stats.summary import BASELINE
 
 COLUMNS = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n"]
 CONDITIONS = ("none", "add", "random", "few-shot")

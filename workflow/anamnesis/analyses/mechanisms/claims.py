@@ -15,7 +15,7 @@ import pandas as pd
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
 from anamnesis.analyses.mechanisms.last_stage import MEASURES, SHARES
 from anamnesis.analyses.mechanisms.words import LEARNT, WHOLE
-from anamnesis.stats.summary import markdown_table
+from anamnesis.stats.printed import markdown_table
 
 SIMILARITIES = {"hidden_cosine": "hidden states", "vector_cosine": "vectors", "gradient_cosine": "gradients"}
 NOTE = (

@@ -10,7 +10,7 @@ import pandas as pd
 from anamnesis.analyses.mechanisms.words import BASE, EVERY, LEARNT, TRAINED, WHOLE
 from anamnesis.analyses.places import CHAIN
 from anamnesis.core.names import GUIDED_SUFFIX
-from anamnesis.stats.summary import paired_interval
+from anamnesis.stats.intervals import paired_interval
 
 MEASURES = {
     "cosine": "gradient cosine with earlier tasks",

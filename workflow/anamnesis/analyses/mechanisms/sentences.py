@@ -9,7 +9,7 @@ import pandas as pd
 
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
 from anamnesis.analyses.mechanisms.last_stage import MEASURES, SHARES
-from anamnesis.stats.summary import MINIMUM_PAIRS
+from anamnesis.stats.intervals import MINIMUM_PAIRS
 
 SHOWN = {
     "interference": ("cosine", "conflicts", "conflicting_heads"),

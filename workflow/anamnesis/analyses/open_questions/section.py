@@ -20,7 +20,7 @@ from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.report.builder import Section
 from anamnesis.report.results import AnalysisResults
 from anamnesis.report.sentences import number, percent, points
-from anamnesis.stats.summary import MINIMUM_PAIRS
+from anamnesis.stats.intervals import MINIMUM_PAIRS
 
 SUPPORTS, DOES_NOT, TOO_LITTLE = "the data support this", "the data do not support this", "too little data"
 NEGLIGIBLE = 0.05  # a difference whose interval ends below it counts as none

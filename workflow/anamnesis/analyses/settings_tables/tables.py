@@ -14,7 +14,7 @@ from anamnesis.analyses.settings_tables.section import CAPTIONS, cells
 from anamnesis.data.chat import template_for
 from anamnesis.data.prompts import Template
 from anamnesis.report.experiment import flatten
-from anamnesis.stats.summary import latex_escape, markdown_table
+from anamnesis.stats.printed import latex_escape, markdown_table
 
 SPLITS = ("train", "validation", "test")
 ROLE_NAMES = {"train_task": "training", "held_out": "held out"}
