@@ -83,7 +83,7 @@ def _questions() -> list[Question]:
 def _effects(engine: PrefixEngine) -> tuple[float, str]:
     mean = torch.randn(reference.head_shape(engine.model), generator=torch.Generator().manual_seed(3))
     asked, names = _questions(), list("abcd")
-    found = causal_effects(engine, asked, names, mean, token_budget=90)
+    found = causal_effects(engine, asked, names, mean, batch_tokens=90)
     plain = reference.causal_effects(engine.model, asked, names, mean.to(engine.device), "full")
     gap = (found.p_patched - np.exp(plain.log_patched)).abs().max()
     return float(gap), f"effects up to {found.effect.abs().max():.1g}"
@@ -137,5 +137,5 @@ def _agreement(full, first: list[list[int]], second: list[list[int]]) -> tuple[f
 def _mean_effects(engine: PrefixEngine, asked: list[Question], mean: torch.Tensor) -> pd.Series:
     """Mean change of the log-probability, by (layer, head)."""
     names = [f"{i:03}" for i in range(len(asked))]
-    frame = causal_effects(engine, asked, names, mean, token_budget=20_000)
+    frame = causal_effects(engine, asked, names, mean, batch_tokens=20_000)
     return frame.groupby(["layer", "head"]).log_effect.mean()

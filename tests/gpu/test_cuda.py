@@ -74,9 +74,9 @@ def test_packed_trees_equal_plain_passes(name, device):
 def test_effects_equal_one_forward_per_head(name, device):
     engine = engine_of(name, device)
     mean = mean_of(engine)
-    found = causal_effects(engine, QUESTIONS, IDS, mean, token_budget=90)
+    found = causal_effects(engine, QUESTIONS, IDS, mean, batch_tokens=90)
     if name == "deepseek":  # the plain reference takes keys and values to be of one width
-        on_cpu = causal_effects(engine_of(name, "cpu"), QUESTIONS, IDS, mean, token_budget=90)
+        on_cpu = causal_effects(engine_of(name, "cpu"), QUESTIONS, IDS, mean, batch_tokens=90)
         assert (found.p_patched - on_cpu.p_patched).abs().max() <= 1e-5
         return
     plain = reference.causal_effects(engine.model, QUESTIONS, IDS, mean.to(device), "full")
@@ -89,7 +89,7 @@ def test_effects_equal_one_forward_per_head(name, device):
 def test_shards_together_are_the_whole(device, shards):
     engine = engine_of("llama", device)
     mean = mean_of(engine)
-    whole = causal_effects(engine, QUESTIONS, IDS, mean, token_budget=40)
+    whole = causal_effects(engine, QUESTIONS, IDS, mean, batch_tokens=40)
     parts = [causal_effects(engine, QUESTIONS, IDS, mean, 40, shard=k, shards=shards) for k in range(shards)]
     joined = pd.concat(parts, ignore_index=True).sort_values(
         ["prompt_id", "layer", "head"], ignore_index=True

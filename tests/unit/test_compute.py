@@ -212,7 +212,7 @@ def test_operations_of_interventions(engine, task, lengths):
 
     def intervened():
         return intervention_table(
-            engine, words, task[1], task[0], theta, Template(), settings, 0, token_budget=4096
+            engine, words, task[1], task[0], theta, Template(), settings, 0, batch_tokens=4096
         )
 
     real = operations(intervened)

@@ -26,10 +26,10 @@ def prompts(shared_tokens: int) -> list[list[int]]:
 
 
 def alone(
-    engine, asked, count, stop=never, token_budget=10**6, progress=lambda done: None
+    engine, asked, count, stop=never, batch_tokens=10**6, progress=lambda done: None
 ) -> list[list[int]]:
     """The answers of one request."""
-    (answers,) = generate(engine, [Request(asked, count)], stop, token_budget, progress)
+    (answers,) = generate(engine, [Request(asked, count)], stop, batch_tokens, progress)
     return answers
 
 
@@ -64,7 +64,7 @@ def by_transformers(model, prompt: list[int], count: int, stops: list[int]) -> l
 def test_generation_equals_that_of_transformers(name, shared_tokens):
     model, asked = shared(name), prompts(shared_tokens)
     expected = [by_transformers(model, prompt, NEW, [-1]) for prompt in asked]
-    assert alone(PrefixEngine(model), asked, NEW, never, token_budget=10**6) == expected
+    assert alone(PrefixEngine(model), asked, NEW, never, batch_tokens=10**6) == expected
     assert len({tuple(ids) for ids in expected}) == len(asked)
 
 
@@ -75,13 +75,13 @@ def test_sequences_that_end_at_different_times(name):
     stops = [free[0][0], free[1][3], free[2][6]]
     expected = [by_transformers(model, prompt, NEW, stops) for prompt in asked]
     assert len({len(ids) for ids in expected}) >= 3
-    found = alone(PrefixEngine(model), asked, NEW, lambda ids: ids[-1] in stops, token_budget=10**6)
+    found = alone(PrefixEngine(model), asked, NEW, lambda ids: ids[-1] in stops, batch_tokens=10**6)
     assert found == expected
 
 
 def test_stop_sees_all_tokens_so_far_and_its_token_is_kept():
     model, asked = shared("llama"), prompts(0)
-    found = alone(PrefixEngine(model), asked, NEW, lambda ids: sum(ids) > 500, token_budget=10**6)
+    found = alone(PrefixEngine(model), asked, NEW, lambda ids: sum(ids) > 500, batch_tokens=10**6)
     assert found == [reference.greedy(model, prompt, NEW, lambda ids: sum(ids) > 500) for prompt in asked]
     assert any(len(ids) < NEW for ids in found)
     assert all(sum(ids[:-1]) <= 500 for ids in found)
@@ -90,7 +90,7 @@ def test_stop_sees_all_tokens_so_far_and_its_token_is_kept():
 @pytest.mark.parametrize("budget", [1, 30])
 def test_batches_of_any_size_give_the_same_tokens(budget):
     engine, done = PrefixEngine(shared("gemma3")), []
-    together = alone(engine, prompts(10), NEW, never, token_budget=10**6)
+    together = alone(engine, prompts(10), NEW, never, batch_tokens=10**6)
     assert alone(engine, prompts(10), NEW, never, budget, done.append) == together
     assert sum(done) == 5
     assert len(done) > 1

@@ -167,7 +167,7 @@ def test_models_without_experts_have_no_routing():
 def test_observation_is_that_of_plain_passes(name):
     model, probes = tiny_models.build(name), make_probes()
     engine = PrefixEngine(model)
-    seen = observe(engine, probes, MATRICES, token_budget=40)  # several batches
+    seen = observe(engine, probes, MATRICES, batch_tokens=40)  # several batches
     layers = projection_layers(engine, MATRICES)
     weights = {key: module.weight for key, module in layers.items()}
     for p, probe in enumerate(probes):

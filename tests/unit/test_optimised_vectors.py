@@ -54,9 +54,9 @@ def plain_loss(model, vector: torch.Tensor, layer: int = 1) -> float:
     return float(cross_entropy(torch.cat(rows), wanted))
 
 
-def optimise(model, seed: int = 0, token_budget: int = 500, largest: float = LARGEST):
+def optimise(model, seed: int = 0, batch_tokens: int = 500, largest: float = LARGEST):
     rng = np.random.default_rng(seed)
-    return optimised_vector(PrefixEngine(model), examples(), PLAN, largest, rng, token_budget)
+    return optimised_vector(PrefixEngine(model), examples(), PLAN, largest, rng, batch_tokens)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -84,7 +84,7 @@ def test_the_seed_decides_and_the_token_budget_does_not():
     first = optimise(model)
     assert torch.equal(first.theta, optimise(model).theta)
     assert not torch.allclose(first.theta, optimise(model, seed=1).theta, atol=1e-3)
-    torch.testing.assert_close(first.theta, optimise(model, token_budget=12).theta, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(first.theta, optimise(model, batch_tokens=12).theta, atol=1e-3, rtol=1e-3)
 
 
 def test_the_model_is_left_as_it_was():

@@ -54,7 +54,7 @@ def with_answers(model, right: int, choices: bool) -> list[Question]:
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3", "gpt2"])
 def test_mean_is_over_correctly_answered_prompts(name, choices):
     model = shared(name)
-    found = mean_head_activations(PrefixEngine(model), with_answers(model, 5, choices), token_budget=40)
+    found = mean_head_activations(PrefixEngine(model), with_answers(model, 5, choices), batch_tokens=40)
     expected = torch.stack([reference.head_outputs(model, prompt) for prompt in PROMPTS[:5]]).mean(0)
     torch.testing.assert_close(found.mean, expected, rtol=1e-4, atol=1e-5)
     assert (found.count, found.correct, found.prompts, found.over) == (5, 5, 6, "correct")
@@ -62,7 +62,7 @@ def test_mean_is_over_correctly_answered_prompts(name, choices):
 
 def test_mean_over_too_few_correct_prompts_is_over_all():
     model = shared("llama")
-    found = mean_head_activations(PrefixEngine(model), with_answers(model, 4, True), token_budget=10**6)
+    found = mean_head_activations(PrefixEngine(model), with_answers(model, 4, True), batch_tokens=10**6)
     expected = torch.stack([reference.head_outputs(model, prompt) for prompt in PROMPTS]).mean(0)
     torch.testing.assert_close(found.mean, expected, rtol=1e-4, atol=1e-5)
     assert (found.count, found.correct, found.prompts, found.over) == (6, 4, 6, "all")
@@ -70,7 +70,7 @@ def test_mean_over_too_few_correct_prompts_is_over_all():
 
 def test_few_prompts_all_correct_count_as_correct():
     model = shared("llama")
-    found = mean_head_activations(PrefixEngine(model), with_answers(model, 6, False)[:2], token_budget=10**6)
+    found = mean_head_activations(PrefixEngine(model), with_answers(model, 6, False)[:2], batch_tokens=10**6)
     assert (found.count, found.correct, found.prompts, found.over) == (2, 2, 2, "correct")
 
 
@@ -104,7 +104,7 @@ def test_a_task_that_the_model_never_answers_is_refused_and_one_answered_once_is
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_effects_equal_one_forward_per_head(name, target, prompts):
     model, mean, questions = shared(name), mean_of(shared(name)), asked(prompts=prompts)
-    found = causal_effects(PrefixEngine(model), questions, IDS, mean, token_budget=90, target=target)
+    found = causal_effects(PrefixEngine(model), questions, IDS, mean, batch_tokens=90, target=target)
     expected = reference.causal_effects(model, questions, IDS, mean, target)
     assert list(found.columns) == EFFECT_COLUMNS
     pd.testing.assert_frame_equal(found[EFFECT_COLUMNS[:3]], expected[EFFECT_COLUMNS[:3]], check_dtype=False)
@@ -132,7 +132,7 @@ def test_first_token_differs_from_full_only_for_longer_targets():
 @pytest.mark.parametrize("name", ["llama", "mistral"])
 def test_shards_together_are_the_whole_bit_for_bit(name, shards, tmp_path):
     engine, mean = PrefixEngine(shared(name)), mean_of(shared(name))
-    whole = causal_effects(engine, asked(), IDS, mean, token_budget=60)
+    whole = causal_effects(engine, asked(), IDS, mean, batch_tokens=60)
     parts = []
     for shard in range(shards):
         part = causal_effects(engine, asked(), IDS, mean, 60, shard=shard, shards=shards)
@@ -150,7 +150,7 @@ def test_what_all_prompts_begin_with_runs_once():
         lambda module, args, kwargs: rows.append((args[0] if args else kwargs["hidden_states"]).shape[1]),
         with_kwargs=True,
     )
-    mean_head_activations(engine, asked(), token_budget=10**6)
+    mean_head_activations(engine, asked(), batch_tokens=10**6)
     hook.remove()
     answers = sum(len(q.continuations[0]) - 1 for q in asked())
     assert rows == [len(INSTRUCTION), sum(map(len, OWN)) + answers]
@@ -159,7 +159,7 @@ def test_what_all_prompts_begin_with_runs_once():
 def test_effects_tell_their_progress():
     done = []
     model = shared("llama")
-    causal_effects(PrefixEngine(model), asked(), IDS, mean_of(model), token_budget=60, progress=done.append)
+    causal_effects(PrefixEngine(model), asked(), IDS, mean_of(model), batch_tokens=60, progress=done.append)
     assert sum(done) == len(PROMPTS)
     assert len(done) > 1
 
@@ -258,7 +258,7 @@ def test_adapter_on_the_projection_is_part_of_the_vector_and_of_the_sweep():
     mean = mean_of(model)
     engine = PrefixEngine(model)
     vector = instruction_vector(engine.geometry, mean, HEADS)
-    effects = causal_effects(engine, asked(), IDS, mean, token_budget=10**6)
+    effects = causal_effects(engine, asked(), IDS, mean, batch_tokens=10**6)
     base = instruction_vector(find_heads(shared("llama")), mean, HEADS)
     assert (vector - base).norm() > 0.05 * base.norm()
     merged = model.merge_and_unload()
@@ -313,7 +313,7 @@ def test_interventions_equal_one_forward_per_layer_and_vector(name):
     model, layers = shared(name), [2, 0, 1]  # in any order the caller likes
     vectors = 6 * torch.randn(6, 2, model.config.hidden_size, generator=torch.Generator().manual_seed(1))
     questions = shifted_answers(model, vectors, layers)
-    changed, clean = intervene(PrefixEngine(model), questions, vectors, layers, token_budget=60)
+    changed, clean = intervene(PrefixEngine(model), questions, vectors, layers, batch_tokens=60)
     assert changed.shape == (2, 3, 6)
     for i, question in enumerate(questions):
         answer, end = question.continuations[0], len(question.context) - 1
@@ -330,7 +330,7 @@ def test_interventions_equal_one_forward_per_layer_and_vector(name):
 def test_intervention_at_a_layer_that_does_not_exist():
     model = shared("llama")
     with pytest.raises(UserError, match="layer 3 does not exist"):
-        intervene(PrefixEngine(model), asked(), torch.zeros(6, 1, 48), [0, 3], token_budget=100)
+        intervene(PrefixEngine(model), asked(), torch.zeros(6, 1, 48), [0, 3], batch_tokens=100)
 
 
 def test_random_vectors_have_the_norm_and_nothing_else_of_the_vector():

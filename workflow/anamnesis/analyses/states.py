@@ -65,7 +65,7 @@ def replaced_heads(
 
 
 def packed(
-    engine: PrefixEngine, questions: Sequence[Question], token_budget: int
+    engine: PrefixEngine, questions: Sequence[Question], batch_tokens: int
 ) -> Iterator[tuple[list[int], Pack]]:
     """Batches (places in ``questions``, pack) of the questions, as ``evaluation.scoring.score_batch`` wants
     them: what all prompts begin with runs once, before the first.
@@ -73,7 +73,7 @@ def packed(
     prefix: Prefix | None = engine.beginning([q.context for q in questions])
     shared = prefix.length if prefix else 0
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
-    for batch in pack_by_size([tree.size for tree in trees], token_budget):
+    for batch in pack_by_size([tree.size for tree in trees], batch_tokens):
         yield batch, Pack(tuple(trees[i] for i in batch), prefix)
 
 

@@ -143,20 +143,20 @@ def generate(
     engine: PrefixEngine,
     requests: Sequence[Request],
     stop: Stop,
-    token_budget: int,
+    batch_tokens: int,
     progress: Progress = lambda done: None,
 ) -> list[list[list[int]]]:
     """Greedy continuations (token ids, the stopping token included) of each request's prompts, in the order
     given.
 
     A sequence ends when ``stop(ids so far)`` is true or after its request's ``max_new_tokens``; finished ones
-    leave the batch and are reported to ``progress``. ``token_budget`` bounds the prompt tokens of a batch,
+    leave the batch and are reported to ``progress``. ``batch_tokens`` bounds the prompt tokens of a batch,
     those of the shared prefixes and all others each by themselves; it does not change the answers.
     """
     results: list[list[list[int]]] = [[[] for _ in request.prompts] for request in requests]
     shared = [engine.shared(request.prompts) for request in requests]
     prefixes: dict = {}
-    for batch in _batches(requests, shared, token_budget):
+    for batch in _batches(requests, shared, batch_tokens):
         prefixes = {
             r: prefixes[r] if r in prefixes else engine.prefill(requests[r].prompts[0][: shared[r]])
             for r, _ in batch

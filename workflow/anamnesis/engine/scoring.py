@@ -33,14 +33,14 @@ class Score:
 def score_questions(
     engine: PrefixEngine,
     questions: Sequence[Question],
-    token_budget: int,
+    batch_tokens: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Score]:
     """Score every continuation of every question, in the order given.
 
     Tokens that all prompts share (instruction, fixed demonstrations) run once; each prompt runs once for all
     of its continuations; only positions that predict a continuation token go through the output head.
-    ``token_budget`` bounds the tokens of one forward pass; when memory runs out the pass is halved.
+    ``batch_tokens`` bounds the tokens of one forward pass; when memory runs out the pass is halved.
     ``progress`` gets the questions done.
     """
     prefix = engine.beginning([q.context for q in questions])
@@ -52,7 +52,7 @@ def score_questions(
         pack = Pack(tuple(trees[i] for i in batch), prefix)
         return score_batch(engine, [questions[i] for i in batch], pack)
 
-    for batch, found in halved_to_fit([*pack_by_size([tree.size for tree in trees], token_budget)], scored):
+    for batch, found in halved_to_fit([*pack_by_size([tree.size for tree in trees], batch_tokens)], scored):
         for i, score in zip(batch, found, strict=True):
             scores[i] = score
         progress(len(batch))

@@ -36,7 +36,7 @@ class MeanActivations:
 def mean_head_activations(
     engine: PrefixEngine,
     questions: Sequence[Question],
-    token_budget: int,
+    batch_tokens: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> MeanActivations:
     """Mean output of every head at the last prompt token, over the prompts the model answers correctly.
@@ -59,7 +59,7 @@ def mean_head_activations(
         return torch.stack(captured, 1).cpu().double(), scores  # (B, n_layers, n_heads, head_dim)
 
     for batch, (heads, scores) in halved_to_fit(
-        [*pack_by_size([tree.size for tree in trees], token_budget)], observed
+        [*pack_by_size([tree.size for tree in trees], batch_tokens)], observed
     ):
         for activation, score in zip(heads, scores, strict=True):
             right = is_correct(score)

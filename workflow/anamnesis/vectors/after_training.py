@@ -16,7 +16,7 @@ COLUMNS = ["condition", "layer", "accuracy", "n"]
 
 @torch.no_grad()
 def accuracy_with_vector(
-    engine: PrefixEngine, questions: SplitQuestions, theta: torch.Tensor, layer: int, token_budget: int
+    engine: PrefixEngine, questions: SplitQuestions, theta: torch.Tensor, layer: int, batch_tokens: int
 ) -> pd.DataFrame:
     """Accuracy of the model of ``engine`` on a set's questions, one row per condition, columns ``COLUMNS``.
 
@@ -27,8 +27,8 @@ def accuracy_with_vector(
     asked = questions.zero_shot
     noise = random_vectors(theta, len(asked), torch.Generator().manual_seed(questions.noise))
     vectors = torch.stack([theta.expand(len(asked), -1), noise], 1)
-    changed, clean = intervene(engine, asked, vectors, [layer], token_budget)
-    few_shot = [score.greedy[0] for score in score_questions(engine, questions.few_shot, token_budget)]
+    changed, clean = intervene(engine, asked, vectors, [layer], batch_tokens)
+    few_shot = [score.greedy[0] for score in score_questions(engine, questions.few_shot, batch_tokens)]
     right = {
         ("none", -1): clean,
         ("add", layer): changed[0, 0],

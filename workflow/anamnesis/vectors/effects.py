@@ -24,7 +24,7 @@ def causal_effects(
     questions: Sequence[Question],
     prompt_ids: Sequence[str],
     mean: torch.Tensor,
-    token_budget: int,
+    batch_tokens: int,
     target: str = "full",
     shard: int = 0,
     shards: int = 1,
@@ -43,7 +43,7 @@ def causal_effects(
     batch that does is halved).
     """
     prefix = engine.beginning([q.context for q in questions])  # the instruction
-    batches = _batches(engine, questions, prefix.length if prefix else 0, token_budget, target)
+    batches = _batches(engine, questions, prefix.length if prefix else 0, batch_tokens, target)
     frames = []
 
     def swept(batch: list[int]):
@@ -59,7 +59,7 @@ def causal_effects(
 
 
 def _batches(
-    engine: PrefixEngine, questions: Sequence[Question], shared: int, token_budget: int, target: str
+    engine: PrefixEngine, questions: Sequence[Question], shared: int, batch_tokens: int, target: str
 ) -> list[list[int]]:
     """Prompts whose targets have the same number of tokens, as many at once as the budget allows."""
     lengths = [1 if target == "first_token" else len(q.continuations[0]) for q in questions]
@@ -68,7 +68,7 @@ def _batches(
     for m in sorted(set(lengths)):
         members = [i for i, length in enumerate(lengths) if length == m]
         sizes = [len(questions[i].context) - shared + copies * m for i in members]
-        batches += [[members[k] for k in batch] for batch in pack_by_size(sizes, token_budget)]
+        batches += [[members[k] for k in batch] for batch in pack_by_size(sizes, batch_tokens)]
     return batches
 
 

@@ -40,7 +40,7 @@ def intervene(
     questions: Sequence[Question],
     vectors: torch.Tensor,
     layers: Sequence[int],
-    token_budget: int,
+    batch_tokens: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Whether the target is what greedy decoding begins with, with and without each vector added after each
@@ -62,7 +62,7 @@ def intervene(
     for m in sorted(set(lengths)):
         members = [i for i, length in enumerate(lengths) if length == m]
         sizes = [len(questions[i].context) - shared + conditions * len(layers) * m for i in members]
-        batches = [[members[k] for k in batch] for batch in pack_by_size(sizes, token_budget)]
+        batches = [[members[k] for k in batch] for batch in pack_by_size(sizes, batch_tokens)]
 
         def branched(batch: list[int]):
             return _branches(engine, [questions[i] for i in batch], prefix, vectors[batch], layers)
@@ -144,7 +144,7 @@ def intervention_table(
     template: Template,
     settings: Mapping,
     seed: int,
-    token_budget: int,
+    batch_tokens: int,
     progress=lambda done: None,
 ) -> pd.DataFrame:
     """Accuracy per layer on a set's validation and test examples, columns ``COLUMNS``.
@@ -160,7 +160,7 @@ def intervention_table(
     parts = []
     for split in SPLITS:
         questions = split_questions(tokenizer, task, name, template, settings, seed, split)
-        rows = _split_table(engine, questions, theta, layers, split == "test", token_budget, progress)
+        rows = _split_table(engine, questions, theta, layers, split == "test", batch_tokens, progress)
         parts.append(rows.assign(split=split))
     return pd.concat(parts, ignore_index=True).assign(set=name)[COLUMNS]
 
@@ -171,7 +171,7 @@ def _split_table(
     theta: torch.Tensor,
     layers: Sequence[int],
     controlled: bool,
-    token_budget: int,
+    batch_tokens: int,
     progress: Callable[[int], None],
 ) -> pd.DataFrame:
     """``controlled``: whether random vectors are added as well; to choose a layer they are not needed."""
@@ -184,7 +184,7 @@ def _split_table(
     ):
         own = sign * theta.expand(count, -1)
         vectors = torch.stack([own, noise] if controlled else [own], 1)
-        changed, clean = intervene(engine, asked, vectors, layers, token_budget, progress)
+        changed, clean = intervene(engine, asked, vectors, layers, batch_tokens, progress)
         rows.append((-1, clean_name, base, float(clean.double().mean())))
         kinds = (condition, "random")[: vectors.shape[1]]
         for kind, right in zip(kinds, changed.double().mean(-1), strict=True):

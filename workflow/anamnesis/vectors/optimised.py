@@ -85,7 +85,7 @@ def optimised_vector(
     plan: Optimisation,
     largest: float,
     rng: np.random.Generator,
-    token_budget: int,
+    batch_tokens: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> OptimisedVector:
     """The vector of norm <= ``largest`` under which the answers are likeliest: projected gradient descent.
@@ -101,17 +101,17 @@ def optimised_vector(
     a_pass = -(-len(examples) // plan.batch_size)
     batches = shuffled_batches(examples, -(-plan.steps // a_pass), plan.batch_size, rng)[: plan.steps]
     with _frozen(engine.model), evaluation_mode(engine.model):
-        before = _loss(engine, examples, plan.layer, torch.zeros(width), token_budget)
+        before = _loss(engine, examples, plan.layer, torch.zeros(width), batch_tokens)
         for batch in batches:
             optimiser.zero_grad()
-            _loss(engine, batch.examples, plan.layer, theta, token_budget, unit)
+            _loss(engine, batch.examples, plan.layer, theta, batch_tokens, unit)
             optimiser.step()
             schedule.step()
             with torch.no_grad():
                 theta /= max(1.0, float(theta.norm()) / width**0.5)
             progress(1)
         found = unit * theta.detach()
-        after = _loss(engine, examples, plan.layer, found, token_budget)
+        after = _loss(engine, examples, plan.layer, found, batch_tokens)
     return OptimisedVector(found.cpu(), before, after)
 
 
@@ -120,14 +120,14 @@ def _loss(
     examples: Sequence[Example],
     layer: int,
     theta: torch.Tensor,
-    token_budget: int,
+    batch_tokens: int,
     unit: float = 1.0,
 ) -> float:
     """Mean cross-entropy per answer token with ``unit * theta`` added; its gradient goes to ``theta.grad``
     if that is asked for.
     """
     total, tokens = 0.0, sum(len(e.answer) for e in examples)
-    for batch in pack_by_size([e.tree().size for e in examples], token_budget):
+    for batch in pack_by_size([e.tree().size for e in examples], batch_tokens):
         chosen = [examples[i] for i in batch]
         pack = Pack(tuple(e.tree() for e in chosen))
         last = [pack.branch_start(t, 0) for t in range(len(chosen))]

@@ -72,7 +72,7 @@ def study_pairs(
     effect_prompts: int = 15,
     rank_by: str = "probability",
     template: Template | None = None,
-    token_budget: int = 2048,
+    batch_tokens: int = 2048,
     seed: int = 0,
 ) -> VectorStudy:
     """Heads, causal effects and the instruction vector of a task given as (input, answer) pairs.
@@ -86,13 +86,13 @@ def study_pairs(
     clean, shuffled = prompts[prompts.kind == CLEAN], shuffled_prompts(prompts, "pairs")
     with evaluation_mode(model):
         engine = PrefixEngine(model)
-        activations = mean_head_activations(engine, encode_questions(tokenizer, clean), token_budget)
+        activations = mean_head_activations(engine, encode_questions(tokenizer, clean), batch_tokens)
         effects = causal_effects(
             engine,
             encode_questions(tokenizer, shuffled),
             list(shuffled.prompt_id),
             activations.mean,
-            token_budget,
+            batch_tokens,
         )
         ranking = rank_heads({"pairs": effects}, rank_by, heads)
         vector = instruction_vector(engine.geometry, activations.mean, selected_heads(ranking))

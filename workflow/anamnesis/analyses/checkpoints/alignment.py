@@ -19,7 +19,7 @@ def alignment(
     engine: PrefixEngine,
     questions: Sequence[Question],
     vectors: Mapping[str, torch.Tensor],
-    token_budget: int,
+    batch_tokens: int,
 ) -> pd.DataFrame:
     """Cosine(h_l, θ) at the last prompt token, for each layer l and each of ``vectors`` (name ->
     (hidden_size,)).
@@ -29,7 +29,7 @@ def alignment(
     """
     found = torch.zeros(len(vectors), engine.geometry.n_layers, len(questions), dtype=torch.float64)
     thetas = [vector.double() for vector in vectors.values()]
-    for batch, pack in packed(engine, questions, token_budget):
+    for batch, pack in packed(engine, questions, batch_tokens):
         rows = last_tokens(pack)
         with captured_residual(engine.geometry, rows) as captured:
             engine.run(pack, rows[:1])

@@ -27,19 +27,19 @@ COLUMNS = ["split", "condition", "vector", "layer", "accuracy", "n"]
 def answered(
     engine: PrefixEngine,
     questions: Sequence[Question],
-    token_budget: int,
+    batch_tokens: int,
     heads: Heads = (),
     outputs: torch.Tensor | None = None,
 ) -> float:
     """Share of questions whose target greedy decoding begins with; see :func:`hits`."""
-    return float(hits(engine, questions, token_budget, heads, outputs).double().mean())
+    return float(hits(engine, questions, batch_tokens, heads, outputs).double().mean())
 
 
 @measuring
 def hits(
     engine: PrefixEngine,
     questions: Sequence[Question],
-    token_budget: int,
+    batch_tokens: int,
     heads: Heads = (),
     outputs: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -47,7 +47,7 @@ def hits(
     len(heads), head_dim) in the place of what the heads give at the last prompt token.
     """
     right = torch.zeros(len(questions), dtype=torch.bool)
-    for batch, pack in packed(engine, questions, token_budget):
+    for batch, pack in packed(engine, questions, batch_tokens):
         change = nullcontext()
         if outputs is not None:
             change = replaced_heads(engine.geometry, heads, outputs[batch], last_tokens(pack))
@@ -59,12 +59,12 @@ def hits(
 
 @measuring
 def head_outputs(
-    engine: PrefixEngine, questions: Sequence[Question], heads: Heads, token_budget: int
+    engine: PrefixEngine, questions: Sequence[Question], heads: Heads, batch_tokens: int
 ) -> torch.Tensor:
     """(n_questions, len(heads), head_dim): outputs of the heads at the last token of each prompt."""
     layers, numbers = map(list, zip(*heads, strict=True))
     found = torch.zeros(len(questions), len(heads), engine.geometry.head_dim)
-    for batch, pack in packed(engine, questions, token_budget):
+    for batch, pack in packed(engine, questions, batch_tokens):
         rows = last_tokens(pack)
         with captured_heads(engine.geometry, rows) as captured:
             engine.run(pack, rows[:1])
@@ -77,11 +77,11 @@ def layer_sweep(
     questions: Sequence[Question],
     theta: torch.Tensor,
     layers: Sequence[int],
-    token_budget: int,
+    batch_tokens: int,
 ) -> pd.DataFrame:
     """Accuracy on validation questions with θ added after each of ``layers``."""
     vectors = theta.expand(len(questions), 1, -1)
-    changed, _ = intervene(engine, questions, vectors, layers, token_budget)
+    changed, _ = intervene(engine, questions, vectors, layers, batch_tokens)
     return _rows("add", ["initial"], layers, changed, "validation")
 
 
@@ -91,15 +91,15 @@ def before_training(
     theta: torch.Tensor,
     layer: int,
     noise: torch.Generator,
-    token_budget: int,
+    batch_tokens: int,
 ) -> pd.DataFrame:
     """What only the model before training is asked: θ, or a random vector of its norm, removed from few-shot
     prompts after ``layer``, and demonstrations without the instruction.
     """
     asked = questions.few_shot
     removed = -torch.stack([theta.expand(len(asked), -1), random_vectors(theta, len(asked), noise)], 1)
-    changed, _ = intervene(engine, asked, removed, [layer], token_budget)
-    shown = answered(engine, questions.demonstrations, token_budget)
+    changed, _ = intervene(engine, asked, removed, [layer], batch_tokens)
+    shown = answered(engine, questions.demonstrations, batch_tokens)
     rows = [("test", "demonstrations", "", -1, shown, len(questions.demonstrations))]
     removals = _rows("remove", ["initial", "random"], [layer], changed)
     return pd.concat([removals, pd.DataFrame(rows, columns=COLUMNS)], ignore_index=True)
@@ -114,7 +114,7 @@ def stage_conditions(
     heads: Heads,
     layers: Sequence[int],
     noise: torch.Generator,
-    token_budget: int,
+    batch_tokens: int,
 ) -> pd.DataFrame:
     """Test accuracy zero-shot, few-shot, few-shot with the heads' ``outputs`` put back, and zero-shot with
     each of ``vectors``, or a random vector of the first one's norm, added after each of ``layers``.
@@ -122,9 +122,9 @@ def stage_conditions(
     asked = questions.zero_shot
     random = random_vectors(next(iter(vectors.values())), len(asked), noise)
     added = torch.stack([*(v.expand(len(asked), -1) for v in vectors.values()), random], 1)
-    changed, clean = intervene(engine, asked, added, layers, token_budget)
-    few = answered(engine, questions.few_shot, token_budget)
-    back = answered(engine, questions.few_shot, token_budget, heads, outputs)
+    changed, clean = intervene(engine, asked, added, layers, batch_tokens)
+    few = answered(engine, questions.few_shot, batch_tokens)
+    back = answered(engine, questions.few_shot, batch_tokens, heads, outputs)
     n = len(questions.few_shot)
     rows = [
         ("test", "zero-shot", "", -1, float(clean.double().mean()), len(asked)),

@@ -47,7 +47,7 @@ class Plan:
     effect_prompts: int
     target: str
     seed: int
-    token_budget: int
+    batch_tokens: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def trace_set(
     """
     clean = prompts[prompts.kind == CLEAN]
     shuffled = shuffled_prompts(prompts, name).iloc[: plan.effect_prompts]
-    budget, rng = plan.token_budget, generator(plan.seed, name, "trace")
+    budget, rng = plan.batch_tokens, generator(plan.seed, name, "trace")
     sets = random_head_sets(engine.geometry, plan.heads, plan.random_sets, rng)
     noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
     activations = mean_head_activations(engine, encode_questions(tokenizer, clean), budget)
@@ -121,7 +121,7 @@ def _initial(
     engine: PrefixEngine, questions: SetQuestions, vectors: torch.Tensor, plan: Plan, noise: torch.Generator
 ) -> tuple[Initial, list[pd.DataFrame]]:
     """What is kept of the model before training, and the conditions that only it is measured under."""
-    theta, budget = summed(vectors, plan.heads), plan.token_budget
+    theta, budget = summed(vectors, plan.heads), plan.batch_tokens
     swept = layer_sweep(engine, questions.chosen_on, theta, plan.layers, budget)
     layer = best_layer(swept)
     alone = before_training(engine, questions, theta, layer, noise, budget)

@@ -52,7 +52,7 @@ def sufficiency_of_sets(
         asked = set_questions(tokenizer, task, name, template, shots, examples, plan.seed)
         rng, initial = generator(plan.seed, name, "sufficiency"), traces[name].initial
         heads, layers = (plan.heads, others), (int(initial.layer), plan.layers[::STRIDE])
-        found = sufficiency(engine, asked, initial.vectors, *heads, *layers, rng, plan.token_budget)
+        found = sufficiency(engine, asked, initial.vectors, *heads, *layers, rng, plan.batch_tokens)
         parts.append(found.assign(set=name))
     return pd.concat(parts, ignore_index=True)
 
@@ -67,7 +67,7 @@ def sufficiency(
     chosen: int,
     layers: Sequence[int],
     rng: np.random.Generator,
-    token_budget: int,
+    batch_tokens: int,
 ) -> pd.DataFrame:
     """One row per condition and test example: whether greedy decoding begins with the answer.
 
@@ -81,16 +81,16 @@ def sufficiency(
     """
     sizes = [more for more in NEXT if more <= len(others)]
     thetas = torch.stack([summed(vectors, [*selected, *others[:more]]) for more in (0, *sizes)])
-    best = [chosen, *_best_layers(engine, questions.chosen_on, thetas[1:], [chosen, *layers], token_budget)]
+    best = [chosen, *_best_layers(engine, questions.chosen_on, thetas[1:], [chosen, *layers], batch_tokens)]
     asked = questions.zero_shot
     parts = [
-        _rows("zero-shot", 0, 0, -1, hits(engine, asked, token_budget)),
-        _rows("few-shot", 0, 0, -1, hits(engine, questions.few_shot, token_budget)),
+        _rows("zero-shot", 0, 0, -1, hits(engine, asked, batch_tokens)),
+        _rows("few-shot", 0, 0, -1, hits(engine, questions.few_shot, batch_tokens)),
     ]
     for more, theta, layer in zip((0, *sizes), thetas, best, strict=True):
         drawn = [summed(vectors, [*selected, *heads]) for heads in _random(others, more, rng)]
         beside = torch.stack([theta, *drawn]).expand(len(asked), -1, -1)
-        changed, _ = intervene(engine, asked, beside, [layer], token_budget)
+        changed, _ = intervene(engine, asked, beside, [layer], batch_tokens)
         right = changed[:, 0].double()
         parts.append(_rows("theta", more, len(selected) + more, layer, right[0]))
         if drawn:
@@ -103,13 +103,13 @@ def _best_layers(
     questions: Sequence[Question],
     thetas: torch.Tensor,
     layers: Sequence[int],
-    token_budget: int,
+    batch_tokens: int,
 ) -> list[int]:
     """After which layer each of ``thetas`` (n, hidden_size) is best; of equal ones the first."""
     if not len(thetas):
         return []
     layers = list(dict.fromkeys(layers))
-    added, _ = intervene(engine, questions, thetas.expand(len(questions), -1, -1), layers, token_budget)
+    added, _ = intervene(engine, questions, thetas.expand(len(questions), -1, -1), layers, batch_tokens)
     return [layers[i] for i in added.double().mean(-1).numpy().argmax(-1)]
 
 

@@ -35,7 +35,7 @@ def wording_scores(
     of the first example; demonstrations and questions are the same for all wordings.
     """
     evaluator = Evaluator(
-        engine, tokenizer, template, shots, ["instruction"], plan.token_budget, plan.seed,
+        engine, tokenizer, template, shots, ["instruction"], plan.batch_tokens, plan.seed,
         **wording["scoring"],
     )  # fmt: skip
     words = {name: list(others) for name, others in wording["paraphrases"].items()}

@@ -17,12 +17,12 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 
 
 def measure(
-    engine: PrefixEngine, probes: Sequence[Probe], matrices: Sequence[str], token_budget: int
+    engine: PrefixEngine, probes: Sequence[Probe], matrices: Sequence[str], batch_tokens: int
 ) -> tuple[Observation, dict[str, pd.DataFrame]]:
     """What was seen, and the tables that need one model only: ``gradients`` (``gradients.COLUMNS``),
     ``similarity`` (set, other, layer, hidden) and ``losses`` (set, loss, n).
     """
-    observation = observe(engine, probes, matrices, token_budget)
+    observation = observe(engine, probes, matrices, batch_tokens)
     layers = projection_layers(engine, matrices)
     outputs = {
         layer: name

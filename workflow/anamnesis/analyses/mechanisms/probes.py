@@ -97,9 +97,9 @@ def draw_probes(
 
 
 def observe(
-    engine: PrefixEngine, probes: Sequence[Probe], names: Sequence[str], token_budget: int
+    engine: PrefixEngine, probes: Sequence[Probe], names: Sequence[str], batch_tokens: int
 ) -> Observation:
-    """One forward and backward pass over ``probes``, in parts. ``token_budget``: tokens of a pass without
+    """One forward and backward pass over ``probes``, in parts. ``batch_tokens``: tokens of a pass without
     gradients; one with gradients takes fewer.
 
     ``names``: linear layers of the attention modules whose gradients are wanted. The model is left as it was.
@@ -109,7 +109,7 @@ def observe(
     trees = [probe.tree() for probe in probes]
     parts: dict[int, _Part] = {}
     with evaluation_mode(engine.model):
-        for batch in pack_by_size([tree.size for tree in trees], token_budget // GRADIENT):
+        for batch in pack_by_size([tree.size for tree in trees], batch_tokens // GRADIENT):
             chosen = [probes[i] for i in batch]
             pack = Pack(tuple(trees[i] for i in batch))
             for i, part in zip(batch, _observe_batch(engine, chosen, pack, layers, longest), strict=True):

@@ -48,7 +48,7 @@ class Plan:
     include_instruction: bool
     examples: int
     seed: int
-    token_budget: int
+    batch_tokens: int
 
 
 def measure(
@@ -77,7 +77,7 @@ def measure(
     selected = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
     plan = Plan(
         robustness["prompts"], robustness["draws"], selected, steps, optimised["norm"], **asking, seed=seed,
-        token_budget=batch_tokens,
+        batch_tokens=batch_tokens,
     )  # fmt: skip
     drawn = draws_of(rows, name, plan)
     with progress(len(drawn), f"robustness {name}") as done:
@@ -112,7 +112,7 @@ def vectors_of_draws(
         rng = generator(plan.seed, name, "optimised", str(size), str(draw))
         rows = pool.loc[indices].assign(split="train")
         examples = zero_shot_examples(rows, tokenizer, template, size, rng)
-        limits = plan.norm * float(theta.norm()), rng, plan.token_budget
+        limits = plan.norm * float(theta.norm()), rng, plan.batch_tokens
         optimised = optimised_vector(engine, examples, plan.optimisation, *limits)
         found |= {(HEADS, size, draw): theta, (OPTIMISED, size, draw): optimised.theta}
         done(1)
@@ -150,7 +150,7 @@ def _answered_prompts(engine, tokenizer, task, pool, name: str, template: Templa
     kinds = PromptPlan(plan.shots, len(pool), 0, plan.include_instruction)
     prompts = build_prompts(asked, name, kinds, template, plan.seed).set_index("query_id")
     questions = encode_questions(tokenizer, prompts.loc[pool.example_id])
-    outputs, scores = scored_outputs(engine, questions, plan.token_budget)
+    outputs, scores = scored_outputs(engine, questions, plan.batch_tokens)
     return outputs, torch.tensor([is_correct(score) for score in scores])
 
 
@@ -165,7 +165,7 @@ def averaged(outputs: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 def _accuracies(engine: PrefixEngine, asked, found, plan: Plan) -> list[tuple]:
     vectors = torch.stack(list(found.values())).expand(len(asked), -1, -1)
-    changed, clean = intervene(engine, asked, vectors, [plan.optimisation.layer], plan.token_budget)
+    changed, clean = intervene(engine, asked, vectors, [plan.optimisation.layer], plan.batch_tokens)
     shares = changed[:, 0].double().mean(-1)
     rows = [(0, NONE, "accuracy", ALONE, ALONE, float(clean.double().mean()), len(asked))]
     return rows + [

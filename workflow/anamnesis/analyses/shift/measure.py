@@ -64,13 +64,13 @@ def shift_frame(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -
 
 @measuring
 def log_probabilities(
-    engine: PrefixEngine, questions: Sequence[Question], token_budget: int
+    engine: PrefixEngine, questions: Sequence[Question], batch_tokens: int
 ) -> list[torch.Tensor]:
     """Of each question (answer tokens, vocabulary), float64 on the CPU: the log-probabilities of all tokens
     at the positions that predict those of its only continuation.
     """
     found: list[torch.Tensor | None] = [None] * len(questions)
-    for batch, pack in packed(engine, questions, token_budget):
+    for batch, pack in packed(engine, questions, batch_tokens):
         keep, spans = [], []
         for place, number in enumerate(batch):
             start, more = len(keep), len(questions[number].continuations[0]) - 1

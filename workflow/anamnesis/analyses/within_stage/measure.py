@@ -73,19 +73,19 @@ def asked(
 
 @measuring
 def look(
-    engine: PrefixEngine, sets: Mapping[str, Asked], step: int, target: str, rank_by: str, token_budget: int
+    engine: PrefixEngine, sets: Mapping[str, Asked], step: int, target: str, rank_by: str, batch_tokens: int
 ) -> Look:
     """All measures of the model as it is now. ``target``, ``rank_by``: of the configuration's ``vectors``."""
     shape = (-1, engine.geometry.n_layers, engine.geometry.n_heads)
     column = {"probability": "effect", "log_probability": "log_effect"}[rank_by]
     effects, norms, right = {}, {}, {}
     for name, questions in sets.items():
-        mean = mean_head_activations(engine, questions.clean, token_budget).mean
+        mean = mean_head_activations(engine, questions.clean, batch_tokens).mean
         ids = [f"{i:06d}" for i in range(len(questions.shuffled))]
-        frame = causal_effects(engine, questions.shuffled, ids, mean, token_budget, target)
+        frame = causal_effects(engine, questions.shuffled, ids, mean, batch_tokens, target)
         effects[name] = frame[column].to_numpy().reshape(shape)
-        outputs, few = scored_outputs(engine, questions.few_shot, token_budget)
-        _, zero = scored_outputs(engine, questions.zero_shot, token_budget)
+        outputs, few = scored_outputs(engine, questions.few_shot, batch_tokens)
+        _, zero = scored_outputs(engine, questions.zero_shot, batch_tokens)
         norms[name] = outputs.norm(dim=-1).double().numpy()
         right[name] = {
             "zero-shot": [score.greedy[0] for score in zero],
@@ -119,7 +119,7 @@ def watched(
     points: int,
     target: str,
     rank_by: str,
-    token_budget: int,
+    batch_tokens: int,
 ) -> list[Look]:
     """Train the stage of ``method`` as ``training.loop.train_stage`` does, but for checkpoints to go on from,
     and look at the model on the way (:class:`Looking`, :func:`look`).
@@ -132,7 +132,7 @@ def watched(
     ):
 
         def measure(step: int) -> None:
-            looks.append(look(stage.engine, sets, step, target, rank_by, token_budget))
+            looks.append(look(stage.engine, sets, step, target, rank_by, batch_tokens))
             done(1)
 
         trainer = trainer_of(stage.engine, method.batches(), objective, settings, stage.seed, Path(folder))
