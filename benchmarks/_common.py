@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 
 from anamnesis.core.artifacts import write_json, write_text  # noqa: E402
 from anamnesis.core.errors import UserError  # noqa: E402
-from anamnesis.data.sources import load_task  # noqa: E402
+from anamnesis.data.preparation import load_task  # noqa: E402
 from anamnesis.models.loading import load_model  # noqa: E402
 
 DEFAULT_MODEL = REPOSITORY / "results" / "models" / "smollm2-135m-instruct"

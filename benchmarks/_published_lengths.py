@@ -14,10 +14,10 @@ import pandas as pd
 from _common import REPOSITORY  # noqa: F401 - finds the library of this checkout
 
 from anamnesis.data.catalogue import catalogue
-from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
 from anamnesis.data.places import files_of, find_task_files
+from anamnesis.data.preparation import prepare
 from anamnesis.data.prompts import Template
-from anamnesis.data.sources import prepare
+from anamnesis.data.shortening import shorten_inputs, shorten_knowledge
 from anamnesis.estimate.lengths import ENOUGH, KNOWLEDGE, MEASURED, SHOWN, by_tokenizer, lengths_of
 from anamnesis.models.loading import load_tokenizer
 

@@ -15,7 +15,7 @@ from _common import Line, main, parser, report, seconds
 
 from anamnesis.core.artifacts import write_parquet
 from anamnesis.data.places import known_tasks
-from anamnesis.data.sources import prepare
+from anamnesis.data.preparation import prepare
 
 SECONDS, MEBIBYTES = 60, 2048  # bars
 ALL = 10**6  # more rows than any set has

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.data.sources import load_task
+from anamnesis.data.preparation import load_task
 
 REPOSITORY = Path(__file__).parents[2]
 ANIMALS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]

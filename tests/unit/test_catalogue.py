@@ -19,7 +19,7 @@ from anamnesis.data.builtin import BUILTIN
 from anamnesis.data.catalogue import FOLDER, SUITES, catalogue, look_up, read_suite, sequences
 from anamnesis.data.catalogue.table import page_text
 from anamnesis.data.places import find_task
-from anamnesis.data.sources import load_task, prepare
+from anamnesis.data.preparation import load_task, prepare
 
 PAGE = REPOSITORY / "docs" / "data.md"
 

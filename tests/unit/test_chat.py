@@ -14,8 +14,8 @@ import reference
 import tiny_models
 from anamnesis.core.errors import UserError
 from anamnesis.data.chat import template_for
-from anamnesis.data.lengths import shorten_inputs
 from anamnesis.data.prompts import encode, encode_pairs, end_token
+from anamnesis.data.shortening import shorten_inputs
 from anamnesis.engine.examples import build_examples
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine

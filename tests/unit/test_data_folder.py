@@ -10,7 +10,7 @@ from task_files import by_row, free_rows, option_rows, settings, write_folder_ta
 
 from anamnesis.core.errors import UserError
 from anamnesis.data.instructions import complete_instruction, default_instruction
-from anamnesis.data.sources import load_task
+from anamnesis.data.preparation import load_task
 
 
 def test_option_texts_give_lettered_and_knowledge_form(tmp_path):

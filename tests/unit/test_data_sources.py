@@ -28,7 +28,7 @@ from anamnesis.core.artifacts import read_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.places import find_task, find_task_files
-from anamnesis.data.sources import load_task
+from anamnesis.data.preparation import load_task
 
 # ---------------------------------------------------------------- where a task comes from
 

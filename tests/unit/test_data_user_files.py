@@ -23,7 +23,7 @@ from anamnesis.core.artifacts import digest_file
 from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import COLUMNS
 from anamnesis.data.files import read_rows
-from anamnesis.data.sources import load_task
+from anamnesis.data.preparation import load_task
 
 
 def test_every_file_type_gives_the_same_frame(tmp_path):

@@ -23,7 +23,7 @@ from anamnesis.analyses.checkpoints.form_changes import form_changes
 from anamnesis.analyses.checkpoints.recovery_figure import recovery
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
-from anamnesis.figures.registry import core_figures
+from anamnesis.figures.core_figures import core_figures
 from anamnesis.figures.style import WIDTH
 from anamnesis.report.results import AnalysisResults
 from anamnesis.stats.summary import BASELINE

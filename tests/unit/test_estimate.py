@@ -207,7 +207,7 @@ def no_network(monkeypatch):
     def refuse(*_):
         raise AssertionError("nothing is to be fetched")
 
-    monkeypatch.setattr("anamnesis.data.sources.hub_rows", refuse)
+    monkeypatch.setattr("anamnesis.data.preparation.hub_rows", refuse)
 
 
 def test_published_experiments_are_estimated_before_any_download(no_network, capsys):

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from anamnesis.core.errors import UserError
 from anamnesis.figures.bars import summary_bars
 from anamnesis.figures.curves import accuracy_curves
-from anamnesis.figures.heads import head_effects
+from anamnesis.figures.effect_map import head_effects
 from anamnesis.figures.intervention_panels import interventions
 from anamnesis.figures.style import (
     CONDITION_COLOURS,

@@ -14,7 +14,7 @@ from anamnesis.figures.measures import TITLES
 from anamnesis.figures.paired_differences import comparisons, comparisons_frame
 from anamnesis.figures.style import WIDTH, method_colour, save_figure
 from anamnesis.figures.twins import twins
-from anamnesis.figures.variants import variants, variants_frame
+from anamnesis.figures.variant_panels import variants, variants_frame
 from anamnesis.report.sentences import twins_sentences, variants_sentences
 from anamnesis.stats.paper_table import published_cells, published_markdown
 from anamnesis.stats.summary import BASELINE, table1

@@ -17,7 +17,7 @@ from task_files import REPOSITORY, settings
 from anamnesis.core.errors import UserError
 from anamnesis.data import hub as hub_module
 from anamnesis.data.catalogue import catalogue, look_up
-from anamnesis.data.sources import prepare
+from anamnesis.data.preparation import prepare
 from hub_server import TOKEN, Hub, Repository, serving
 
 ARC = "datasets/allenai/ai2_arc"

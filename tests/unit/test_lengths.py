@@ -7,8 +7,8 @@ import pytest
 
 import tiny_models
 from anamnesis.core.errors import UserError
-from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
 from anamnesis.data.prompts import Template
+from anamnesis.data.shortening import shorten_inputs, shorten_knowledge
 
 TEXTS = ["short", "one two three " * 30 + "the end", "größer als alles — " * 14 + "Schluss", "x" * 300]
 

@@ -10,10 +10,10 @@ from scipy import stats
 import mechanism_tables as made
 from anamnesis.analyses.mechanisms import figure as mechanisms
 from anamnesis.analyses.mechanisms import forgetting_figure as forgetting
+from anamnesis.analyses.mechanisms.captions import SHOWN, measure_caption, predictors_caption
 from anamnesis.analyses.mechanisms.claims import beside_claims, comparison_table, markdown, tabled
 from anamnesis.analyses.mechanisms.comparison import associations, interference_along, pairs_frame
 from anamnesis.analyses.mechanisms.last_stage import chain_summary, compared
-from anamnesis.analyses.mechanisms.sentences import SHOWN, measure_caption, predictors_caption
 from anamnesis.core.errors import UserError
 from anamnesis.figures.style import save_figure
 from anamnesis.stats.correlation import correlation

@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
 import tiny_models
+from anamnesis.analyses.mechanisms.columns import EVERY, WHOLE
 from anamnesis.analyses.mechanisms.curvature import Hessian, filter_direction, loss_slice, probe_loss
 from anamnesis.analyses.mechanisms.disruption import (
     disruption_frame,
@@ -22,7 +23,6 @@ from anamnesis.analyses.mechanisms.probes import Probe, draw_probes, observe
 from anamnesis.analyses.mechanisms.representation_drift import drift_frame, linear_cka, rotation
 from anamnesis.analyses.mechanisms.routing import routers
 from anamnesis.analyses.mechanisms.watching import projection_layers
-from anamnesis.analyses.mechanisms.words import EVERY, WHOLE
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
 from anamnesis.engine.examples import with_stem

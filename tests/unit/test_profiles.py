@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from anamnesis.config.load import load_config
-from anamnesis.figures.registry import core_figures
+from anamnesis.figures.core_figures import core_figures
 from registered import registered, run_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import pytest
 
 from anamnesis.analyses import NAMES
 from anamnesis.config.load import load_config
-from anamnesis.figures.registry import core_figures
+from anamnesis.figures.core_figures import core_figures
 from registered import ROOT, registered, run_of
 
 PACKAGE = ROOT / "workflow" / "anamnesis" / "analyses"

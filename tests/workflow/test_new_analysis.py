@@ -15,7 +15,7 @@ TOY = {
     f"{PACKAGE}/analyses/toy/__init__.py": '''"""Norms of the adapters."""
 
 from anamnesis.analyses.registry import STAGE, Analysis, Measure, Tabulate
-from anamnesis.figures.registry import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry
 
 HERE = "anamnesis.analyses.toy"
 
@@ -33,7 +33,7 @@ def analysis(run):
     )
     join = Tabulate(
         "tabulate_toy",
-        "anamnesis.analyses.places:join",
+        "anamnesis.analyses.measured:join",
         {"parts": parts},
         {"table": table},
         {"places": places},
@@ -128,7 +128,7 @@ def test_a_figure_of_a_table_touches_three_files_and_makes_the_report_again(edit
     (edited.root / figure).write_text(
         TOY[f"{PACKAGE}/analyses/toy/figure.py"].replace('"stage"', '"seed"').replace('"norm"', '"hp"')
     )
-    registry = f"{PACKAGE}/figures/registry.py"
+    registry = f"{PACKAGE}/figures/core_figures.py"
     entry = 'FigureEntry("spread", "anamnesis.figures.spread:draw", measures, "Seeds.", FORGETTING),'
     insert(edited.root, registry, '        _entry("head_effects"', f"        {entry}\n")
     insert(edited.root, PROFILE, "  - write_report=", "  - plot_spread=summary\n")

@@ -6,7 +6,7 @@ Nothing here belongs to a plain run. Once an analysis has been made, figures and
 from anamnesis.analyses.registry import analyses
 from anamnesis.config.analysed import held_out_sets, paraphrased
 from anamnesis.core.run import Run
-from anamnesis.figures.registry import FORGETTING, core_figures
+from anamnesis.figures.core_figures import FORGETTING, core_figures
 
 RUN = Run(
     config=CONFIG,

@@ -26,7 +26,7 @@ def main(
 
     from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
-    from anamnesis.data.lengths import shorten_inputs
+    from anamnesis.data.shortening import shorten_inputs
     from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
     from anamnesis.vectors.activations import mean_head_activations

@@ -50,8 +50,8 @@ def _optimise(engine, tokenizer, task: str, table: str, settings: Mapping, norm:
     """``norm``: that of the vector of the heads, which the optimised one may have so many times."""
     from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
-    from anamnesis.data.lengths import shorten_inputs
     from anamnesis.data.prompts import generator
+    from anamnesis.data.shortening import shorten_inputs
     from anamnesis.vectors.optimised import Optimisation, chosen_layer, optimised_vector, zero_shot_examples
 
     rng = generator(settings["seed"], task, "optimised")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anamnesis.core.artifacts import digest_file, write_parquet
-from anamnesis.data.sources import prepare
+from anamnesis.data.preparation import prepare
 
 
 def main(

@@ -54,7 +54,7 @@ def main(
 def _asked(tokenizer, name, task, vector, interventions, prompts, settings, max_input_tokens, seed) -> dict:
     """What a set is asked (``questions``, ``theta``, ``layer``), and how many of its inputs were cut."""
     from anamnesis.data.chat import template_for
-    from anamnesis.data.lengths import shorten_inputs
+    from anamnesis.data.shortening import shorten_inputs
     from anamnesis.stats.layers import best_layer
     from anamnesis.vectors.interventions import split_questions
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from anamnesis.analyses import NAMES
 from anamnesis.core.run import Run
-from anamnesis.figures.registry import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry
 
 STAGE = "{method}-order{order}-seed{seed}-stage{stage}"
 

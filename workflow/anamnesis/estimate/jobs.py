@@ -13,7 +13,7 @@ from anamnesis.config.variants import Resolved, chains, flashback_tasks, resolve
 from anamnesis.core.errors import UserError
 from anamnesis.data.chat import template_for
 from anamnesis.data.places import PINS, find_task
-from anamnesis.data.sources import prepare
+from anamnesis.data.preparation import prepare
 from anamnesis.estimate import work
 from anamnesis.estimate.lengths import Lengths, by_characters, by_tokenizer, lengths_of, published
 from anamnesis.estimate.memory import memory_mib, memory_of_processes

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.data.preparation import split_sizes
 from anamnesis.data.prompts import Template, answer_text
-from anamnesis.data.sources import split_sizes
 
 TABLE = Path(__file__).parent / "tables" / "published.csv"  # benchmarks/_published_lengths.py measures it
 ENOUGH = {"train": 5000, "validation": 500, "test": 1000}

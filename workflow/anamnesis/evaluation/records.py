@@ -11,8 +11,8 @@ import pandas as pd
 
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GENERATED
-from anamnesis.data.lengths import shorten_inputs, shorten_knowledge
 from anamnesis.data.prompts import Template, encode, encode_pairs
+from anamnesis.data.shortening import shorten_inputs, shorten_knowledge
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine

@@ -17,7 +17,7 @@ from typing import Any
 
 from anamnesis.analyses.registry import STAGE, Analysis, Measure, Tabulate
 from anamnesis.core.run import Run
-from anamnesis.figures.registry import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry
 
 HERE = "anamnesis.analyses.checkpoints"
 TABLES = ("alignment", "drift", "conditions", "heads")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anamnesis.analyses.places import PLACE, labelled
+from anamnesis.analyses.measured import PLACE, labelled
 from anamnesis.stats.layers import chosen_layers
 from anamnesis.vectors.ranking import rank_heads
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from anamnesis.analyses.mechanisms.columns import LEARNT, WHOLE
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
 from anamnesis.analyses.mechanisms.last_stage import MEASURES, SHARES
-from anamnesis.analyses.mechanisms.words import LEARNT, WHOLE
 from anamnesis.stats.printed import markdown_table
 
 SIMILARITIES = {"hidden_cosine": "hidden states", "vector_cosine": "vectors", "gradient_cosine": "gradients"}

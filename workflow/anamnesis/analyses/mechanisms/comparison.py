@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from anamnesis.analyses.mechanisms.words import EVERY, HELD_OUT, LATER, LEARNT, NEW, TRAINED, WHOLE
-from anamnesis.analyses.places import PLACE as KEYS
+from anamnesis.analyses.measured import PLACE as KEYS
+from anamnesis.analyses.mechanisms.columns import EVERY, HELD_OUT, LATER, LEARNT, NEW, TRAINED, WHOLE
 from anamnesis.stats.correlation import correlation
 
 OUTCOMES = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from anamnesis.analyses.mechanisms.words import ROUTING
+from anamnesis.analyses.mechanisms.columns import ROUTING
 
 
 def js_divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
+from anamnesis.analyses.measured import CHAIN
+from anamnesis.analyses.mechanisms.captions import measure_caption
+from anamnesis.analyses.mechanisms.columns import EVERY, LEARNT, WHOLE
 from anamnesis.analyses.mechanisms.last_stage import head_means
-from anamnesis.analyses.mechanisms.sentences import measure_caption
-from anamnesis.analyses.mechanisms.words import EVERY, LEARNT, WHOLE
-from anamnesis.analyses.places import CHAIN
 from anamnesis.core.errors import UserError
 from anamnesis.figures.panels import DOTTED, method_key
 from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, styled

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from anamnesis.analyses.measured import CHAIN
+from anamnesis.analyses.mechanisms.captions import measure_caption, predictors_caption
+from anamnesis.analyses.mechanisms.columns import BASE, LEARNT, SLICED, TRAINED
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
-from anamnesis.analyses.mechanisms.sentences import measure_caption, predictors_caption
-from anamnesis.analyses.mechanisms.words import BASE, LEARNT, SLICED, TRAINED
-from anamnesis.analyses.places import CHAIN
 from anamnesis.figures.panels import DOTTED, grid, method_key, point_key
 from anamnesis.figures.style import INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 from anamnesis.stats.forgetting import require_columns

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from anamnesis.analyses.mechanisms.columns import EVERY, GRADIENTS, WHOLE
 from anamnesis.analyses.mechanisms.probes import Observation, Projection
-from anamnesis.analyses.mechanisms.words import EVERY, GRADIENTS, WHOLE
 from anamnesis.engine.heads import HeadGeometry
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from torch import nn
 
+from anamnesis.analyses.mechanisms.columns import BASE, LANDSCAPE, SLICED, TRAINED
 from anamnesis.analyses.mechanisms.curvature import Hessian, Loss, filter_direction, loss_slice, probe_loss
 from anamnesis.analyses.mechanisms.probes import Probe
 from anamnesis.analyses.mechanisms.watching import projection_layers
-from anamnesis.analyses.mechanisms.words import BASE, LANDSCAPE, SLICED, TRAINED
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import generator
 from anamnesis.engine.modes import evaluation_mode

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from anamnesis.analyses.mechanisms.words import BASE, EVERY, LEARNT, TRAINED, WHOLE
-from anamnesis.analyses.places import CHAIN
+from anamnesis.analyses.measured import CHAIN
+from anamnesis.analyses.mechanisms.columns import BASE, EVERY, LEARNT, TRAINED, WHOLE
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.intervals import paired_interval
 

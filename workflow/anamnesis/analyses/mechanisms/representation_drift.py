@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from anamnesis.analyses.mechanisms.words import DRIFT, EVERY
+from anamnesis.analyses.mechanisms.columns import DRIFT, EVERY
 
 LEAST = 4  # examples that the unbiased estimate needs
 

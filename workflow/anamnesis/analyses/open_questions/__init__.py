@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anamnesis.analyses.registry import Analysis, Tabulate
 from anamnesis.core.run import Run
-from anamnesis.figures.registry import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry
 
 HERE = "anamnesis.analyses.open_questions"
 CAPTIONS = {

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer
 
-from anamnesis.analyses.places import CHAIN, labelled
+from anamnesis.analyses.measured import CHAIN, labelled
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.stats.correlation import correlation
 

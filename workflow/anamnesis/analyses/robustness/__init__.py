@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anamnesis.analyses.registry import Analysis, Measure, Tabulate
 from anamnesis.core.run import Run
-from anamnesis.figures.registry import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry
 
 HERE = "anamnesis.analyses.robustness"
 CAPTION = """\
@@ -24,7 +24,7 @@ def analysis(run: Run) -> Analysis:
         [
             Tabulate(
                 "tabulate_robustness",
-                "anamnesis.analyses.places:join",
+                "anamnesis.analyses.measured:join",
                 {"parts": [folder / f"{name}.parquet" for name in (run.held_out if asked else ())]},
                 {"table": table},
             )

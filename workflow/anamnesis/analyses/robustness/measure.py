@@ -20,8 +20,8 @@ from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.core.progress import progress
 from anamnesis.data.chat import template_for
-from anamnesis.data.lengths import shorten_inputs
 from anamnesis.data.prompts import Template, generator
+from anamnesis.data.shortening import shorten_inputs
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.loading import load_model
 from anamnesis.vectors.activations import ENOUGH, is_correct

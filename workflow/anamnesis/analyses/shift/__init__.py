@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from anamnesis.analyses.registry import STAGE, Analysis, Measure, Tabulate
 from anamnesis.core.run import Run
-from anamnesis.figures.registry import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry
 
 HERE = "anamnesis.analyses.shift"
 CAPTION = """\

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from anamnesis.analyses.places import PLACE
+from anamnesis.analyses.measured import PLACE
 from anamnesis.analyses.shift.tables import SHIFTS, shift_correlations
 from anamnesis.figures.panels import check, method_key
 from anamnesis.figures.style import MUTED, Drawn, method_colour, new_figure, styled

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from anamnesis.analyses.places import CHAIN, PLACE, labelled
+from anamnesis.analyses.measured import CHAIN, PLACE, labelled
 from anamnesis.stats.correlation import correlation
 
 SHIFTS = {"prompt": "at the last prompt token", "answer": "over the answer's tokens"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anamnesis.analyses.registry import STAGE, Analysis, Measure, Tabulate
 from anamnesis.core.run import Run
-from anamnesis.figures.registry import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry
 
 HERE = "anamnesis.analyses.within_stage"
 CAPTION = """\
@@ -28,7 +28,7 @@ def analysis(run: Run) -> Analysis:
         [
             Tabulate(
                 "tabulate_within_stage",
-                "anamnesis.analyses.places:join",
+                "anamnesis.analyses.measured:join",
                 {"parts": [run.at(place, "within_stage.parquet") for place in places]},
                 {"table": table},
                 {"places": places},
