@@ -7,8 +7,8 @@ import math
 import pandas as pd
 import pytest
 
-from anamnesis.report.experiment import start_sentence
 from anamnesis.report.first_screen import first_paragraphs, picture_alt, plain_method
+from anamnesis.report.run_facts import start_sentence
 from anamnesis.stats.held_out import COLUMNS as HELD_OUT
 from anamnesis.stats.held_out import MEAN
 from anamnesis.stats.vector_recovery import MEAN as MEAN_RECOVERED

@@ -21,8 +21,8 @@ from anamnesis.report import (
     experiment_sections,
     sentences,
 )
-from anamnesis.report.experiment import flatten, shown
 from anamnesis.report.first_screen import first_paragraphs
+from anamnesis.report.run_facts import flatten, shown
 from anamnesis.stats.held_out import held_out_table
 from anamnesis.stats.summary import BASELINE, MEASURES, chain_measures, curves_frame, table1
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from anamnesis.core.artifacts import atomic_directory, write_parquet, write_sums, write_tensors
 
+CHECKPOINTS = ".checkpoints"
+
 
 def main(
     snapshot: str,
@@ -32,64 +34,64 @@ def main(
     **guiding: str,
 ) -> dict:
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
-    forward pass). ``needs``: ``adapter`` and ``tuner`` of ``training.slices.Needs``. ``code``: digest of the
-    code, which a checkpoint must come from to be continued.
-    ``answered``: mean activations of tasks that the model before training must have answered at all;
-    ``guiding``: the files of ``training.stage_files.StageFiles`` that some methods need. In several processes
-    (``training.processes``) all compute and the first one writes.
+    forward pass). ``needs``: of ``slices.Needs``. ``code``: digest of the code, which a checkpoint must come
+    from to be continued. ``answered``: mean activations of tasks that must have been answered at all.
     """
-    from anamnesis.training.build import build
-    from anamnesis.training.guidance import guided_additions, norm
-    from anamnesis.training.loop import train_stage
-    from anamnesis.training.prepare import prepare_stage
     from anamnesis.training.stage_files import StageFiles
     from anamnesis.vectors.activations import check_answered
 
-    check_answered([answered] if isinstance(answered, str) else answered)
-    earlier, past, means = ([x] if isinstance(x, str) else list(x) for x in (earlier, past, task_means))
-    files = StageFiles(snapshot, task, earlier, past, task_means=means, **guiding)
-    prepared, cut = prepare_stage(files, needs, stage, seed, model, training, settings, prompts, batch_tokens)
-    additions = added = None
-    if guidance:
-        additions = guided_additions(prepared, guidance, files.heads, files.mean, files.prompt_table, means)
-        added = norm(prepared.engine.geometry, additions)
-    chosen, objective = build(method, prepared, guidance, additions)
-    prepared = chosen.stage
-    sections = [model, training, settings, guidance, prompts]
-    identity = files.identity([code, method, needs, stage, seed, *sections])
-    checkpoints = Path(adapter).parent / ".checkpoints" / identity
-    resumable = {**training, "checkpoint_steps": checkpoint_steps}
-    log = train_stage(prepared.engine, chosen.batches(), objective, resumable, prepared.seed, checkpoints)
+    check_answered(answered)
+    files = StageFiles(snapshot, task, earlier, past, task_means=task_means, **guiding)
+    made_of = [code, method, needs, stage, seed, model, training, settings, guidance, prompts]
+    checkpoints = Path(adapter).parent / CHECKPOINTS / files.identity(made_of)
+    how = {"needs": needs, "number": stage, "seed": seed, "batch_tokens": batch_tokens}
+    how |= {"model": model, "training": training, "settings": settings, "prompts": prompts}
+    built, log = _train(method, files, guidance, how, checkpoint_steps, checkpoints)
     order = [adapter] if needs["adapter"] == "continued" else [*earlier, adapter]
-    state = chosen.finish()
-    if prepared.world.rank == 0:
-        save(chosen, state, adapter, model["name"], order[:-1])
-        write_parquet(steps, log)
-        shutil.rmtree(checkpoints.parent, ignore_errors=True)
+    save(built, log, adapter, steps, model["name"], order[:-1])
+    return {"method": method, "stage": stage, "seed": seed, "load_order": order, **_facts(built, log)}
+
+
+def _train(method: str, files, guidance: Mapping | None, how: Mapping, checkpoint_steps: int, folder: Path):
+    """(the stage, trained; its log)."""
+    from anamnesis.training.build import build_from_files
+    from anamnesis.training.loop import train_stage
+
+    built = build_from_files(method, files, guidance, **how)
+    stage, settings = built.method.stage, {**how["training"], "checkpoint_steps": checkpoint_steps}
+    batches = built.method.batches()
+    return built, train_stage(stage.engine, batches, built.objective, settings, stage.seed, folder)
+
+
+def _facts(built, log) -> dict:
+    """What the record says of a trained stage."""
     return {
-        "method": method,
-        "stage": stage,
-        "seed": seed,
-        "stage_seed": prepared.seed,
-        "load_order": order,
-        "examples": len(prepared.examples),
-        "prompts_cut": cut,
-        "added_norm": added,
+        "stage_seed": built.method.stage.seed,
+        "examples": len(built.method.stage.examples),
+        "prompts_cut": built.prompts_cut,
+        "added_norm": built.added_norm,
         "steps": int(log.step.nunique()),
         "final_loss": float(log.loss.iloc[-1]),
     }
 
 
-def save(method, state: Mapping, adapter: str, base: str, earlier: Sequence[str]) -> None:
-    """The adapter, what the next stage needs to know, and what else belongs to the method."""
+def save(built, log, adapter: str, steps: str, base: str, earlier: Sequence[str]) -> None:
+    """The log, and the adapter with what the next stage needs to know and what else belongs to the method.
+    Of several processes the first one writes; checkpoints go once all is there.
+    """
     from anamnesis.models.adapters import save_adapter
 
+    method, state = built.method, built.method.finish()
+    if method.stage.world.rank:
+        return
     with atomic_directory(adapter) as folder:
         save_adapter(method.stage.engine.model, folder, base, earlier)
         if state:
             write_tensors(folder / "state.safetensors", state)
         method.save(folder)
         write_sums(folder)
+    write_parquet(steps, log)
+    shutil.rmtree(Path(adapter).parent / CHECKPOINTS, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,13 @@ pictures.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 
 import pandas as pd
 
-from anamnesis.report import first_screen, sentences
+from anamnesis.report import first_screen, run_facts, sentences
 from anamnesis.report.builder import Picture, Section, Table, picture
 from anamnesis.report.given_back import recovery_section
 from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_note
@@ -21,10 +19,6 @@ from anamnesis.stats.held_out import held_out_cells
 from anamnesis.stats.paper_table import DIRECTION, NOTE, direction_cells, published_cells, sources
 from anamnesis.stats.printed import HEADINGS, table_cells, table_note
 from anamnesis.stats.summary import MEASURES
-
-# Parts of a record that are long and stand in the configuration or in the record itself.
-_NOT_SHOWN = ("params", "inputs", "config")
-_COST_COLUMNS = {"rule": "Rule", "seconds": "Seconds", "peak_memory_mib": "Peak memory (MiB)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +62,14 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
     parts = [
         _first_screen(results),
         _table1(results),
-        _what_was_run(results.config),
+        run_facts.what_was_run(results.config),
         _forgetting(results),
         _vectors(results),
         _recovery(results),
         *results.further,
         _published(results),
         _prompts(results.prompts),
-        _provenance(results),
+        run_facts.provenance(results.records),
     ]
     return [part for part in parts if part is not None]
 
@@ -85,27 +79,11 @@ def _first_screen(results: ExperimentResults) -> Section | None:
         return None
     told = first_screen.first_paragraphs(results.held_out, results.table, results.paired, results.recovered)
     alt = first_screen.picture_alt(list(results.held_out["method"].unique()))
-    tuned = start_sentence(results.config, results.records)
+    tuned = run_facts.start_sentence(results.config, results.records)
     return Section(
         "What was lost, what stayed, what guidance changed",
         paragraphs=[*told, *([tuned] if tuned else [])],
         pictures=_picture(results, "summary", alt, []),
-    )
-
-
-def start_sentence(config: Mapping, records: Mapping[str, Mapping]) -> str:
-    """What the model before training is, where it was tuned; else nothing. ``records``: those of the run, of
-    which the tuning's has the number of examples and the accuracy before and after.
-    """
-    record = next((found for name, found in records.items() if name.endswith("tuned/tuning")), None)
-    if record is None:
-        return ""
-    before, after = (mean(record[key].values()) for key in ("accuracy_before", "accuracy_after"))
-    return (
-        f"The model before training is {_at(config, 'model.name')}, tuned on "
-        f"{sum(record['examples'].values())} training examples of {', '.join(record['tasks'])}. That raised "
-        f"zero-shot accuracy on their validation examples from {sentences.percent(before)} to "
-        f"{sentences.percent(after)}."
     )
 
 
@@ -125,73 +103,6 @@ def _table1(results: ExperimentResults) -> Section:
         tables=[Table(header, rows, table_note(results.table))],
         links=results.links,
     )
-
-
-def _what_was_run(config: Mapping) -> Section:
-    facts = [
-        (label, shown(_at(config, path)))
-        for label, path in _FACTS.items()
-        if _at(config, path) not in (None, {}, [])
-    ]
-    orders = _at(config, "suite.orders") or []
-    facts[2:2] = [
-        (f"Training tasks, order {k}", " → ".join(map(str, order))) for k, order in enumerate(orders, start=1)
-    ]
-    everything = Table(["Key", "Value"], flatten(config), "The whole configuration", kind="text", folded=True)
-    return Section("What was run", tables=[Table(["Setting", "Value"], facts, kind="text"), everything])
-
-
-_FACTS = {
-    "Model": "model.name",
-    "Weights": "model.source",
-    "Tuned before training": "tuning.enabled",
-    "Held-out sets": "suite.held_out",
-    "Methods": "training.methods",
-    "Training seeds": "training.seeds",
-    "Chains of other runs": "statistics.pool",
-    "Training examples per task (at most)": "data.train_examples",
-    "Training examples of single tasks (at most)": "data.task_examples",
-    "Test examples per set (at most)": "data.test_examples",
-    "Epochs per task": "training.epochs",
-    "Epochs of single tasks": "training.task_epochs",
-    "Learning rate": "training.learning_rate",
-    "Batch size": "training.batch_size",
-    "LoRA rank": "training.lora.rank",
-    "Heads in the vector": "vectors.heads",
-    "Weight of the KL term": "guidance.kl.weight",
-    "KL teacher": "guidance.kl.teacher",
-    "KL positions": "guidance.kl.positions",
-    "Demonstrations in few-shot prompts": "evaluation.shots",
-}
-
-
-def _at(config: Mapping, path: str) -> object:
-    value: object = config
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def shown(value: object) -> str:
-    """A configuration value as text: lists with commas, truth values as yes and no, a dash for null."""
-    if isinstance(value, list | tuple):
-        return ", ".join(shown(item) for item in value) if value else "none"
-    if isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    if value is None:
-        return "–"
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
-
-
-def flatten(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    """The leaves of a nested mapping as (dotted key, text), in the mapping's order."""
-    rows: list[tuple[str, str]] = []
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and value:
-            rows += flatten(value, f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", shown(value)))
-    return rows
 
 
 def _picture(results: ExperimentResults, name: str, alt: str, said: Sequence[str]) -> list[Picture]:
@@ -246,7 +157,7 @@ def _compared(paired: pd.DataFrame | None) -> list[Table]:
 
 
 def _vectors(results: ExperimentResults) -> Section:
-    unit = _at(results.config, "vectors.rank_by") or "probability"
+    unit = run_facts.value_at(results.config, "vectors.rank_by") or "probability"
     pictures = _picture(
         results,
         "head_effects",
@@ -340,32 +251,3 @@ def _prompts(prompts: pd.DataFrame | None) -> Section | None:
         return None
     passages = [(f"{p.task}, {p.kind}; answer: {p.target}", str(p.text)) for p in prompts.itertuples()]
     return Section("Prompts", paragraphs=["As the model sees them, one of each kind."], passages=passages)
-
-
-def _provenance(results: ExperimentResults) -> Section | None:
-    if not results.records:
-        return None
-    flat = {name: dict(flatten(_trimmed(record))) for name, record in results.records.items()}
-    keys = list(dict.fromkeys(key for record in flat.values() for key in record))
-    common = [
-        (key, next(iter(values)))
-        for key in keys
-        if key not in _COST_COLUMNS and len(values := {record.get(key, "") for record in flat.values()}) == 1
-    ]
-    costs = [[name, *(record.get(key, "–") for key in _COST_COLUMNS)] for name, record in flat.items()]
-    seconds = sum(float(record.get("seconds") or 0) for record in results.records.values())
-    return Section(
-        "Provenance",
-        paragraphs=[
-            f"{len(flat)} results, {seconds / 60:.1f} minutes of computing in all. The full record stands "
-            "beside each result, with its parameters and the digests of its inputs."
-        ],
-        tables=[
-            Table(["Same for all results", "Value"], common, kind="text"),
-            Table(["Result", *_COST_COLUMNS.values()], costs, "Every result and its cost", folded=True),
-        ],
-    )
-
-
-def _trimmed(record: Mapping) -> dict:
-    return {key: value for key, value in record.items() if key not in _NOT_SHOWN}

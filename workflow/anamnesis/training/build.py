@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from anamnesis.training.distillation import Distillation, KlSettings
-from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token
+from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token, guided_additions, norm
 from anamnesis.training.method import Method
 from anamnesis.training.objectives import Objective
+from anamnesis.training.prepare import prepare_stage
 from anamnesis.training.slices import load_part
 from anamnesis.training.stage import Stage
+from anamnesis.training.stage_files import StageFiles
+
+
+@dataclass(frozen=True)
+class BuiltStage:
+    """A stage that can be trained: its ``method`` and ``objective``; ``prompts_cut``, how many prompts of its
+    task were too long; ``added_norm``, the length of what guidance adds to the residual stream, None without.
+    """
+
+    method: Method
+    objective: Objective
+    prompts_cut: int
+    added_norm: float | None
+
+
+def build_from_files(name: str, files: StageFiles, guidance: Mapping | None, **stage: Any) -> BuiltStage:
+    """The method called ``name`` for the stage of ``files``. ``guidance``: the section of the configuration,
+    or None; ``stage``: the further arguments of ``prepare.prepare_stage``.
+    """
+    prepared, cut = prepare_stage(files, **stage)
+    additions = added = None
+    if guidance:
+        additions = guided_additions(
+            prepared, guidance, files.heads, files.mean, files.prompt_table, files.task_means
+        )
+        added = norm(prepared.engine.geometry, additions)
+    return BuiltStage(*build(name, prepared, guidance, additions), cut, added)
 
 
 def method_class(name: str) -> type[Method]:

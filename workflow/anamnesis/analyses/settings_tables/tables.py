@@ -13,7 +13,7 @@ import pandas as pd
 from anamnesis.analyses.settings_tables.section import CAPTIONS, cells
 from anamnesis.data.chat import template_for
 from anamnesis.data.prompts import Template
-from anamnesis.report.experiment import flatten
+from anamnesis.report.run_facts import flatten
 from anamnesis.stats.printed import latex_escape, markdown_table
 
 SPLITS = ("train", "validation", "test")

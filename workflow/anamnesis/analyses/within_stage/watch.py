@@ -11,11 +11,12 @@ from anamnesis.core.artifacts import read_parquet, write_parquet
 from anamnesis.core.steps import listed
 from anamnesis.data.chat import template_for
 from anamnesis.data.prompts import Template
-from anamnesis.training.build import build
-from anamnesis.training.guidance import guided_additions
-from anamnesis.training.prepare import prepare_stage
+from anamnesis.training.build import BuiltStage, build_from_files
 from anamnesis.training.stage_files import StageFiles
 from anamnesis.vectors.instruction import selected_heads
+
+HOW = ("needs", "seed", "model", "training", "settings", "prompts", "batch_tokens")
+"""Settings of a stage that ``training.prepare.prepare_stage`` takes by these names."""
 
 
 def watch(
@@ -37,19 +38,15 @@ def watch(
     """Write ``table`` (parquet, ``within_stage.tables.within_table``). ``adapter``: what the stage ended with
     before. ``ranking``: of all heads before training; ``set_tables``, ``set_prompts``: of ``sets``, in that
     order; ``asking``: ``target``, ``rank_by``, ``shots`` and ``seed`` of the questions; ``stage``: files and
-    settings of the training (:func:`_prepared`).
+    settings of the training (:func:`_built`).
     """
-    prepared, files = _prepared(prompts=prompts, batch_tokens=batch_tokens, **stage)
-    additions = None
-    if guidance:
-        branches = files.heads, files.mean, files.prompt_table, files.task_means
-        additions = guided_additions(prepared, guidance, *branches)
-    chosen, objective = build(method, prepared, guidance, additions)
+    built = _built(prompts=prompts, method=method, guidance=guidance, batch_tokens=batch_tokens, **stage)
+    prepared = built.method.stage
     tables = zip(sets, listed(set_tables), listed(set_prompts), strict=True)
     template = template_for(prompts, prepared.tokenizer)
     questions = _questions(prepared.tokenizer, tables, template, analyses, asking)
     how = asking["target"], asking["rank_by"], batch_tokens
-    looks = watched(chosen, objective, questions, points, *how)
+    looks = watched(built.method, built.objective, questions, points, *how)
     apart = difference(prepared.engine.model, adapter)
     if prepared.world.rank == 0:
         selected = selected_heads(read_parquet(ranking, ["layer", "head", "selected"]))
@@ -57,27 +54,21 @@ def watch(
     return {"steps": [look.step for look in looks], "largest_difference_from_stored_weights": apart}
 
 
-def _prepared(
+def _built(
     snapshot: str,
     task: str,
-    needs: Mapping[str, str],
+    method: str,
+    guidance: Mapping | None,
     stage: int,
-    seed: int,
-    model: Mapping[str, Any],
-    training: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    prompts: Mapping[str, Any],
-    batch_tokens: int,
     earlier: Sequence[str] = (),
     past: Sequence[str] = (),
     task_means: Sequence[str] = (),
-    **guiding: str,
-):
-    """(the stage ready to be trained, its files). ``guiding``: those that some methods need."""
-    means = listed(task_means)
-    files = StageFiles(snapshot, task, listed(earlier), listed(past), task_means=means, **guiding)
-    how = model, training, settings, prompts, batch_tokens
-    return prepare_stage(files, needs, stage, seed, *how)[0], files
+    **given: Any,
+) -> BuiltStage:
+    """The stage ready to be trained. ``given``: its settings, and files that some methods need."""
+    how = {key: given.pop(key) for key in HOW}
+    files = StageFiles(snapshot, task, listed(earlier), listed(past), task_means=listed(task_means), **given)
+    return build_from_files(method, files, guidance, number=stage, **how)
 
 
 def _questions(
