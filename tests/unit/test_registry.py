@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import html
 import inspect
 from collections.abc import Iterable
 from pkgutil import resolve_name
+from types import SimpleNamespace
 
 import pytest
+from docutils.core import publish_parts
+from jinja2 import Template
 
 from anamnesis.analyses import NAMES
 from anamnesis.config.load import load_config
@@ -63,3 +67,13 @@ def test_no_analysis_imports_another_one_or_a_registration():
                     package, *module = node.module.split(".")[2:]
                     assert package not in {*NAMES} - {name}, f"{file}: {node.module}"
                     assert module or package not in NAMES, f"{file}: {node.module}"
+
+
+@pytest.mark.parametrize("entry", FIGURES, ids=lambda entry: entry.name)
+def test_captions_are_plain_text_in_snakemakes_report(entry):
+    """As ``snakemake --report`` renders them; marks of reStructuredText in them would show as errors."""
+    template = Template((ROOT / "workflow" / "report" / "figure.rst").read_text(encoding="utf-8"))
+    caption = " ".join(entry.caption.split())
+    text = template.render(snakemake=SimpleNamespace(params=SimpleNamespace(caption=caption)))
+    shown = publish_parts(text, writer_name="html", settings_overrides={"report_level": 1})["body"]
+    assert html.unescape(shown).strip() == f"<p>{caption}</p>"
