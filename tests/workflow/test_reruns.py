@@ -48,7 +48,7 @@ def test_comments_docstrings_and_formatting_change_nothing(edited):
     for path, text in described.items():
         path.write_text('"""Rewritten. ' + text[3:] + "\n\n# a comment\n")
     add_function(
-        edited, "anamnesis/progress.py", "anamnesis/job.py", "anamnesis/artifacts.py"
+        edited, "anamnesis/core/progress.py", "anamnesis/core/job.py", "anamnesis/core/artifacts.py"
     )  # no number depends on these
     assert edited.plan() == []
 
