@@ -23,8 +23,9 @@ def alignment(frame: pd.DataFrame, found: Mapping[str, float]) -> Figure:
 
     Parameters
     ----------
-    frame : ``method, order, seed, stage, set, similarity, accuracy`` (``dynamics.tables.alignment_table``).
-    found : ``pearson, spearman, within, n`` (``dynamics.tables.correlations``).
+    frame : ``method, order, seed, stage, set, similarity, accuracy`` (of
+        ``checkpoints.tables.alignment_table``).
+    found : ``pearson, spearman, within, n`` (``checkpoints.tables.correlations``).
 
     Raises UserError for an empty frame or a missing column.
     """

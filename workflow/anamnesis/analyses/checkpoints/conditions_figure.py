@@ -21,7 +21,7 @@ def conditions(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : ``set, letter, condition, method, accuracy, low, high, random, n``
-        (``dynamics.tables.condition_table``).
+        (``checkpoints.tables.condition_table``).
 
     Whiskers: the interval ``low`` to ``high`` over examples. Hatched bars have a vector added or removed, and
     a cross where a random one of equal norm leads.

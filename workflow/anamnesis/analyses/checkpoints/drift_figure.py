@@ -32,7 +32,7 @@ def drift(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : ``method, order, seed, stage, set, selected, random, random_sd, draws, few_shot, restored, n``
-        (``dynamics.tables.drift_table``).
+        (``checkpoints.tables.drift_table``).
 
     Raises UserError for an empty frame or a missing column.
     """

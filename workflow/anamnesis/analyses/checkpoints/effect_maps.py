@@ -20,7 +20,7 @@ def effect_maps(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     Parameters
     ----------
     frame : ``method, order, seed, stage, layer, head, effect, selected, initial``
-        (``dynamics.tables.heads_by_stage``); chains of a method are averaged.
+        (``checkpoints.tables.heads_by_stage``); chains of a method are averaged.
     unit : "probability" or "log_probability", whichever ``effect`` was computed in.
 
     One colour scale, symmetric about zero, cut at the largest effect beyond the one strongest head. Raises

@@ -24,7 +24,7 @@ def form_changes(frame: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    frame : ``method, order, seed, role, form, sets, change`` (``dynamics.changes.form_changes``).
+    frame : ``method, order, seed, role, form, sets, change`` (``checkpoints.changes.form_changes``).
 
     One point per chain; whiskers of one s.d. (ddof=1; none for one chain). Raises UserError for an empty
     frame or a missing column.

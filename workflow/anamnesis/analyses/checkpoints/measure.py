@@ -64,7 +64,7 @@ class Initial:
 
 @dataclass(frozen=True)
 class SetTrace:
-    """The measures of one set as frames (see ``dynamics.tables``), the initial model's part, and the means
+    """The measures of one set as frames (see ``checkpoints.tables``), the initial model's part, and the means
     behind the vector.
     """
 

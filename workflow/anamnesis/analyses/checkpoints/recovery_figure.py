@@ -38,7 +38,7 @@ def recovery(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : ``set, method, condition, vector, layer, accuracy, n, chosen``
-        (``dynamics.tables.recovery_table``).
+        (``checkpoints.tables.recovery_table``).
 
     Horizontal lines: no vector. A grey mark below: the layer picked before training. Raises UserError for an
     empty frame or a missing column.

@@ -20,7 +20,7 @@ def guidance_gain(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : ``method, set, tokens, distinct, entropy, gain, least, most, pairs``
-        (``dynamics.open_questions.mean_gains``).
+        (``open_questions.tables.mean_gains``).
 
     Raises UserError for an empty frame or a missing column.
     """

@@ -33,7 +33,7 @@ def sufficiency(frame: pd.DataFrame, confidence: float) -> Figure:
     Parameters
     ----------
     frame : ``set, condition, more, heads, accuracy, low, high, n``
-        (``dynamics.open_questions.sufficiency_levels``).
+        (``open_questions.tables.sufficiency_levels``).
     confidence : coverage of the interval ``low`` to ``high`` over examples, a bar or, of few-shot, a band.
 
     Raises UserError for an empty frame or a missing column.

@@ -78,7 +78,7 @@ def interval(
 
 def wording_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by place, set, shots and wording: ``method, order, seed, stage, set, role, shots, wording,
-    instruction, accuracy, n``. ``frame``: scores of ``dynamics.wordings`` with their places.
+    instruction, accuracy, n``. ``frame``: scores of ``checkpoints.wordings`` with their places.
     """
     keys = [*CHAIN, "stage", "set", "role", "shots", "wording", "instruction"]
     return frame.groupby(keys, sort=False)["score"].agg(accuracy="mean", n="size").reset_index()
@@ -153,7 +153,7 @@ def sufficiency_contrasts(frame: pd.DataFrame, resamples: int, confidence: float
 
     contrast ``gap``: few-shot minus zero-shot with θ of S and ``more`` heads; ``added``: θ of ``more`` heads
     besides S minus θ of S; ``ranked``: the same minus the mean over as many heads at random.
-    ``frame``: of ``dynamics.sufficiency``.
+    ``frame``: of ``checkpoints.sufficiency``.
     """
     right = frame.set_index(["condition", "more", "set", "example"])["right"].sort_index()
     few, sets = right["few-shot"][0], list(dict.fromkeys(frame["set"]))

@@ -21,7 +21,7 @@ def wordings(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : ``method, order, seed, stage, set, shots, wording, accuracy, n``
-        (``dynamics.open_questions.wording_accuracy``).
+        (``open_questions.tables.wording_accuracy``).
 
     Raises UserError for an empty frame or a missing column.
     """

@@ -32,7 +32,7 @@ def robustness(frame: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    frame : ``robustness_tables.COLUMNS``.
+    frame : ``robustness.tables.COLUMNS``.
 
     Lines: means; whiskers: one s.d. over draws, or pairs of draws, which are the small points. Raises
     UserError for an empty frame or a missing column.

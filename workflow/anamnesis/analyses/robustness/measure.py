@@ -95,7 +95,7 @@ def vectors_of_draws(
     plan: Plan,
     done: Callable[[int], None] = lambda count: None,
 ) -> pd.DataFrame:
-    """The table ``robustness_tables.COLUMNS`` of one set.
+    """The table ``robustness.tables.COLUMNS`` of one set.
 
     Every draw of n of the task's training and validation examples gives two vectors: the heads' from
     in-context prompts that ask about the examples, the optimised one from the same examples zero-shot.

@@ -32,10 +32,7 @@ def shift_sentences(table: pd.DataFrame, resamples: int, confidence: float) -> l
         for method, rows in last.groupby("method", sort=False)
     ]
     found = shift_correlations(table, resamples, confidence)
-    parts = [
-        f"{SHIFTS[row.kind]} {number(row.spearman)} ({number(row.low)} to {number(row.high)})"
-        for row in found.itertuples()
-    ]
+    parts = [f"{SHIFTS[row.kind]} {_correlation(row)}" for row in found.itertuples()]
     return [
         *said,
         f"Over n = {found['n'].max()} chains and stages the shift's rank correlation with forgetting is "
@@ -43,7 +40,15 @@ def shift_sentences(table: pd.DataFrame, resamples: int, confidence: float) -> l
     ]
 
 
+def _correlation(row) -> str:
+    if pd.isna(row.spearman):
+        return "not defined"
+    return f"{number(row.spearman)} ({number(row.low)} to {number(row.high)})"
+
+
 def _answer(found: pd.DataFrame) -> str:
+    if found["spearman"].isna().any():
+        return f"Too little data to say {CLAIM}."
     if (found["low"] > 0).all():
         return f"This supports {CLAIM}."
     if (found["high"] < 0).any():

@@ -31,8 +31,8 @@ def within_stage(frame: pd.DataFrame, unit: str = "probability") -> Figure:
 
     Parameters
     ----------
-    frame : ``method, order, seed, stage`` and ``within_tables.COLUMNS``; chains of a method are averaged,
-        intervals too.
+    frame : ``method, order, seed, stage`` and ``within_stage.tables.COLUMNS``; chains of a method are
+        averaged, intervals too.
     unit : "probability" or "log_probability", whichever effects are in.
 
     Raises UserError for an empty frame, a missing column or an unknown unit.
