@@ -17,7 +17,7 @@ class KlBase(Section):
     """
 
     weight: Number = Field(
-        1.0, ge=0, description="Weight of the divergence, >= 0; 0: none. ASFT's code: 0.1."
+        1.0, ge=0, description="Weight of the divergence, >= 0; 0: none. ASFT: 0.05 or 0.1."
     )
     positions: Literal["all", "output", "last_prompt"] = Field(
         "output",
