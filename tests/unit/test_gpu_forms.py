@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anamnesis.engine import attention, likelihood
+from anamnesis.engine import attention, block_attention, likelihood
 from anamnesis.engine.pack import Pack, Tree, halved_to_fit
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
@@ -81,7 +81,7 @@ def test_every_item_is_worked_on_once_and_in_its_order():
 def test_own_keys_by_sums_of_products(monkeypatch):
     engine = PrefixEngine(shared("llama"))
     expected = everything(engine)
-    monkeypatch.setattr(attention, "FEW", {"cpu": 8})
+    monkeypatch.setattr(block_attention, "FEW", {"cpu": 8})
     assert_same(everything(engine), expected)
 
 

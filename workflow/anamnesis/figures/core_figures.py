@@ -76,9 +76,9 @@ def core_figures(run: Run) -> list[FigureEntry]:
         _entry("accuracy_curves", "curves", {**curves, **held_out}, FORGETTING),
         _entry("summary", "bars", {**measures, **held_out}, FORGETTING),
         _entry("twins", "twins", measures, FORGETTING, chance, len(run.twins) >= 2),
-        _entry("variants", "variants", measures, FORGETTING, several, bool(run.comparisons)),
+        _entry("variants", "variant_panels", measures, FORGETTING, several, bool(run.comparisons)),
         _entry("comparisons", "paired_differences", measures, FORGETTING, pairs, bool(run.compared)),
-        _entry("head_effects", "heads", heads, VECTORS, unit, bool(run.chains)),
+        _entry("head_effects", "effect_map", heads, VECTORS, unit, bool(run.chains)),
         _entry(
             "interventions", "intervention_panels", added, VECTORS, {}, bool(run.chains and run.interventions)
         ),
