@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from anamnesis.analyses.measured import PLACE
 from anamnesis.analyses.shift.tables import SHIFTS, shift_correlations
@@ -38,7 +39,10 @@ def shift(frame: pd.DataFrame, resamples: int, confidence: float) -> Figure:
                 axes.annotate(str(row.stage), at, xytext=(3, 2), textcoords="offset points", fontsize=6)
             axes.axhline(0, color=MUTED, linewidth=0.6, zorder=1)
             axes.set_xscale("log")
-            axes.set_xlabel(f"KL(M_0 || M_t) {words} (nats)")
+            # a range of less than a decade has no label of its own in plain numbers
+            for axis_ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+                axis_ticks(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 1)))
+            axes.set_xlabel(f"KL($M_0$ ‖ $M_t$) {words} (nats)")
             axes.set_title(_said(found.loc[kind]))
         figure.axes[0].set_ylabel("Held-out accuracy lost (points)")
         figure.legend(handles=method_key(methods), loc="outside lower center", ncols=6)
@@ -47,7 +51,7 @@ def shift(frame: pd.DataFrame, resamples: int, confidence: float) -> Figure:
 
 def _said(row: pd.Series) -> str:
     if np.isnan(row["spearman"]):
-        return f"ρ not defined, n = {row['n']}"
-    return f"ρ = {row['spearman']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}], n = {row['n']}".replace(
+        return f"ρ not defined, n = {row['n']:.0f}"
+    return f"ρ = {row['spearman']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}], n = {row['n']:.0f}".replace(
         "-", "−"
     )
