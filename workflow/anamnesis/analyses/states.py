@@ -67,7 +67,7 @@ def replaced_heads(
 def packed(
     engine: PrefixEngine, questions: Sequence[Question], batch_tokens: int
 ) -> Iterator[tuple[list[int], Pack]]:
-    """Batches (places in ``questions``, pack) of the questions, as ``evaluation.scoring.score_batch`` wants
+    """Batches (places in ``questions``, pack) of the questions, as ``engine.scoring.score_batch`` wants
     them: what all prompts begin with runs once, before the first.
     """
     prefix: Prefix | None = engine.beginning([q.context for q in questions])

@@ -1,10 +1,13 @@
-"""The shared-prefix engine: whatever is done at position p changes nothing before p, so prefixes are computed
-once.
+"""The shared-prefix engine: a change at position p affects nothing before p, so prefixes are computed once.
 
-``pack``       token trees (a trunk and its branches) laid out in one row, without padding
-``attention``  the attention function that lets every token see its own path through its tree, and nothing
-else
-``rows``       rows born in the middle of a forward pass: copies of a branch, changed at one layer
-``modes``      evaluation mode for all that measures
-``engine``     runs packs through a Hugging Face decoder and returns only the logits that are asked for
+``prefix_engine``  runs packs through a Hugging Face decoder and returns only the logits that are asked for
+``pack``           token trees (a trunk and its branches) laid out in one row, without padding
+``attention``      lets every token see its own path through its tree and nothing else
+``branch_rows``    rows born in the middle of a forward pass; ``block_attention``: how they attend
+``widening``       prefixes that run once below a layer and for each tree from it on
+``heads``          where a decoder keeps its heads; ``hooks``: reading and changing inner states
+``modes``          evaluation mode for all that measures
+``likelihood``     log-probabilities of wanted tokens; ``scoring``: of the continuations of questions
+``generation``     greedy answers; ``line_end``: where one ends
+``examples``       prompts and answers as token ids; ``batches``: their order in training
 """

@@ -39,7 +39,7 @@ def token_log_probabilities(
     branch_rows: BranchRows | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(log P, greedy) of each token ``wanted[i]`` as predicted by the kept row ``keep[rows[i]]`` of
-    ``engine.run``.
+    :meth:`PrefixEngine.run`.
 
     ``rows``, ``wanted``: (n,) integers. Returns float64 log-probabilities in nats and booleans (whether no
     other token is likelier), both (n,) on the CPU. Vocabulary scores are summed in float32 whatever the

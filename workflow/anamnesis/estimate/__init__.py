@@ -1,1 +1,1 @@
-"""What the work costs and where it runs: sizes of models, operations and memory of jobs, devices."""
+"""What the work costs before it starts: sizes of models, operations, memory and time of jobs."""

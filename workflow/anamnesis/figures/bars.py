@@ -33,10 +33,10 @@ def summary_bars(frame: pd.DataFrame, held_out: pd.DataFrame | None = None) -> F
 
     Parameters
     ----------
-    frame : ``method, hp, ip, knowledge, op`` with one row per chain (``evaluation.summary.chain_measures``);
+    frame : ``method, hp, ip, knowledge, op`` with one row per chain (``stats.summary.chain_measures``);
         the row of the model before training is drawn as a horizontal line. Without a knowledge form that
         panel is left out.
-    held_out : table of ``evaluation.held_out``; from it each panel of held-out sets says how many of its
+    held_out : table of ``stats.held_out``; from it each panel of held-out sets says how many of its
         sets are at floor or chance.
 
     Raises UserError for a missing column or when no method is there.

@@ -60,12 +60,12 @@ def accuracy_curves(
     Parameters
     ----------
     frame : ``method, order, seed`` and the columns of the accuracy table
-        (``evaluation.summary.curves_frame``).
+        (``stats.summary.curves_frame``).
     order : which task order to draw (default: all, below each other; tasks trained at different stages are
         not averaged).
     methods : which methods, in this order (default: all, in order of appearance).
     marks : held-out set -> "floor" or "chance", where it is there before training
-        (``evaluation.held_out.marks``); it stands behind the set's name.
+        (``stats.held_out.marks``); it stands behind the set's name.
 
     Lines are means over seeds, bands ± one s.d. (ddof=1; none for one seed). More methods than can be told
     apart are drawn some at a time, the others faintly behind them. Raises UserError for an empty frame, a

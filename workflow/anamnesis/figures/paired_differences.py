@@ -36,7 +36,7 @@ def comparisons_frame(measures: pd.DataFrame, compared: Sequence[Mapping[str, st
 
     Parameters
     ----------
-    measures : ``evaluation.summary.chain_measures``.
+    measures : ``stats.summary.chain_measures``.
     compared : rows ``kind, method, against`` (``config.variants.paired_comparisons``). Guided methods are
         added to them, each against the plain one.
     """
@@ -56,7 +56,7 @@ def comparisons_frame(measures: pd.DataFrame, compared: Sequence[Mapping[str, st
 
 def comparisons(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95) -> Figure:
     """One row per comparison, one panel per measure (points): the difference of every order and seed, their
-    mean, and its interval from three pairs on (``evaluation.summary.paired_interval``).
+    mean, and its interval from three pairs on (``stats.intervals.paired_interval``).
 
     ``frame``: :func:`comparisons_frame`. Raises UserError for a missing column or an empty frame.
     """

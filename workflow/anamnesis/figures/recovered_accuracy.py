@@ -36,8 +36,8 @@ def vector_recovery(frame: pd.DataFrame, resamples: int = 10_000, confidence: fl
     Parameters
     ----------
     frame : ``method, order, seed, set, condition, layer, accuracy, n``
-        (``evaluation.vector_recovery.recovery_frame``).
-    resamples, confidence : of the intervals (``evaluation.summary.paired_interval``).
+        (``stats.vector_recovery.recovery_frame``).
+    resamples, confidence : of the intervals (``stats.intervals.paired_interval``).
 
     Dots are means over chains, circles are chains. The line through + θ is the interval of the paired gain
     over the chains, drawn from three chains on. Dotted: zero-shot before training. Raises UserError for an

@@ -48,8 +48,8 @@ def twins(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95
     Parameters
     ----------
     frame : ``method, order, seed, hp, ip, op, forgetting, bwt``, one row per chain
-        (``evaluation.summary.chain_measures``); methods without a twin are left out.
-    resamples, confidence : of ``evaluation.summary.paired_interval``, which is printed from three pairs on.
+        (``stats.summary.chain_measures``); methods without a twin are left out.
+    resamples, confidence : of ``stats.intervals.paired_interval``, which is printed from three pairs on.
 
     Raises UserError for a missing column or when no method has a guided twin with a chain of the same order
     and seed.

@@ -45,7 +45,7 @@ def variants_frame(measures: pd.DataFrame, comparisons: Sequence[Mapping[str, An
 
     Parameters
     ----------
-    measures : ``method, order, seed, hp, ip, op, forgetting`` (``evaluation.summary.chain_measures``).
+    measures : ``method, order, seed, hp, ip, op, forgetting`` (``stats.summary.chain_measures``).
     comparisons : rows ``base, setting, method, value`` (``config.variants.variant_comparisons``).
     """
     require_columns(measures, ["method", "order", "seed", *TITLES], "table of measures")

@@ -1,1 +1,1 @@
-"""Models: where they come from, how they are loaded, and where their attention heads are."""
+"""Models: where they come from, how they are loaded, and their adapters."""

@@ -29,12 +29,12 @@ class ExperimentResults:
     written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
     comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV next to each are
     linked. captions : name -> text below the figure. variants : what their figure shows
-    (``figures.variants_frame``). paired : of methods chain by chain
-    (``evaluation.comparisons.comparison_table``). records : name -> provenance record. prompts :
+    (``figures.variant_panels.variants_frame``). paired : of methods chain by chain
+    (``stats.comparisons.comparison_table``). records : name -> provenance record. prompts :
     ``task, kind, text, target``, a few to show. held_out : what held-out sets lost, one by one
-    (``evaluation.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
+    (``stats.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
     sections of analyses that were made on request. recovered : what vectors give back after training
-    (``evaluation.vector_recovery.recovery_gain``; the figure is vector_recovery).
+    (``stats.vector_recovery.recovery_gain``; the figure is vector_recovery).
     """
 
     config: Mapping

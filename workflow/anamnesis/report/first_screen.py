@@ -30,8 +30,8 @@ def first_paragraphs(
 ) -> list[str]:
     """At most four paragraphs: lost, stayed, guidance, what the vector gives back.
 
-    ``held_out``: of ``evaluation.held_out``; ``table``: Table 1; ``comparisons``: other pairs of methods
-    (``evaluation.comparisons``); ``recovered``: ``evaluation.vector_recovery.recovery_gain``.
+    ``held_out``: of ``stats.held_out``; ``table``: Table 1; ``comparisons``: other pairs of methods
+    (``stats.comparisons``); ``recovered``: ``stats.vector_recovery.recovery_gain``.
     """
     method = plain_method(held_out)
     parts = [

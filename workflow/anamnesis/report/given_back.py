@@ -22,7 +22,7 @@ _HEADER = ["Method", "Set", "Before", "After", "+ θ", "+ random", "Lost", "Gain
 
 
 def recovery_section(gains: pd.DataFrame, png: str | Path, caption: str = "") -> Section:
-    """``gains``: ``evaluation.vector_recovery.recovery_gain``; ``png``: the figure, with its PDF and the CSV
+    """``gains``: ``stats.vector_recovery.recovery_gain``; ``png``: the figure, with its PDF and the CSV
     files beside it.
     """
     alt = "Accuracy before and after training with vectors added, a row per method and a panel per set"

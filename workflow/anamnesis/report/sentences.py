@@ -112,7 +112,7 @@ def twins_sentences(table: pd.DataFrame) -> list[str]:
 
 def variants_sentences(frame: pd.DataFrame) -> list[str]:
     """One sentence per method that has variants: IP of the lowest and highest variant, and its own, in the
-    orders and seeds that they have in common. ``frame``: of the figure (``figures.variants_frame``).
+    orders and seeds that they have in common. ``frame``: of the figure (``variant_panels.variants_frame``).
     """
     sentences = []
     for base, rows in frame.groupby("base", sort=False):
@@ -234,7 +234,7 @@ def heads_sentences(heads: pd.DataFrame, unit: str = "probability") -> list[str]
 
 def intervention_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Per set: what adding and removing the vector does to accuracy on test examples, after the layers chosen
-    on validation examples (``vectors.layers``).
+    on validation examples (``stats.layers``).
 
     Returns a frame ``set, none, layer, add, random, few_shot, removal_layer, remove, n`` (fractions, NaN
     where a condition was not run). ``random`` is at the layer of ``add``. A vector is added to zero-shot

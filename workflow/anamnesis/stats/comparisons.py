@@ -34,10 +34,10 @@ def comparison_table(
 
     Parameters
     ----------
-    measures : ``evaluation.summary.chain_measures``.
+    measures : ``stats.summary.chain_measures``.
     compared : rows ``kind, method, against`` (``config.variants.paired_comparisons``), and ``order`` where
         only one counts.
-    resamples, confidence : of ``evaluation.summary.paired_interval``.
+    resamples, confidence : of ``stats.intervals.paired_interval``.
 
     Returns
     -------

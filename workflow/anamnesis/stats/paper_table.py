@@ -30,7 +30,7 @@ def published_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[
 
     Parameters
     ----------
-    table : ``evaluation.summary.table1`` (fractions).
+    table : ``stats.summary.table1`` (fractions).
     reference : ``benchmark, method, guided (yes|no), hp, ip, op`` (per cent), the published numbers.
 
     Columns are HP, IP and OP of this run, then those of each benchmark of the paper. Rows are the methods of

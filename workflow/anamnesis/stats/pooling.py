@@ -17,7 +17,7 @@ EVALUATED = ["set", "role", "form", "shots", "metric", "scorer", "n"]
 
 
 def chains_of(curves: pd.DataFrame, path: str) -> list[Chain]:
-    """The chains of a frame of ``evaluation.summary.curves_frame``, in order of appearance.
+    """The chains of a frame of ``stats.summary.curves_frame``, in order of appearance.
 
     Raises UserError that names ``path`` for a missing column, no chains or a score outside [0, 1].
     """

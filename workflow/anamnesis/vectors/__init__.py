@@ -6,6 +6,7 @@
 ``ranking``        heads ranked over tasks
 ``instruction``    instruction vectors: sums of head outputs through W_O
 ``interventions``  adding, removing and randomising vectors, layer by layer (appendix E)
-``layers``         the layer of a vector, chosen on validation examples
+``after_training`` what the vector of the model before training gives back
+``optimised``      vectors found by gradient descent
 ``study``          all of it for a model already in memory, without the workflow
 """

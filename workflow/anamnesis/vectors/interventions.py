@@ -19,7 +19,7 @@ from anamnesis.engine.scoring import Question
 COLUMNS = ["set", "split", "layer", "condition", "base", "accuracy", "n"]
 SPLITS = ("test", "validation")
 """Accuracy is reported on the first, after the layer chosen on the second. Older tables have the first only:
-``report.compare`` matches repeated rows by their order.
+``commands.compare`` matches repeated rows by their order.
 """
 
 

@@ -14,7 +14,7 @@ def form_changes(curves: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    curves : accuracy of all chains (``evaluation.summary.curves_frame``).
+    curves : accuracy of all chains (``stats.summary.curves_frame``).
 
     Returns
     -------

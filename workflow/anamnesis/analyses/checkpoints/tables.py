@@ -73,7 +73,7 @@ def condition_table(conditions: pd.DataFrame, confidence: float = 0.95) -> pd.Da
     (a) to (e) are of the model before training, (f) and (g) of each method after its last stage, all chains
     together; ``low`` to ``high`` is the Wilson interval over the ``n`` answers, ``random`` the accuracy with
     a random vector of equal norm in the place of θ. In (g) θ is that of the model before training; (c), (e)
-    and (g) use one layer (``vectors.layers.chosen_layers``).
+    and (g) use one layer (``stats.layers.chosen_layers``).
     """
     test = conditions[conditions["split"] == "test"]
     before = test[test["stage"] == 0].drop_duplicates(["set", "condition", "vector", "layer"])
@@ -109,7 +109,7 @@ def alignment_table(alignment: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFra
     before training), the ``layer`` it is found after, ``current`` (the same with θ of the model at hand) and
     zero-shot ``accuracy``.
 
-    ``curves``: accuracy of all chains (``evaluation.summary.curves_frame``).
+    ``curves``: accuracy of all chains (``stats.summary.curves_frame``).
     """
     keys = [*PLACE, "set"]
     first = alignment[alignment["vector"] == "initial"]

@@ -11,7 +11,7 @@
 ``comparison``   forgetting, and what may predict it
 ``last_stage``   one number per chain, so that methods can be compared
 ``claims``       the paper's numbers and this run's
-``sentences``    what the tables say, in words; ``words``: those that tables share
+``captions``     what the tables say, in words; ``columns``: words that tables share
 
 The paper's own text does not define its measures; docs/mechanisms.md says what is computed here instead.
 """

@@ -107,7 +107,7 @@ def compared(summary: pd.DataFrame, resamples: int, confidence: float) -> pd.Dat
     """Mean, s.d. and n of each measure and method, then the paired difference of each guided twin.
 
     Returns ``measure, kind (level | difference), method, mean, sd, n, low, high``; of a difference ``method``
-    is the guided one, and low and high its interval (``evaluation.summary.paired_interval``).
+    is the guided one, and low and high its interval (``stats.intervals.paired_interval``).
     """
     rows = []
     for measure in MEASURES:

@@ -207,7 +207,7 @@ def guidance_gains(
     stage, ``plain`` and ``guided``, and their difference ``gain``; beside the number of ``tokens`` of the
     task's instruction and the columns of :func:`answer_diversity`.
 
-    ``curves``: accuracy of all chains (``evaluation.summary.curves_frame``).
+    ``curves``: accuracy of all chains (``stats.summary.curves_frame``).
     """
     part = curves[(curves["role"] == "train_task") & (curves["form"] == "instruction")]
     part = part[(part["shots"] == 0) & (part["stage"] == part["stage"].max())]
