@@ -11,7 +11,7 @@ from anamnesis.figures.core_figures import FORGETTING, core_figures
 RUN = Run(
     config=CONFIG,
     settings=SETTINGS,
-    model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+    model=MODEL_PLACEMENT,
     intervals=INTERVALS,
     snapshot=SNAPSHOT,
     tasks=TASKS,

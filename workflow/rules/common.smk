@@ -55,6 +55,8 @@ except UserError as error:
 
 SETTINGS = CONFIG.model_dump(mode="json")
 INTERVALS = config_section(CONFIG, "statistics.bootstrap_resamples", "statistics.confidence")["statistics"]
+# How and where a model is loaded.
+MODEL_PLACEMENT = config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"]
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "anamnesis.yaml")
 
 RESULTS = Path(CONFIG.results)

@@ -16,7 +16,7 @@ def scored_files(wildcards):
 def evaluation_params():
     return {
         "roles": scored,
-        "model": config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        "model": MODEL_PLACEMENT,
         "evaluation": {
             name: value
             for name, value in SETTINGS["evaluation"].items()

@@ -16,7 +16,7 @@ def training_params():
         "seed": lambda wildcards: int(wildcards.seed),
         "model": {
             "name": BASE_NAME,
-            **config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+            **MODEL_PLACEMENT,
         },
         "training": lambda wildcards: RESOLVED[wildcards.method].training_on(trained_task(wildcards)),
         "settings": lambda wildcards: RESOLVED[wildcards.method].settings,

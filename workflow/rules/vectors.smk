@@ -34,7 +34,7 @@ rule average_activations:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        model=MODEL_PLACEMENT,
         vectors=config_section(
             CONFIG,
             "vectors.shots",
@@ -73,7 +73,7 @@ rule sweep_heads:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        model=MODEL_PLACEMENT,
         target=CONFIG.vectors.target,
         shard=lambda wildcards: int(wildcards.scatteritem.split("-of-")[0]) - 1,
         shards=CONFIG.sweep.shards,
@@ -135,7 +135,7 @@ rule build_vectors:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         tasks=VECTOR_TASKS,
-        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        model=MODEL_PLACEMENT,
         optimised=OPTIMISED,
         code=script_digest("build_vectors"),
     script:
@@ -164,7 +164,7 @@ rule intervene:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        model=MODEL_PLACEMENT,
         interventions=config_section(
             CONFIG, "interventions.layers", "interventions.examples", "interventions.shots"
         )["interventions"],
@@ -211,7 +211,7 @@ rule recover:
     params:
         sets=RECOVERED_SETS,
         chains=chains_of,
-        model=config_section(CONFIG, "model.dtype", "model.device", "model.gpus")["model"],
+        model=MODEL_PLACEMENT,
         settings=config_section(CONFIG, "interventions.examples", "interventions.shots")["interventions"],
         prompts=SETTINGS["prompts"],
         max_input_tokens=CONFIG.training.max_input_tokens,
