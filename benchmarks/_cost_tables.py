@@ -1,4 +1,4 @@
-"""What an experiment takes on other models, from shapes alone: the tables of docs/cost.md and docs/models.md.
+"""What an experiment takes on other models, from shapes alone: the tables of the pages on cost and models.
 
 ``python benchmarks/_cost_tables.py CONFIG ... [--write FILE]`` prints them as Markdown, or puts each into a
 file between the lines ``<!-- NAME -->`` and ``<!-- end of NAME -->``.

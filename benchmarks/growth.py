@@ -174,7 +174,9 @@ def run() -> int:
     options.set_defaults(threads=1)
     options.add_argument("--curves", nargs="+", help="names of the curves to measure (default: all)")
     options.add_argument(
-        "--write", type=Path, help="a document, as docs/growth.md: laws go into it, CSV and PNG beside it"
+        "--write",
+        type=Path,
+        help="a document, as docs/explanation/growth.md: laws go into it, CSV and PNG beside it",
     )
     options = options.parse_args()
     every = curves(*start(options), options)

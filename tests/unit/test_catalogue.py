@@ -21,7 +21,7 @@ from anamnesis.data.catalogue.table import page_text
 from anamnesis.data.places import find_task
 from anamnesis.data.preparation import load_task, prepare
 
-PAGE = REPOSITORY / "docs" / "data.md"
+PAGE = REPOSITORY / "docs" / "reference" / "catalogue.md"
 
 
 def test_the_page_is_in_step_with_the_catalogue():
@@ -115,8 +115,8 @@ def test_a_new_set_touches_three_files_at_most_and_makes_nothing_stale(tmp_path)
     shutil.copytree(
         REPOSITORY / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns("__pycache__")
     )
-    (tmp_path / "docs").mkdir()
-    shutil.copy(PAGE, tmp_path / "docs" / "data.md")
+    (tmp_path / "docs" / "reference").mkdir(parents=True)
+    shutil.copy(PAGE, tmp_path / "docs" / "reference" / "catalogue.md")
     before = contents(tmp_path)
 
     def run(*arguments: str) -> str:
@@ -136,7 +136,7 @@ def test_a_new_set_touches_three_files_at_most_and_makes_nothing_stale(tmp_path)
     assert run(*stale) == digests_before
     after = contents(tmp_path)
     changed = sorted(str(path) for path in after if after[path] != before.get(path))
-    assert changed == ["docs/data.md", str(file.relative_to(tmp_path))]
+    assert changed == ["docs/reference/catalogue.md", str(file.relative_to(tmp_path))]
 
 
 def test_sequences_name_sets_of_the_catalogue_in_all_orders():

@@ -51,7 +51,7 @@ def test_written_files_are_in_step(capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "workflow/schemas/config.schema.json", "docs/configuration.md"]
+    "name", ["config.yaml", "workflow/schemas/config.schema.json", "docs/reference/configuration.md"]
 )
 def test_a_file_that_differs_is_named_and_written_again(name, tmp_path, monkeypatch, capsys):
     before = write_config.written()
@@ -89,7 +89,7 @@ def test_comments_are_as_wide_as_the_file_and_keep_its_lists():
 
 
 def test_the_page_says_of_each_key_what_it_may_be_and_its_default():
-    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
     assert "- **`training.epochs`**: an integer >= 1; default `1`. Passes over the training examples" in page
     assert "- **`suite.held_out`**: a list with at least 1 of: text; required. Tasks that no stage" in page
     assert "- **`data.tasks.<name>.instruction`**: text, not empty; required." in page

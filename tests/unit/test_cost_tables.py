@@ -1,4 +1,4 @@
-"""The tables of docs/cost.md are what the command makes of the shapes, and the command puts them there."""
+"""The tables of the page on cost are what the command makes of the shapes; it puts them there."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ def made() -> dict[str, str]:
 
 @pytest.mark.parametrize("document", ["cost.md", "models.md"])
 def test_the_documents_have_the_tables_of_the_command(document, made):
-    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / document).read_text(encoding="utf-8")
     for name, block in made.items():
         expected = put(text, name, block)
-        assert expected == text, f"run: python benchmarks/_cost_tables.py … --write docs/{document}"
+        assert expected == text, (
+            f"run: python benchmarks/_cost_tables.py … --write docs/explanation/{document}"
+        )
 
 
 def test_every_table_is_in_a_document(made):
-    texts = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("cost.md", "models.md"))
+    texts = "".join(
+        (ROOT / "docs" / "explanation" / name).read_text(encoding="utf-8")
+        for name in ("cost.md", "models.md")
+    )
     assert all(texts.count(f"<!-- {mark}{name} -->") == 1 for name in made for mark in ("", "end of "))
 
 

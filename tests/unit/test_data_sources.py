@@ -156,7 +156,11 @@ def test_job_writes_nothing_for_a_bad_file(tmp_path):
 
 def test_examples_of_the_documentation_work(tmp_path, monkeypatch):
     blocks = dict(
-        re.findall(r"```(csv|yaml|jsonl)\n(.*?)```", (REPOSITORY / "docs" / "tasks.md").read_text(), re.S)
+        re.findall(
+            r"```(csv|yaml|jsonl)\n(.*?)```",
+            (REPOSITORY / "docs" / "how-to" / "own-task.md").read_text(),
+            re.S,
+        )
     )
     monkeypatch.chdir(tmp_path)
     tasks = yaml.safe_load(blocks["yaml"])["data"]["tasks"]

@@ -5,7 +5,7 @@ import re
 from anamnesis.config import load_config
 from runs import ROOT
 
-PAGE = (ROOT / "docs/default-experiment.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/explanation/default-experiment.md").read_text(encoding="utf-8")
 
 
 def test_the_page_has_the_tasks_in_their_order_the_sets_and_the_learning_rate_of_the_configuration():

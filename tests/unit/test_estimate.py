@@ -229,7 +229,7 @@ def test_a_set_that_is_here_is_measured(tmp_path, capsys):
     )
     assert main([str(ROOT / "config.yaml"), str(changes), "--device", "a100-80gb"]) == 0
     said = capsys.readouterr().out
-    assert "Not here yet, so with the lengths of a table (docs/cost.md): numglue_ds." in said
+    assert "Not here yet, so with the lengths of a table (docs/explanation/cost.md): numglue_ds." in said
 
 
 def test_a_set_that_nothing_is_known_of_is_one_line(capsys, tmp_path):

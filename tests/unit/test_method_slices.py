@@ -95,8 +95,8 @@ def copy(tmp_path, monkeypatch) -> Path:
     """A copy of the workflow, whose digests are asked for."""
     skip = shutil.ignore_patterns("__pycache__", "reference", "experiments")
     shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=skip)
-    for name in ("config.yaml", "CHANGELOG.md", "docs/methods.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("config.yaml", "CHANGELOG.md", "docs/explanation/methods.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.setattr(digest, "PACKAGE", tmp_path / "workflow" / "anamnesis")
     return tmp_path
@@ -139,7 +139,7 @@ def add_toy(copy: Path) -> None:
     (folder / "settings.py").write_text(SETTINGS)
     (folder / "method.py").write_text(METHOD)
     for name, line in (
-        ("docs/methods.md", "| `toy` | new | pull |\n"),
+        ("docs/explanation/methods.md", "| `toy` | new | pull |\n"),
         ("CHANGELOG.md", "- Method `toy`.\n"),
     ):
         (copy / name).write_text((copy / name).read_text() + line)

@@ -1,4 +1,4 @@
-"""The differences in the tables of docs/methods.md are those of the committed ones."""
+"""The differences in the tables of docs/explanation/methods.md are those of the committed ones."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ SECTIONS = {
 
 def sections() -> dict[str, list[list[str]]]:
     """Section -> rows of its tables of differences, the header before each as a row of its own."""
-    text = (ROOT / "docs/methods.md").read_text()
+    text = (ROOT / "docs/explanation/methods.md").read_text()
     found = {}
     for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
         title, body = part.split("\n", 1)

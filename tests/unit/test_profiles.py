@@ -50,7 +50,7 @@ def test_groups_are_of_rules_there_are():
 def test_the_guide_names_all_rules_that_use_a_gpu():
     """One left out would ask in a way that the site does not understand."""
     using = {name for name, text in rules().items() if re.search(r"DEMANDS\.\w*gpus", text)}
-    guide = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
     settings = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)]
     (named,) = [each["set-resources"] for each in settings if "set-resources" in each]
     assert named.keys() == using

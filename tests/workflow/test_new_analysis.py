@@ -78,7 +78,7 @@ def sections(results):
 }
 NAMES = f"{PACKAGE}/analyses/__init__.py"
 PROFILE = "workflow/profiles/slurm/config.yaml"
-GUIDE = "docs/cluster.md"  # of GPUs: it lists all rules that load a model
+GUIDE = "docs/how-to/cluster.md"  # of GPUs: it lists all rules that load a model
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def as_text(frame: pd.DataFrame, shape: Shape, device: Device, at_once: int) -> 
     if frame.attrs["hours"] == frame.attrs["chain"]:
         lines.append("These are the hours of jobs that wait for each other: more at a time are not faster.")
     if assumed := ", ".join(frame.attrs["assumed"]):
-        lines.append(f"Not here yet, so with the lengths of a table (docs/cost.md): {assumed}.")
+        lines.append(f"Not here yet, so with the lengths of a table (docs/explanation/cost.md): {assumed}.")
     return "\n".join([shown.to_string(index=False), "", *lines]) + "\n"
 
 
@@ -170,7 +170,7 @@ def fit(config: Config, shape: Shape, device: Device) -> str:
     words = ", ".join(f"{key} {count or f'above {MOST_GPUS}'}" for key, count in counts.items())
     if any(count is None or count > GPUS_PER_MACHINE for count in counts.values()):
         words += f"; a job is on one computer, which rarely has more than {GPUS_PER_MACHINE}"
-    return f"One job does not fit on one {device.name}: {words} (docs/cost.md).\n"
+    return f"One job does not fit on one {device.name}: {words} (docs/explanation/cost.md).\n"
 
 
 def read_shape(config: Config, name: str | None):

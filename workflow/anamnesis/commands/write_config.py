@@ -1,6 +1,6 @@
 """Write the texts about the configuration: ``python -m anamnesis.commands.write_config [--check]``.
 
-``config.yaml``, its JSON schema and ``docs/configuration.md`` are made from the settings that
+``config.yaml``, its JSON schema and ``docs/reference/configuration.md`` are made from the settings that
 ``anamnesis.config.models`` composes: keys, defaults, ranges, and the text of each key. That text is the
 ``description`` of its field or, of a section, the docstring of its class. Only the values of required keys
 (the tasks of the default experiment) are those that ``config.yaml`` has.
@@ -67,7 +67,7 @@ def written() -> dict[str, str]:
     return {
         "config.yaml": config_text(yaml.safe_load(_read("config.yaml"))),
         "workflow/schemas/config.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
-        "docs/configuration.md": page_text(),
+        "docs/reference/configuration.md": page_text(),
     }
 
 
@@ -135,7 +135,7 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-# docs/configuration.md
+# docs/reference/configuration.md
 
 
 def page_text() -> str:

@@ -1,8 +1,8 @@
 """The configuration as one frozen pydantic model, composed of sections that stand with what they configure.
 
 The description of a key, or the docstring of a section, is the one place of its text: ``config.yaml``, the
-schema and ``docs/configuration.md`` are written from it (``anamnesis.commands.write_config``). "Paper" means
-arXiv 2406.12227, "authors' code" what was released with it. Rules within a section are its
+schema and ``docs/reference/configuration.md`` are written from it (``anamnesis.commands.write_config``).
+"Paper" means arXiv 2406.12227, "authors' code" what was released with it. Rules within a section are its
 ``contradictions``; those between sections are in :mod:`anamnesis.config.checks`.
 """
 
@@ -47,8 +47,8 @@ class Config(Section):
     guidance: Guidance = Field(default_factory=Guidance)
     methods: Methods = Field(
         default_factory=Methods,
-        description="Settings of the training methods that have any. docs/methods.md says what each method "
-        "does.",
+        description="Settings of the training methods that have any. docs/explanation/methods.md says what "
+        "each method does.",
     )
     variants: dict[Name, Variant] = Field(
         default_factory=dict,

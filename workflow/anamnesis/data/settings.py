@@ -55,8 +55,8 @@ class UserTask(Section):
     )
     metric: Text | None = Field(
         None,
-        description="How its answers are scored: a metric of docs/data.md that fits them; null: accuracy of "
-        "the ranked choices or, without choices, exact match.",
+        description="How its answers are scored: a metric of docs/reference/metrics.md that fits them; null: "
+        "accuracy of the ranked choices or, without choices, exact match.",
     )
 
 
@@ -67,8 +67,8 @@ class Data(Section):
         DEFAULT_SOURCES,
         min_length=1,
         description="Places where a task that is not among `tasks` is looked for, the first that has it "
-        "counts: folder (root), hub (repositories of the catalogue, docs/data.md; the only one that needs a "
-        "network) and builtin.",
+        "counts: folder (root), hub (repositories of the catalogue, docs/reference/catalogue.md; the only "
+        "one that needs a network) and builtin.",
     )
     root: FilePath | None = Field(
         None,
@@ -108,7 +108,7 @@ class Data(Section):
         "      instruction: Write the first letter of the word.\n"
         '      knowledge: null                   # without instruction, e.g. "{input} begins with"\n'
         "      max_new_tokens: null              # null: evaluation.max_new_tokens\n"
-        "      metric: null                      # of docs/data.md; null: accuracy or exact match",
+        "      metric: null                      # docs/reference/metrics.md; null: accuracy or exact match",
     )
 
 
@@ -140,8 +140,9 @@ class Suite(Section):
     orders: tuple[Order, ...] = Field(
         min_length=1,
         description="Orders in which the training tasks are learnt: a list of lists, each a permutation of "
-        "the same tasks, or of names of published sequences, such as trace6-order1 (docs/data.md). Paper: 6 "
-        "tasks (FUNC, TRACE) and 15 (LONG). Cost: one chain of stages per order, method and seed.",
+        "the same tasks, or of names of published sequences, such as trace6-order1 "
+        "(docs/reference/catalogue.md). Paper: 6 tasks (FUNC, TRACE) and 15 (LONG). Cost: one chain of "
+        "stages per order, method and seed.",
     )
     held_out: tuple[Name, ...] = Field(
         min_length=1,
@@ -174,5 +175,5 @@ class Prompts(Section):
     chat_template: Flag = Field(
         False,
         description="Whether all of that is the user turn of a conversation, written by the chat template "
-        "of the model's tokenizer: true or false. docs/models.md has the details.",
+        "of the model's tokenizer: true or false. docs/explanation/models.md has the details.",
     )

@@ -3,7 +3,7 @@
 Most see the first line of the answer that is not blank, without blanks around it, and use the field's
 reference libraries. Those named after a benchmark, ``exact_string``, ``first_character`` and
 ``number_after_mark`` are the definitions of single benchmarks, for comparison with published numbers; they
-see the text as it was generated. docs/data.md says how they differ.
+see the text as it was generated. docs/reference/metrics.md says how they differ.
 """
 
 from __future__ import annotations

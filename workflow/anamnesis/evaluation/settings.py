@@ -59,7 +59,7 @@ class Evaluation(Section):
     metrics: Literal["cleaned", "published"] = Field(
         "cleaned",
         description="Definition of a published set's metric: cleaned, or published (the benchmark's own; "
-        "docs/data.md).",
+        "docs/reference/metrics.md).",
     )
     batch_tokens: Integer = Field(
         2048, ge=1, description="Tokens per forward pass, >= 1. The scores do not depend on it; memory does."

@@ -21,7 +21,7 @@ def table_note(table: pd.DataFrame) -> str:
         "after the last stage. Higher is better, except for forgetting. Mean ± s.d. over chains (order × "
         "seed); n: number of chains. "
     )
-    note += f"Options ranked by: {table['scorer'].iloc[0]} (docs/data.md). "
+    note += f"Options ranked by: {table['scorer'].iloc[0]} (docs/reference/metrics.md). "
     pairs = table[table["kind"] == "difference"]
     if pairs.empty:
         return note.strip()

@@ -37,9 +37,9 @@ class Training(Section):
     methods: tuple[Name, ...] = Field(
         ("inclora", "inclora-ivg"),
         min_length=1,
-        description="What to compare: methods of docs/methods.md, such as inclora (a new adapter per task, "
-        "earlier ones fixed), seqlora (one adapter through all stages) and those of the section `methods`; "
-        "each also guided, with -ivg behind its name; and the names under `variants`.",
+        description="What to compare: methods of docs/explanation/methods.md, such as inclora (a new adapter "
+        "per task, earlier ones fixed), seqlora (one adapter through all stages) and those of the section "
+        "`methods`; each also guided, with -ivg behind its name; and the names under `variants`.",
     )
     seeds: tuple[Seed, ...] = Field(
         (0, 1, 2),
@@ -76,7 +76,7 @@ class Training(Section):
         0.0008,
         gt=0,
         description="Step size, > 0. Paper: 1e-4 (TRACE, FUNC), 1e-3 (LONG). A small model needs a larger "
-        "one; docs/default-experiment.md says how this one was chosen.",
+        "one; docs/explanation/default-experiment.md says how this one was chosen.",
     )
     optimizer: Text = Field(
         "adamw_torch",

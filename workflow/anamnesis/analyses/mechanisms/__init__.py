@@ -13,7 +13,8 @@
 ``claims``       the paper's numbers and this run's
 ``captions``     what the tables say, in words; ``columns``: words that tables share
 
-The paper's own text does not define its measures; docs/mechanisms.md says what is computed here instead.
+The paper's own text does not define its measures; docs/explanation/mechanisms.md says what is computed
+here instead.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ FIGURES = {
 }
 CAPTION = (
     "Mechanisms of forgetting (arXiv 2601.18699, v1): {}. A text file next to the figure has the sentence "
-    "with the numbers measured; docs/mechanisms.md has the definitions."
+    "with the numbers measured; docs/explanation/mechanisms.md has the definitions."
 )
 
 

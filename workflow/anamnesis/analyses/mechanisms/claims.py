@@ -21,7 +21,7 @@ SIMILARITIES = {"hidden_cosine": "hidden states", "vector_cosine": "vectors", "g
 NOTE = (
     "Published: other, far larger models, definitions that are not public, and in part numbers known only "
     "second hand. They are claims to compare directions with, no targets. This run: one small model and few "
-    "chains; definitions in docs/mechanisms.md."
+    "chains; definitions in docs/explanation/mechanisms.md."
 )
 
 

@@ -42,7 +42,7 @@ class Curvature(Section):
 
 class Mechanisms(Section):
     """Why the model forgets, after every stage (arXiv 2601.18699): measured by `snakemake mechanisms`, not by
-    a plain run. The paper leaves nearly all of this open; docs/mechanisms.md has the definitions.
+    a plain run. The paper leaves nearly all of this open; docs/explanation/mechanisms.md has the definitions.
     """
 
     methods: tuple[Name, ...] | None = Field(

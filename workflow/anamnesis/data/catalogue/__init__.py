@@ -2,7 +2,7 @@
 
 A suite is a YAML file of this folder with one entry a set (:class:`DataSet`). Lengths and epochs are those of
 arXiv 2406.12227, licences those that the sources state. Commits of hub repositories are pinned where several
-independent public projects name the same one; docs/data.md says which are not.
+independent public projects name the same one; docs/reference/catalogue.md says which are not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 SUITES = ("func", "trace", "long", "held_out", "jfa", "bbh")
-"""The files whose sets go by their names, in the order of docs/data.md."""
+"""The files whose sets go by their names, in the order of docs/reference/catalogue.md."""
 KEYS = ("suite", "shared", "defaults", "sets")
 """Of the file of a suite. ``shared`` is for anchors only; an entry overrides ``defaults`` key by key."""
 

@@ -1,4 +1,4 @@
-"""The catalogue as the tables of docs/data.md; run as a module, this brings them up to date."""
+"""The catalogue as the tables of docs/reference/catalogue.md; as a module it brings them up to date."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from anamnesis.data.catalogue import catalogue, look_up, sequences
 from anamnesis.data.catalogue.entry import DataSet
 
-PAGE = Path(__file__).resolve().parents[4] / "docs" / "data.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "reference" / "catalogue.md"
 BEGIN, END = "<!-- begin: catalogue -->", "<!-- end: catalogue -->"
 
 
