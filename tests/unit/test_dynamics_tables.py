@@ -152,28 +152,35 @@ def test_empty_and_incomplete_tables_are_refused():
         )
 
 
-def test_sentences_hold_the_measured_numbers(heads):
-    (alike,) = said.alignment_sentences(tables.alignment_table(made.alignment(), made.curves()))
-    assert "9 points" in alike
-    assert "correlation of 1.00" in alike
-    before, plain, guided = said.condition_sentences(tables.condition_table(made.conditions()))
-    for number in ("10.0", "70.0", "50.0", "80.0", "5.0"):
-        assert f"{number}\u00a0%" in before
-    assert plain.startswith("inclora, after")
-    assert "+40.0\u00a0points" in guided
-    assert (
-        "is 0.80, that of random head sets 0.60"
-        in said.drift_sentences(tables.drift_table(made.drift(), made.conditions()))[0]
-    )
-    assert (
-        "of the 3 strongest heads, 3 are in S before training and 1 after" in said.overlap_sentences(heads)[0]
-    )
-    recovered = said.recovery_sentences(tables.recovery_table(made.conditions()))[0]
-    assert "from 80.0\u00a0% to 40.0\u00a0%" in recovered
-    assert "on 3 of 3 sets" in recovered
-    changed = said.form_sentences(changes.form_changes(made.curves()))[0]
-    assert "+20.0\u00a0points zero-shot and −40.0\u00a0points few-shot" in changed
-    assert "knowledge accuracy by +10.0\u00a0points" in changed
+def test_numbers_below_the_figures_are_those_of_the_tables(heads):
+    frames = {
+        "alignment": made.alignment(),
+        "drift": made.drift(),
+        "conditions": made.conditions(),
+        "heads": heads,
+    }
+    shown = said.tables(AnalysisResults(frames, {}, curves=made.curves()))
+    rows = {name: [dict(zip(t.header, row, strict=True)) for row in t.rows] for name, t in shown.items()}
+    assert rows["alignment"] == [
+        {
+            "Pearson's r": "1.00",
+            "Spearman's ρ": "1.00",
+            "Pearson's r within sets": "1.00",
+            "Sets and stages": 9,
+        }
+    ]
+    accuracy = {(row["Condition"][1], row["Method"]): row["Accuracy"] for row in rows["conditions"]}
+    before = [accuracy[letter, "before training"] for letter in "abcde"]
+    assert before == [f"{value}\u00a0%" for value in ("10.0", "70.0", "50.0", "80.0", "5.0")]
+    drift = rows["drift"][0]
+    assert (drift["Cosine of θ"], drift["Cosine, random heads"]) == ("0.80", "0.60")
+    assert drift["Of the strongest heads in S"] == "3 → 1 of 3"
+    recovered = rows["recovery"][0]
+    assert (recovered["Few-shot before"], recovered["Few-shot"]) == ("80.0\u00a0%", "40.0\u00a0%")
+    changes = {(row["Sets"], row["Form"]): row["Change"] for row in rows["form_changes"]}
+    assert changes["held out", "instruction, zero-shot"] == "+20.0\u00a0points"
+    assert changes["held out", "instruction, few-shot"] == "−40.0\u00a0points"
+    assert changes["held out, both forms", "knowledge, zero-shot"] == "+10.0\u00a0points"
 
 
 def test_claims_stand_beside_what_was_measured(heads):

@@ -13,7 +13,7 @@ import reference
 from anamnesis.analyses.outputs import scored_outputs
 from anamnesis.analyses.robustness import figure as drawn
 from anamnesis.analyses.robustness.measure import Plan, averaged, draws_of, vectors_of_draws
-from anamnesis.analyses.robustness.section import robustness_sentences
+from anamnesis.analyses.robustness.section import numbers, verdict
 from anamnesis.analyses.robustness.tables import COLUMNS, HEADS, OPTIMISED, robustness_table
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
@@ -126,22 +126,24 @@ def test_means_and_spread_over_draws():
     assert (row["count"], row["n"]) == (3, 24)
 
 
-def test_sentences_hold_the_numbers_and_the_answer():
-    first, _, answer = robustness_sentences(made())
-    assert first.startswith(
-        "antonym, with 5 and 40 prompts: head outputs: cosine between draws 0.90 and 0.90"
-    )
-    assert "optimised vectors: cosine between draws 0.40 and 0.40" in first
-    assert "zero-shot accuracy 50.0\u00a0% ± 10" in first
-    assert "12.5\u00a0% with nothing added" in first
-    assert answer.startswith("This supports")
-    assert "in 6 of n = 6 pairs" in answer
-    assert robustness_sentences(made(-0.05))[-1].startswith("This does not support")
+def test_the_table_holds_the_numbers_of_every_size():
+    table = numbers(made())
+    first = dict(zip(table.header, table.rows[0], strict=True))
+    assert (first["Set"], first["Prompts"], first["Cosine, heads"]) == ("antonym", 5, "0.90")
+    assert (first["Cosine, optimised"], first["None added"]) == ("0.40", "12.5\u00a0%")
+    assert first["Accuracy, heads"] == "50.0\u00a0% ± 10"
+    assert [row[:2] for row in table.rows][1] == ["antonym", 40]
+    assert len(table.rows) == 4
+
+
+def test_the_answer_counts_pairs_of_draws():
+    assert verdict(made()).startswith("The data support that")
+    assert "in 6 of n = 6 pairs" in verdict(made())
+    assert verdict(made(-0.05)).startswith("The data do not support")
     mixed = made()
     mixed.loc[(mixed.extractor == "optimised") & (mixed["set"] == "antonym") & (mixed.draw == 0), "value"] = 1
-    assert "pairs differ" in robustness_sentences(mixed)[-1]
-    one = made()[lambda frame: frame["set"] == "antonym"]
-    assert robustness_sentences(one)[-1].startswith("Too little data")
+    assert verdict(mixed).startswith("The data are too few")
+    assert verdict(made()[lambda frame: frame["set"] == "antonym"]).startswith("The data are too few")
 
 
 def test_the_figure_fits_the_page():

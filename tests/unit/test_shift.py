@@ -11,11 +11,12 @@ from scipy import stats
 import reference
 from anamnesis.analyses.shift.figure import shift
 from anamnesis.analyses.shift.measure import log_probabilities, shift_frame
-from anamnesis.analyses.shift.section import shift_sentences
+from anamnesis.analyses.shift.section import predicts, sections
 from anamnesis.analyses.shift.tables import shift_correlations, tabulate
 from anamnesis.core.errors import UserError
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
+from anamnesis.report.results import AnalysisResults
 from tiny_models import build, token_ids
 
 BEGINNING = token_ids(1, 14)[0]  # run once for all prompts
@@ -93,18 +94,20 @@ def test_correlation_is_spearmans_with_an_interval():
     assert np.isnan(found.loc["answer", "spearman"])  # it does not vary
 
 
-def test_sentences_say_what_the_table_says():
-    *methods, answer = shift_sentences(table(), *CHANCE)
-    assert len(methods) == 2
-    assert "5 nats at the last prompt token" in methods[0]
-    assert "changed by −30.0\u00a0points" in methods[0]
-    assert "n = 6 chains and stages" in answer
-    assert "over the answer's tokens not defined" in answer  # it does not vary
-    assert answer.endswith("Too little data to say that the shift on the new task predicts forgetting.")
+def test_section_shows_the_table_and_the_answer(tmp_path):
+    config = {"statistics": dict(zip(("bootstrap_resamples", "confidence"), CHANCE, strict=True))}
+    results = AnalysisResults({"shift": table()}, {"shift": tmp_path / "shift.png"}, config=config)
+    ((picture,),) = (section.pictures for section in sections(results))
+    methods, correlations = picture.tables
+    assert methods.rows[0] == ["inclora", "5", "0.5", "−30.0\u00a0points", 1]
+    assert len(methods.rows) == 2
+    assert correlations.rows[1] == ["over the answer's tokens", "–", 6]  # it does not vary
+    assert picture.sentences == [
+        "The data are too few to say that the shift on the new task predicts forgetting."
+    ]
     both = table().assign(answer=lambda f: f["prompt"])
-    assert shift_sentences(both, *CHANCE)[-1].endswith(
-        "This supports that the shift on the new task predicts forgetting."
-    )
+    assert predicts(shift_correlations(both, *CHANCE))
+    assert predicts(shift_correlations(both.assign(forgotten=lambda f: -f["forgotten"]), *CHANCE)) is False
 
 
 def test_figure_has_a_point_for_every_chain_and_stage():

@@ -12,7 +12,7 @@ import reference
 import tiny_models
 from anamnesis.analyses.within_stage.figure import within_stage
 from anamnesis.analyses.within_stage.measure import WEIGHTS, Asked, asked, difference, look, watched
-from anamnesis.analyses.within_stage.section import within_stage_sentences
+from anamnesis.analyses.within_stage.section import group_rows, verdict
 from anamnesis.analyses.within_stage.tables import (
     FALLERS,
     RISERS,
@@ -232,25 +232,23 @@ def chains(table: pd.DataFrame, **more) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def test_sentences_hold_the_numbers_and_the_answer(table):
-    said = within_stage_sentences(chains(table))
-    assert len(said) == 4
-    assert said[0].startswith("inclora, stage 1 (order 1, seed 0): over 10 steps")
-    assert "go from 1.000 to 0.800 (−0.200, −0.216 to −0.184), half of that by step 5" in said[0]
-    assert "furthest at step 10 (−0.200)" in said[0]
-    assert "rise most go from 0.000 to 0.500" in said[0]
-    assert "1.2, 1.1" in said[0]
-    assert "0.0 (in S), 0.1 (in S), 2.0 fall most" in said[0]
-    assert "few-shot accuracy from 100.0\u00a0% to 50.0\u00a0%" in said[0]
-    assert "n = 8 prompts" in said[0]
-    assert said[1].startswith("This supports")
-    assert said[1].endswith("bit for bit.")
+def test_the_table_holds_the_numbers_of_every_group(table):
+    part = table.assign(difference=0.0)
+    selected, risers, fallers = group_rows("inclora", part)
+    assert selected[:6] == ["inclora", "S", "1.000", "0.800", "−0.200\u00a0[−0.216,\u00a0−0.184]", "5"]
+    assert risers[2:4] == ["0.000", "0.500"]
+    assert risers[-1].startswith("1.2, 1.1")
+    assert fallers[-1] == "0.0*, 0.1*, 2.0"
+    said = verdict("inclora", part)
+    assert "few-shot accuracy goes from 100.0\u00a0% to 50.0\u00a0%" in said
+    assert "The data support that" in said
+    assert said.endswith("bit for bit.")
 
 
 @pytest.mark.parametrize(
     ("selected", "risers", "answer"),
-    [((-2, -1), (1, 2), "This supports"), ((1, 2), (1, 2), "This does not support"),
-     ((-2, 1), (1, 2), "Too little data"), ((-2, -1), (-2, -1), "This does not support")],
+    [((-2, -1), (1, 2), "data support"), ((1, 2), (1, 2), "do not support"),
+     ((-2, 1), (1, 2), "too few"), ((-2, -1), (-2, -1), "do not support")],
 )  # fmt: skip
 def test_the_answer_follows_the_intervals(table, selected, risers, answer):
     changed = table.copy()
@@ -258,11 +256,9 @@ def test_the_answer_follows_the_intervals(table, selected, risers, answer):
         rows = (changed.measure == "effect") & (changed.name == name)
         start = changed.value[rows].iloc[0]
         changed.loc[rows & (changed.step > 0), ["low", "high"]] = start + low, start + high
-    told, answered = within_stage_sentences(chains(changed))[:2]
-    assert answered.startswith(answer)
-    assert ("rise most (perhaps by chance" in told) == (risers[0] < 0)
-    other = chains(changed).assign(difference=0.5)
-    assert "other weights than are stored: up to 0.5 apart" in within_stage_sentences(other)[1]
+    said = verdict("inclora", changed.assign(difference=0.5))
+    assert answer in said
+    assert said.endswith("other weights, up to 0.5 apart.")
 
 
 def test_the_figure_fits_the_page(table):

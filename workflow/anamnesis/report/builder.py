@@ -32,14 +32,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure: PNG file (put into the page), caption, what it shows in numbers, and files to link (label ->
-    path).
+    """A figure: PNG file (put into the page), caption, what it shows in words and numbers, and files to link
+    (label -> path).
     """
 
     png: str | Path
     alt: str
     caption: str
     sentences: Sequence[str] = ()
+    tables: Sequence[Table] = ()
     links: Mapping[str, str | Path] = field(default_factory=dict)
 
 
@@ -60,11 +61,13 @@ class Section:
     links: Mapping[str, str | Path] = field(default_factory=dict)
 
 
-def picture(png: str | Path, alt: str, caption: str, sentences: Sequence[str] = ()) -> Picture:
+def picture(
+    png: str | Path, alt: str, caption: str, sentences: Sequence[str] = (), tables: Sequence[Table] = ()
+) -> Picture:
     """A figure with the files of the same name; ``caption`` may have line breaks."""
     png = Path(png)
     links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
-    return Picture(png, alt, " ".join(caption.split()), sentences, links)
+    return Picture(png, alt, " ".join(caption.split()), sentences, tables, links)
 
 
 def build_report(sections: Sequence[Section], out_path: str | Path, title: str, subtitle: str = "") -> Path:

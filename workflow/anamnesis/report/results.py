@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from anamnesis.report.builder import Picture, picture
+from anamnesis.report.builder import Picture, Table, picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +27,7 @@ class AnalysisResults:
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[Path] = ()
 
-    def picture(self, name: str, alt: str, sentences: Sequence[str] = ()) -> Picture:
-        return picture(self.figures[name], alt, self.captions.get(name, ""), sentences)
+    def picture(
+        self, name: str, alt: str, sentences: Sequence[str] = (), tables: Sequence[Table] = ()
+    ) -> Picture:
+        return picture(self.figures[name], alt, self.captions.get(name, ""), sentences, tables)

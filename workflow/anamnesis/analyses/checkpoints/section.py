@@ -1,12 +1,15 @@
-"""The report's section on what happens inside the models: figures, and what they say in numbers."""
+"""The report's sections on what happens inside the models: figures, their numbers, the paper's claims."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from anamnesis.analyses.checkpoints.changes import FORMS, form_changes
+from anamnesis.analyses.checkpoints.changes import form_changes
 from anamnesis.analyses.checkpoints.claims import claims_section
 from anamnesis.analyses.checkpoints.tables import (
+    CONDITIONS,
     alignment_table,
     condition_table,
     correlations,
@@ -15,7 +18,8 @@ from anamnesis.analyses.checkpoints.tables import (
     recovered,
     recovery_table,
 )
-from anamnesis.report.builder import Section
+from anamnesis.report.builder import Section, Table
+from anamnesis.report.findings import frame_table
 from anamnesis.report.results import AnalysisResults
 from anamnesis.report.sentences import number, percent, points
 
@@ -27,122 +31,114 @@ ALTERNATIVES = {
     "effect_maps": "Heat maps of causal effects, a row per method and a column per stage",
     "recovery": "Accuracy against layer, a row per method and a column per set",
 }
+ROLES = {"train_task": "training tasks", "held_out": "held out", "both_forms": "held out, both forms"}
+CHANGES = {
+    "Method": lambda row: row.method,
+    "Sets": lambda row: ROLES[row.role],
+    "Form": lambda row: row.form,
+    "Before": lambda row: percent(row.before),
+    "After": lambda row: percent(row.after),
+    "Change": lambda row: points(row.change),
+    "Chains": lambda row: row.chains,
+}
+LEVELS = {
+    "Condition": lambda row: f"({row.letter}) {CONDITIONS[row.letter]}",
+    "Method": lambda row: row.method or "before training",
+    "Accuracy": lambda row: percent(row.accuracy),
+    "Sets": lambda row: row.sets,
+}
+ALIKE = {
+    "Pearson's r": lambda row: number(row.pearson),
+    "Spearman's ρ": lambda row: number(row.spearman),
+    "Pearson's r within sets": lambda row: number(row.within),
+    "Sets and stages": lambda row: row.n,
+}
+DRIFT = {
+    "Method": lambda row: row.method,
+    "Cosine of θ": lambda row: f"{row.selected:.2f}",
+    "Cosine, random heads": lambda row: f"{row.random:.2f}",
+    "Few-shot": lambda row: percent(row.few_shot),
+    "Outputs put back": lambda row: points(row.restored - row.few_shot),
+    "Of the strongest heads in S": lambda row: f"{row.first:.3g} → {row.last:.3g} of {row.top}",
+}
+RECOVERED = {
+    "Method": lambda row: row.method,
+    "Set": lambda row: row.set,
+    "Few-shot before": lambda row: percent(row.before),
+    "Few-shot": lambda row: percent(row.few_shot),
+    "Zero-shot": lambda row: percent(row.zero_shot),
+    "+ θ before training": lambda row: percent(row.initial),
+    "+ own θ": lambda row: percent(row.current),
+    "Layer": lambda row: row.chosen,
+}
 
 
 def sections(results: AnalysisResults) -> list[Section]:
-    """All figures of the analysis with their sentences, and the paper's claims."""
-    return [figures_section(results), claims_section(results)]
-
-
-def figures_section(results: AnalysisResults) -> Section:
-    """``results``: with the tables alignment, drift, conditions and heads of ``checkpoints.tables``."""
-    frames, curves = results.frames, results.curves
-    said = {
-        "form_changes": form_sentences(form_changes(curves)),
-        "conditions": condition_sentences(condition_table(frames["conditions"])),
-        "alignment": alignment_sentences(alignment_table(frames["alignment"], curves)),
-        "drift": drift_sentences(drift_table(frames["drift"], frames["conditions"])),
-        "effect_maps": overlap_sentences(frames["heads"]),
-        "recovery": recovery_sentences(recovery_table(frames["conditions"])),
-    }
-    pictures = [results.picture(name, ALTERNATIVES[name], sentences) for name, sentences in said.items()]
-    return Section("Inside the models", pictures=pictures)
-
-
-def form_sentences(frame: pd.DataFrame) -> list[str]:
-    """Per method: the mean change of each form on held-out sets."""
-    said = []
-    for method, data in frame.groupby("method", sort=False):
-        mean = data.groupby(["role", "form"])["change"].mean()
-        held = " and ".join(
-            f"{points(mean['held_out', form])} {form.split(', ')[1]}"
-            for form in FORMS[:2]
-            if ("held_out", form) in mean
-        )
-        text = f"{method}: accuracy on held-out sets changed by {held}"
-        if ("both_forms", FORMS[2]) in mean:
-            both = mean["both_forms"]
-            text += (
-                f"; on those with both forms, instruction accuracy by {points(both[FORMS[0]])} and "
-                f"knowledge accuracy by {points(both[FORMS[2]])}"
-            )
-        said.append(text + f" (mean over {data.groupby(['order', 'seed']).ngroups} chains).")
-    return said
-
-
-def condition_sentences(frame: pd.DataFrame) -> list[str]:
-    """Means over sets of what adding and removing the vector does, before and after training."""
-    mean = frame.groupby(["letter", "method"])["accuracy"].mean()
-    sets, before = frame["set"].nunique(), mean.xs("", level="method")
-    said = [
-        f"Before training, on average over {sets} sets: zero-shot {percent(before['a'])}, with "
-        f"demonstrations in the place of the instruction {percent(before['b'])}, with the vector added "
-        f"{percent(before['c'])}; few-shot {percent(before['d'])}, with the vector removed "
-        f"{percent(before['e'])}."
+    """All figures of the analysis with their numbers, and the paper's claims."""
+    numbers = tables(results)
+    pictures = [
+        results.picture(name, alternative, tables=[numbers[name]] if name in numbers else [])
+        for name, alternative in ALTERNATIVES.items()
     ]
-    for method in (m for m in frame["method"].unique() if m):
-        plain, added = mean["f", method], mean["g", method]
-        said.append(
-            f"{method}, after the last stage: zero-shot {percent(plain)}, with the vector of the model "
-            f"before training {percent(added)} ({points(added - plain)})."
-        )
-    return said
+    return [Section("Inside the models", pictures=pictures), claims_section(results)]
 
 
-def alignment_sentences(frame: pd.DataFrame) -> list[str]:
-    """The correlation of accuracy and similarity."""
-    found = correlations(frame)
-    return [
-        f"Over all {found['n']} points of sets and stages, zero-shot accuracy and similarity have a Pearson "
-        f"correlation of {number(found['pearson'])} (Spearman {number(found['spearman'])}); of the "
-        f"deviations from each set's mean it is {number(found['within'])}. Points of one chain are not "
-        "independent, so no interval is given."
-    ]
-
-
-def drift_sentences(frame: pd.DataFrame) -> list[str]:
-    """After the last stage: similarity of the vector beside random heads; what putting heads back does."""
-    last = frame[frame["stage"] == frame["stage"].max()]
-    said = []
-    for method, data in last.groupby("method", sort=False):
-        mean = data[["selected", "random", "few_shot", "restored"]].mean()
-        said.append(
-            f"{method}, after the last stage: the vector's cosine with that before training is "
-            f"{mean['selected']:.2f}, that of random head sets {mean['random']:.2f}; with the heads' outputs "
-            f"as before training, few-shot accuracy of {percent(mean['few_shot'])} changes by "
-            f"{points(mean['restored'] - mean['few_shot'])} (means over {data['set'].nunique()} sets)."
-        )
-    return said
-
-
-def overlap_sentences(heads: pd.DataFrame) -> list[str]:
-    """How many of the strongest heads are in S, before training and after the last stage."""
-    found = overlaps(heads)
-    top, mean = int(found["top"].max()), found.groupby(["method", "stage"], sort=False)["shared"].mean()
-    said = []
-    for method in found["method"].unique():
-        shared = mean[method]
-        said.append(
-            f"{method}: of the {top} strongest heads, {shared.iloc[0]:.3g} are in S before training and "
-            f"{shared.iloc[-1]:.3g} after the last stage."
-        )
-    return said
-
-
-def recovery_sentences(frame: pd.DataFrame) -> list[str]:
-    """Per method, on the set whose few-shot accuracy has fallen most: what both vectors give back at the
-    layer chosen before training.
+def tables(results: AnalysisResults) -> dict[str, Table]:
+    """Figure -> its numbers. ``results``: with the tables alignment, drift, conditions and heads of
+    ``checkpoints.tables``.
     """
-    said = []
-    for method, data in frame.groupby("method", sort=False):
-        rows = recovered(data)
-        worst = rows.loc[(rows["few-shot"] - rows["before"]).idxmin()]
-        helped = int((rows["initial"] > rows["zero-shot"]).sum())
-        said.append(
-            f"{method}: few-shot accuracy has changed most for the worse on {worst['set']}, from "
-            f"{percent(worst['before'])} to {percent(worst['few-shot'])}; zero-shot it has "
-            f"{percent(worst['zero-shot'])}, with the vector of the model before training "
-            f"{percent(worst['initial'])} and with its own {percent(worst['current'])} (after layer "
-            f"{int(worst['chosen'])}). The former raises zero-shot accuracy on {helped} of {len(rows)} sets."
-        )
-    return said
+    frames, curves = results.frames, results.curves
+    alike = correlations(alignment_table(frames["alignment"], curves))
+    return {
+        "form_changes": frame_table(
+            change_means(form_changes(curves)), CHANGES, "Accuracy by form, mean over chains and sets."
+        ),
+        "conditions": frame_table(
+            condition_means(condition_table(frames["conditions"])), LEVELS,
+            "The instruction vector θ added and removed, mean over sets.",
+        ),
+        "alignment": frame_table(
+            pd.DataFrame([alike]), ALIKE,
+            "Zero-shot accuracy and similarity to θ. Points of one chain are not independent: no interval.",
+        ),
+        "drift": frame_table(
+            last_stage(drift_table(frames["drift"], frames["conditions"]), overlaps(frames["heads"])), DRIFT,
+            "After the last stage, mean over sets: θ against θ before training; the heads' outputs put back.",
+        ),
+        "recovery": frame_table(
+            recovery_means(recovery_table(frames["conditions"])), RECOVERED,
+            "After the last stage: what vectors give back, at the layer chosen before training.", folded=True,
+        ),
+    }  # fmt: skip
+
+
+def change_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per method, role and form: means of ``before, after, change`` over the ``chains``."""
+    values = {name: (name, "mean") for name in ("before", "after", "change")}
+    grouped = frame.groupby(["method", "role", "form"], sort=False)
+    return grouped.agg(**values, chains=("change", "size")).reset_index()
+
+
+def condition_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per condition and method: mean accuracy over ``sets``."""
+    grouped = frame.groupby(["letter", "method"])["accuracy"]
+    return grouped.agg(accuracy="mean", sets="size").reset_index()
+
+
+def last_stage(drift: pd.DataFrame, shared: pd.DataFrame) -> pd.DataFrame:
+    """Per method after its last stage: means over sets and chains, and how many of its ``top`` heads are in
+    S, before training (``first``) and after it (``last``).
+    """
+    last = drift[drift["stage"] == drift["stage"].max()]
+    means = last.groupby("method", sort=False)[["selected", "random", "few_shot", "restored"]].mean()
+    counted = shared.groupby(["method", "stage"])["shared"].mean().groupby("method").agg(["first", "last"])
+    return means.join(counted).assign(top=int(shared["top"].max())).reset_index()
+
+
+def recovery_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per method and set, those that lost most first."""
+    parts: list[Any] = [
+        recovered(rows).assign(method=name) for name, rows in frame.groupby("method", sort=False)
+    ]
+    table = pd.concat(parts).rename(columns=lambda name: name.replace("-", "_"))
+    return table.iloc[(table["few_shot"] - table["before"]).argsort(kind="stable")]

@@ -10,8 +10,7 @@
 ``probe``        the jobs: all of these for one model; ``tables``: all stages together
 ``comparison``   forgetting, and what may predict it
 ``last_stage``   one number per chain, so that methods can be compared
-``claims``       the paper's numbers and this run's
-``captions``     what the tables say, in words; ``columns``: words that tables share
+``claims``       the paper's numbers and this run's; ``columns``: words that tables share
 
 The paper's own text does not define its measures; docs/explanation/mechanisms.md says what is computed
 here instead.
@@ -30,16 +29,22 @@ HERE = "anamnesis.analyses.mechanisms"
 ONE_MODEL = ("gradients", "similarity", "losses")
 TRAINED_MODEL = ("drift", "heads", "routing", "landscape")
 FIGURES = {
-    "interference": ("figure:draw_interference", "interference"),
-    "drift": ("figure:draw_drift", "drift"),
-    "disruption": ("figure:draw_disruption", "heads"),
-    "landscape": ("forgetting_figure:draw_landscape", "landscape"),
-    "predictors": ("forgetting_figure:draw_predictors", "pairs"),
-}
-CAPTION = (
-    "Mechanisms of forgetting (arXiv 2601.18699, v1): {}. A text file next to the figure has the sentence "
-    "with the numbers measured; docs/explanation/mechanisms.md has the definitions."
-)
+    "interference": ("figure:draw_interference", "interference", """\
+        Gradients of the tasks learnt before: cosine with that of the new task, and the share of probes that
+        conflict, by stage, matrix and layer"""),
+    "drift": ("figure:draw_drift", "drift", """\
+        Representations at the last prompt token: similarity (CKA) with those before training, and rotation of
+        their principal subspaces"""),
+    "disruption": ("figure:draw_disruption", "heads", """\
+        Heads whose output or attention at the last prompt token differs from the model before training, by
+        depth and by cut-off"""),
+    "landscape": ("forgetting_figure:draw_landscape", "landscape", """\
+        Loss of the first task as later ones are learnt: top eigenvalue and trace of its Hessian, and a slice
+        along the top eigenvector"""),
+    "predictors": ("forgetting_figure:draw_predictors", "pairs", """\
+        What a stage takes from a set, as a rise of its loss, against what may predict it"""),
+}  # fmt: skip
+CAPTION = "{} (after arXiv 2601.18699, v1; docs/explanation/mechanisms.md has the definitions)."
 
 
 def analysis(run: Run) -> Analysis:
@@ -57,20 +62,18 @@ def analysis(run: Run) -> Analysis:
 
 
 def _figures(run: Run, folder: Path, texts: dict[str, Path]) -> list[FigureEntry]:
-    numbers = {name: {"comparison": texts["comparison"]} for name in FIGURES}
-    numbers["predictors"] = {"associations": texts["predictors"]}
+    numbers = {"predictors": {"associations": texts["predictors"]}}
     cutoffs = {"cutoffs": run.settings["mechanisms"]["cutoffs"]}
     return [
         FigureEntry(
             f"mechanisms_{name}",
             f"{HERE}.{call}",
-            {"frame": folder / f"{table}.parquet", **numbers[name]},
-            CAPTION.format(name),
+            {"frame": folder / f"{table}.parquet", **numbers.get(name, {})},
+            CAPTION.format(" ".join(caption.split())),
             "Mechanisms",
             cutoffs if name == "disruption" else {},
-            texts=[".txt"],
         )
-        for name, (call, table) in FIGURES.items()
+        for name, (call, table, caption) in FIGURES.items()
     ]
 
 

@@ -13,7 +13,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from anamnesis.analyses.measured import CHAIN
-from anamnesis.analyses.mechanisms.captions import measure_caption
 from anamnesis.analyses.mechanisms.columns import EVERY, LEARNT, WHOLE
 from anamnesis.analyses.mechanisms.last_stage import head_means
 from anamnesis.core.errors import UserError
@@ -80,9 +79,9 @@ def interference(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_interference(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
+def draw_interference(frame: pd.DataFrame) -> Drawn:
     data = interference_data(frame)
-    return Drawn(interference(data), data, [f"{measure_caption('interference', comparison)}\n"])
+    return Drawn(interference(data), data)
 
 
 def _along_stages(axes: Axes, data, column: str, matrices: Sequence[str], methods, scale: float) -> None:
@@ -135,8 +134,8 @@ def drift(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_drift(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
-    return Drawn(drift(frame), frame, [f"{measure_caption('drift', comparison)}\n"])
+def draw_drift(frame: pd.DataFrame) -> Drawn:
+    return Drawn(drift(frame), frame)
 
 
 def disruption_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -182,9 +181,9 @@ def disruption(data: pd.DataFrame, cutoffs: Mapping[str, float]) -> Figure:
     return figure
 
 
-def draw_disruption(frame: pd.DataFrame, comparison: pd.DataFrame, cutoffs: Mapping[str, float]) -> Drawn:
+def draw_disruption(frame: pd.DataFrame, cutoffs: Mapping[str, float]) -> Drawn:
     data = disruption_data(frame)
-    return Drawn(disruption(data, cutoffs), data, [f"{measure_caption('disruption', comparison)}\n"])
+    return Drawn(disruption(data, cutoffs), data)
 
 
 def _survival(axes: Axes, data: pd.DataFrame, kind: str, style: dict) -> None:

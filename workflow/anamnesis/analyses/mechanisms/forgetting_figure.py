@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from anamnesis.analyses.measured import CHAIN
-from anamnesis.analyses.mechanisms.captions import measure_caption, predictors_caption
 from anamnesis.analyses.mechanisms.columns import BASE, LEARNT, SLICED, TRAINED
 from anamnesis.analyses.mechanisms.comparison import OUTCOMES, PREDICTORS
 from anamnesis.figures.panels import DOTTED, grid, method_key, point_key
@@ -52,8 +51,8 @@ def landscape(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_landscape(frame: pd.DataFrame, comparison: pd.DataFrame) -> Drawn:
-    return Drawn(landscape(frame), frame, [f"{measure_caption('landscape', comparison)}\n"])
+def draw_landscape(frame: pd.DataFrame) -> Drawn:
+    return Drawn(landscape(frame), frame)
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -127,7 +126,7 @@ def predictors(pairs: pd.DataFrame, associations: pd.DataFrame, outcome: str = "
 
 
 def draw_predictors(frame: pd.DataFrame, associations: pd.DataFrame) -> Drawn:
-    return Drawn(predictors(frame, associations), frame, [f"{predictors_caption(associations)}\n"])
+    return Drawn(predictors(frame, associations), frame)
 
 
 def _scatter(axes: Axes, pairs: pd.DataFrame, name: str, outcome: str, methods: Sequence[str]) -> None:

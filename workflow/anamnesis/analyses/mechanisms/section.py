@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from anamnesis.analyses.mechanisms.claims import tabled
-from anamnesis.report.builder import Section, Table, picture
+from anamnesis.report.builder import Section, Table
 from anamnesis.report.results import AnalysisResults
 
 ALTERNATIVES = {
@@ -18,14 +16,8 @@ ALTERNATIVES = {
 
 
 def sections(results: AnalysisResults) -> list[Section]:
-    """The tables comparison, predictors and claims, and the figures, each with its caption in a ``.txt`` file
-    of the same name.
-    """
-    pictures = []
-    for name, alternative in ALTERNATIVES.items():
-        png = Path(results.figures[f"mechanisms_{name}"])
-        caption = png.with_suffix(".txt").read_text(encoding="utf-8").strip()
-        pictures.append(picture(png, alternative, caption))
+    """The tables comparison, predictors and claims, and the figures."""
+    pictures = [results.picture(f"mechanisms_{name}", text) for name, text in ALTERNATIVES.items()]
     frames = results.frames
     shown = tabled(frames["comparison"], frames["predictors"], frames["claims"])
     texts = [Table(t.header, t.rows, f"{t.title}. {t.note}", kind="text") for t in shown]
