@@ -319,7 +319,10 @@ def test_orders_are_permutations_of_the_same_tasks(mapping):
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ({"path": "mine.xlsx"}, "data.tasks.mine.path = 'mine.xlsx': must end in .parquet, .jsonl, .csv"),
+        (
+            {"path": "mine.xlsx"},
+            "data.tasks.mine.path = 'mine.xlsx': must end in .parquet, .jsonl, .json, .csv, .tsv",
+        ),
         ({"knowledge": "It is"}, "data.tasks.mine.knowledge = 'It is': must contain {input}"),
     ],
 )

@@ -121,8 +121,11 @@ def test_knowledge_template_of_the_configuration(tmp_path):
         ("input,target,split\na,b,test\n", r"no row of split 'train' \(there: test\)"),
         ("input,target,split\na,b,test\na,b,train\n", r"no rows left in train"),
         ("input,target,split\na,b,test\nc,b,train\n", r"no rows left for validation"),
-        ("input,target\na,b,c\n", r"row 1: 3 cells under 2 columns; quote"),
-        ("input,input\na,b\n", r"a column stands twice"),
+        (
+            "input,target\na,b,c\n",
+            r"row 1: 3 cells under 2 columns \(separator ',', from the header\); quote",
+        ),
+        ("input,input\na,b\n", r"the column 'input' stands twice"),
         ('input,target\na,"b\n', r"is not valid CSV"),
         ("input,target\n", r"mine\.csv has no rows"),
         ("", r"mine\.csv has no rows"),
@@ -165,13 +168,13 @@ def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.csv does not exist"):
         load_user(tmp_path / "gone.csv")
     faults = {
-        "t.xlsx": (b"", r"'\.xlsx' is no type of task file; use \.parquet, \.jsonl, \.json, \.csv"),
+        "t.xlsx": (b"", r"'\.xlsx' is no type of task file; use \.parquet, \.jsonl, \.json, \.csv, \.tsv"),
         "latin.csv": ("input,target\né,b\n".encode("latin-1"), r"latin\.csv is not UTF-8 text"),
         "t.jsonl": (b'{"input": "a", "target": "b"}\n{"input": \n', r"t\.jsonl, line 2: not valid JSON"),
-        "list.jsonl": (b"[1]\n", r"list\.jsonl, line 1: \[1\] is not a JSON object"),
-        "t.json": (b'{"input": "a"}', r"t\.json must hold a list of JSON objects"),
-        "cut.json": (b'[{"input": "a"}', r"cut\.json is not valid JSON"),
-        "deep.json": (b"[" * 100_000, r"deep\.json is not valid JSON"),
+        "list.jsonl": (b"[1]\n", r"list\.jsonl, row 1: 1 is not a JSON object"),
+        "t.json": (b'{"data": [{"input": "a"}]}', r"input, target missing \(the file has data\)"),
+        "cut.json": (b'[{"input": "a"}', r"cut\.json: not valid JSON"),
+        "deep.json": (b"[" * 100_000, r"deep\.json: not valid JSON"),
         "deep.jsonl": (b'{"input": ' + b"[" * 100_000, r"deep\.jsonl, line 1: not valid JSON"),
         "t.parquet": (b"PAR1 nothing", r"t\.parquet is not a readable parquet file .*download it again"),
     }

@@ -30,6 +30,7 @@ def main(
         "commit": found.commit,
         "examples": found.frame["split"].value_counts(sort=False).to_dict(),
         "dropped": found.dropped,
+        "noted": found.noted,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,9 @@ from anamnesis.core.errors import show_value
 
 # A name becomes part of paths, where results of the endings given here may lie beside its directory.
 _NAME = re.compile(r"(?!.*\.(?:csv|html|json|md|parquet|tex)$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# Snakemake reads braces in a path as wildcards; control characters are in no path that is meant.
-_PATH = re.compile(r"[^\x00-\x1f\x7f{}]+")
+# Snakemake reads braces in a path as wildcards: only those of a variable are allowed, as it is written out.
+# Control characters are in no path that is meant.
+_PATH = re.compile(r"(?:[^\x00-\x1f\x7f{}]|\$\{[A-Za-z0-9_]+\})+")
 _HUB = r"hf:(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]*@[A-Za-z0-9][A-Za-z0-9._/-]*"
 _FOLDER = r"path:(?=.*\S)[^\x00-\x1f\x7f]+"
 _SOURCE = re.compile(rf"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9._+-]+|{_HUB}|{_FOLDER}")
@@ -58,10 +60,34 @@ def not_reserved(names: Iterable[str]) -> AfterValidator:
     return must(lambda name: name not in names, rule)
 
 
-def _text(pattern: re.Pattern[str], allowed: str) -> object:
-    """A string type that must match ``pattern`` whole; ``allowed`` says so in words in the error."""
+def _text(pattern: re.Pattern[str], allowed: str, expand: Callable[[str], str] = str) -> object:
+    """A string type that must match ``pattern`` whole once ``expand`` has been called on it; ``allowed`` says
+    in words what matches.
+    """
     schema = {"type": "string", "pattern": f"^(?:{pattern.pattern})$"}
-    return Annotated[str, must(pattern.fullmatch, f"must be {allowed}"), WithJsonSchema(schema)]
+    rule = must(pattern.fullmatch, f"must be {allowed}")
+    return Annotated[str, AfterValidator(expand), rule, WithJsonSchema(schema)]
+
+
+def expand_path(path: str) -> str:
+    """``path`` as a shell would read it: ``~``, ``~user``, ``$NAME`` and ``${NAME}`` at their values.
+
+    Raises ValueError for a variable that is not set and a user who is not there: as they stand, such names
+    would become folders.
+    """
+    for name in re.findall(r"\$\{?(\w+)\}?", path, re.ASCII):
+        if name not in os.environ:
+            raise ValueError(f"the environment variable {name} is not set; set it, or write the path out")
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    if expanded.startswith("~"):
+        user = expanded[1:].split("/")[0]
+        raise ValueError(f"there is no user {user}; for a folder here write ./~{user}")
+    return expanded
+
+
+def _expand_source(source: str) -> str:
+    kind, _, path = source.partition(":")
+    return f"path:{expand_path(path)}" if kind == "path" else source
 
 
 LARGEST = 10**9
@@ -82,11 +108,13 @@ Name = _text(
     "letters, digits, '.', '_' or '-', beginning with a letter or digit (it names a directory), at most 100, "
     "and not end as a file of results does (.json)",
 )
-FilePath = _text(_PATH, "a path, without braces and control characters")
+FilePath = _text(_PATH, "a path, without braces and control characters", expand_path)
 Source = _text(
-    _SOURCE, "'pypi:<package>==<version>', 'hf:<id>@<revision>' or 'path:<directory or GGUF file>'"
+    _SOURCE,
+    "'pypi:<package>==<version>', 'hf:<id>@<revision>' or 'path:<directory or GGUF file>'",
+    _expand_source,
 )
-Encoder = _text(_ENCODER, "'self', 'path:<directory>' or 'hf:<id>@<revision>'")
+Encoder = _text(_ENCODER, "'self', 'path:<directory>' or 'hf:<id>@<revision>'", _expand_source)
 Sha256 = _text(_SHA256, "64 lower-case hexadecimal digits")
 HeadIndex = tuple[Annotated[Integer, Field(ge=0)], Annotated[Integer, Field(ge=0)]]
 Form = Literal["instruction", "knowledge"]

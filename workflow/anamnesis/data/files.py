@@ -1,17 +1,24 @@
-"""The rows of a task file (.parquet, .jsonl, .json or .csv) as plain Python values, with one-line errors."""
+"""The rows of a task file as plain Python values, with one-line errors.
+
+Parquet, JSON (a list, or one object per line) and CSV, each also compressed by gzip. Of encodings only UTF-8,
+UTF-16 and UTF-32 are told apart; other bytes are text in several, and the error shows how they read in one.
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import re
+import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anamnesis.core.artifacts import read_parquet
-from anamnesis.core.errors import UserError, first_line, show_value
+from anamnesis.core.errors import UserError, first_line, shorten, show_value
 
 LIST_COLUMNS = ("choices", "knowledge_choices")
 """Columns that hold a list of texts; in a CSV file its items stand between ``|``."""
@@ -36,7 +43,7 @@ class RawRow:
     def text(self, column: str) -> str:
         """A text that must be there, without the white space around it. Raises UserError when it is not."""
         text = self.optional_text(column)
-        if not text:
+        if not text or not _is_visible(text):
             raise self.error(column, "is empty; write a text there or remove the row")
         return text
 
@@ -47,7 +54,7 @@ class RawRow:
             return None
         if not isinstance(value, str):
             raise self.error(column, f"{show_value(value)} is not a text; store the column as text")
-        return self._whole(column, value).strip()
+        return self._clean(column, value)
 
     def texts(self, column: str) -> list[str] | None:
         """A list of two or more texts, or None for none at all. Raises UserError for anything else."""
@@ -57,19 +64,33 @@ class RawRow:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             problem = f'{show_value(value)} is not a list of texts; in JSON write ["yes", "no"]'
             raise self.error(column, problem)
-        items = [self._whole(column, item).strip() for item in value]
-        if len(items) < 2 or not all(items):
+        items = [self._clean(column, item) for item in value]
+        if len(items) < 2 or not all(map(_is_visible, items)):
             raise self.error(column, f"{show_value(value)} must hold two or more texts, none of them empty")
         return items
 
-    def _whole(self, column: str, text: str) -> str:
-        """``text``, unless it holds half a character, which JSON can write but no file can."""
+    def _clean(self, column: str, text: str) -> str:
+        """``text`` as everything after the reading of files sees it; nothing else changes the text of a cell.
+
+        Line breaks are those of Unix, and the white space around the text is gone. Raises UserError for half
+        a character, which JSON can write but no file can.
+        """
         try:
             text.encode()
         except UnicodeEncodeError as error:
             problem = f"{show_value(text)} holds half a character (position {error.start}); write it in full"
             raise self.error(column, problem) from error
-        return text
+        return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def _is_visible(text: str) -> bool:
+    """Whether a text holds anything but white space and characters without a shape, such as U+200B."""
+    return any(character.isprintable() and not character.isspace() for character in text)
+
+
+def file_type(path: str | Path) -> str:
+    """The ending by which a file is read, in small letters and without that of gzip."""
+    return Path(str(path).lower().removesuffix(".gz")).suffix
 
 
 def read_rows(path: str | Path) -> list[RawRow]:
@@ -78,7 +99,7 @@ def read_rows(path: str | Path) -> list[RawRow]:
     Raises UserError when the file is missing, of an unknown type, damaged or without rows.
     """
     path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
+    reader = _READERS.get(file_type(path))
     if reader is None:
         raise UserError(f"{path}: '{path.suffix}' is no type of task file; use {', '.join(_READERS)}")
     if not path.is_file():
@@ -97,64 +118,108 @@ def require_columns(rows: Sequence[RawRow], columns: Sequence[str]) -> set[str]:
     if missing:
         raise UserError(
             f"{rows[0].path}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing (the file has "
-            f"{', '.join(map(str, present))}); add or rename"
+            f"{', '.join(map(shorten, present))}); add or rename"
         )
     return set(present)
 
 
+def _require_different(names: Sequence[str], where: str | Path) -> None:
+    if repeated := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise UserError(f"{where}: the column '{shorten(repeated[0])}' stands twice; rename or remove one")
+
+
+# ---------------------------------------------------------------- parquet
+
+
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
     try:
-        frame = read_parquet(path)
-    except UserError as error:
-        reason = first_line(error.__cause__ or error)
+        # of the file alone: pyarrow's read_table would make columns of names such as split=train in its path
+        with pyarrow.parquet.ParquetFile(
+            io.BytesIO(_read_bytes(path)), page_checksum_verification=True
+        ) as file:
+            table = file.read()
+    except Exception as error:  # pyarrow raises several kinds for a damaged file
         raise UserError(
-            f"{path} is not a readable parquet file ({reason}); it is damaged: copy or download it again"
-        ) from error.__cause__
-    columns = {name: [_plain(value) for value in frame[name].tolist()] for name in frame.columns}
-    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+            f"{path} is not a readable parquet file ({first_line(error)}); it is damaged: copy or download "
+            "it again"
+        ) from error
+    _require_different(table.column_names, path)
+    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
 
 
 def _plain(value: Any) -> Any:
-    """A cell of a frame as None, str, int, float, bool, list or dict; whole floats are integers with gaps."""
-    import numpy as np
-    import pandas as pd
+    """A cell, with an integer for a whole number and None for none: pandas stores integers as floats where
+    one is missing.
+    """
+    if not isinstance(value, float):
+        return value
+    return None if value != value else int(value) if value.is_integer() else value
 
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return None
-    # pandas reads integers as floats where one is missing
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value.item() if isinstance(value, np.generic) else value
+
+# ---------------------------------------------------------------- text
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(
+            f"{path} cannot be read ({reason}); check its permissions, or get it again"
+        ) from error
 
 
 def _read_text(path: Path) -> str:
+    content = _read_bytes(path)
+    # by a byte order mark, which would become part of the first column's name, or the zeros of UTF-16
+    encoding = json.detect_encoding(content)
     try:
-        # -sig: spreadsheets write a byte order mark, which would become part of the first column's name
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        if b"\0" in content:
+            remedy = "no text (a spreadsheet or an archive?); save the table as CSV in UTF-8"
+        else:
+            start = max(0, error.start - 12)
+            seen = content[start : error.start + 12].decode("cp1252", "replace")
+            remedy = (
+                f"perhaps Windows-1252, in which that place reads '{' '.join(seen.split())}'; save it as "
+                "UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+            )
+        raise UserError(
+            f"{path} is not {encoding.removesuffix('-sig').upper()} text (byte {error.start}) but {remedy}"
+        ) from error
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    rows = []
+def _read_json(path: Path) -> list[dict[str, Any]]:
+    text = _read_text(path)
+    if text.lstrip().startswith("["):
+        items = _parse(text, path)
+        return [_require_object(item, f"{path}, row {number}") for number, item in enumerate(items, start=1)]
     # splitlines would also split at characters such as U+2028, which JSON allows inside a text
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if line.strip():
-            rows.append(_parse_object(line, f"{path}, line {number}"))
-    return rows
+    numbered = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    places = {number: f"{path}, line {number}" for number, _ in numbered}
+    return [_require_object(_parse(line, places[number]), places[number]) for number, line in numbered]
 
 
-def _parse_object(line: str, where: str) -> dict[str, Any]:
+def _parse(text: str, where: str | Path) -> Any:
+    def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _require_different([name for name, _ in pairs], where)
+        return dict(pairs)
+
     try:
-        value = json.loads(line)
+        return json.loads(text, object_pairs_hook=read_object)
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}); write one JSON object per line") from error
+        raise UserError(
+            f"{where}: not valid JSON ({error}); write a list of objects, or one per line"
+        ) from error
+
+
+def _require_object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(
             f'{where}: {show_value(value)} is not a JSON object; write {{"input": ..., "target": ...}}'
@@ -162,35 +227,51 @@ def _parse_object(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _read_json(path: Path) -> list[dict[str, Any]]:
-    text = _read_text(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); it must hold a list of objects") from error
-    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
-        raise UserError(f"{path} must hold a list of JSON objects; for one object per line name it .jsonl")
-    return content
+# ---------------------------------------------------------------- CSV
+
+SEPARATORS = ",;\t|"
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    remedy = "quote cells that hold commas, quotes or line breaks, or use .jsonl"
+    remedy = "quote cells that hold separators, quotes or line breaks, or use .jsonl"
+    csv.field_size_limit(2**31 - 1)  # Python's own limit is 131,072 characters; long inputs are cut later
+    text, separator = _without_separator(_read_text(path))
+    named = "tab" if separator == "\t" else f"'{separator}'"
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        table = [
-            cells for cells in csv.reader(io.StringIO(_read_text(path), newline=""), strict=True) if cells
-        ]
+        # spreadsheets write the empty rows and columns below and beside a table as well
+        table = [cells for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
-        raise UserError(f"{path} is not valid CSV ({error}); {remedy}") from error
+        raise UserError(f"{path} is not valid CSV ({error}, separator {named}); {remedy}") from error
     if not table:
         return []
     header, *lines = table
     header = [name.strip() for name in header]
-    if len(set(header)) < len(header):
-        raise UserError(f"{path}: a column stands twice in the header ({', '.join(header)}); rename one")
+    _require_different(header, path)
     for number, cells in enumerate(lines, start=1):
         if len(cells) != len(header):
-            raise UserError(f"{path}, row {number}: {len(cells)} cells under {len(header)} columns; {remedy}")
-    return [{name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)} for cells in lines]
+            raise UserError(
+                f"{path}, row {number}: {len(cells)} cells under {len(header)} columns (separator {named}, "
+                f"from the header); {remedy}"
+            )
+    return [
+        {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True) if name} for cells in lines
+    ]
+
+
+def _without_separator(text: str) -> tuple[str, str]:
+    """(the table, its separator): as the first line says, or the one that makes most of the header, where the
+    columns that every file has count before others.
+    """
+    if stated := re.match(r"sep=(.)\r?\n", text):
+        return text[stated.end() :], stated[1]
+
+    def columns(separator: str) -> tuple[int, int]:
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header = [name.strip() for name in next(filter(any, table), [])]
+        return len({"input", "target"} & set(header)), len(header)
+
+    return text, max(SEPARATORS, key=columns)
 
 
 def _cell(column: str, cell: str) -> str | list[str] | None:
@@ -201,7 +282,9 @@ def _cell(column: str, cell: str) -> str | list[str] | None:
 
 _READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     ".parquet": _read_parquet,
-    ".jsonl": _read_jsonl,
+    ".jsonl": _read_json,
     ".json": _read_json,
     ".csv": _read_csv,
+    ".tsv": _read_csv,
 }
+FILE_TYPES = tuple(_READERS)

@@ -75,8 +75,9 @@ def find_task_files(root: str | None) -> dict[str, Path]:
     if not base.is_dir():
         raise UserError(f"data.root = '{root}': must be an existing directory with .parquet files, or null")
     files: dict[str, Path] = {}
-    for path in sorted([*base.glob("*.parquet"), *base.glob("*/*.parquet")]):
-        if any(part.startswith(".") for part in path.relative_to(base).parts):
+    for path in sorted([*base.glob("*"), *base.glob("*/*")]):
+        # in any case of letters, so that no file is passed over for a built-in task
+        if path.suffix.lower() != ".parquet" or any(p.startswith(".") for p in path.relative_to(base).parts):
             continue
         if {"{", "}"} & set(str(path.relative_to(base))):
             raise UserError(

@@ -6,6 +6,7 @@ Files are checked row by row. Rows that are left out or altered are counted in a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.core.artifacts import digest_file
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, shorten
 from anamnesis.data.benchmark_files import benchmark_rows, compose
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.catalogue import look_up
-from anamnesis.data.files import RawRow, read_rows, require_columns
+from anamnesis.data.files import LIST_COLUMNS, RawRow, read_rows, require_columns
 from anamnesis.data.hub import hub_rows
 from anamnesis.data.places import TaskSource, find_task
 from anamnesis.data.pools import SPLITS
@@ -28,12 +29,13 @@ from anamnesis.data.task_rows import TaskRow, read_split, read_task_row
 
 @dataclass
 class Prepared:
-    """A task, where it is from, and how many rows were left out for which reason."""
+    """A task, where it is from, how many rows were left out for which reason, and how many stand out."""
 
     source: TaskSource
     frame: pd.DataFrame
     commit: str | None
     dropped: dict[str, int]
+    noted: dict[str, int]
 
 
 def load_task(name: str, data_config: Mapping[str, Any], seed: int) -> pd.DataFrame:
@@ -62,7 +64,7 @@ def prepare(name: str, data_config: Mapping[str, Any], seed: int, pins: str | Pa
     source, tally, commit = find_task(name, data_config), Tally(), None
     sizes = split_sizes(name, data_config)
     if source.kind == "built-in":
-        return Prepared(source, builtin_task(source.name, seed, sizes), None, {})
+        return Prepared(source, builtin_task(source.name, seed, sizes), None, {}, {})
     if source.kind == "user":
         settings = data_config["tasks"][name]
         _check_digest(source, settings.get("sha256"))
@@ -72,7 +74,7 @@ def prepare(name: str, data_config: Mapping[str, Any], seed: int, pins: str | Pa
         rows, commit = _published_rows(source, tally, pins)
         checked = benchmark_rows(rows, source.name, tally)
     pools = make_pools(checked, rows[0].path, tally)
-    return Prepared(source, sample(pools, sizes, seed, source.name), commit, tally.dropped)
+    return Prepared(source, sample(pools, sizes, seed, source.name), commit, tally.dropped, tally.noted)
 
 
 def _published_rows(
@@ -119,7 +121,16 @@ def _user_rows(rows: Sequence[RawRow], settings: Mapping[str, Any]) -> list[Task
             values["knowledge_prompt"] = template.replace("{input}", row.text("input"))
         split = read_split(row) if "split" in columns else ""
         checked.append(read_task_row(replace(row, values=values), split, settings["instruction"]))
+        _require_different_choices(row)
     bare = [row for row, task_row in zip(rows, checked, strict=True) if not task_row.choices]
     if bare and len(bare) < len(rows):
         raise bare[0].error("choices", "is empty but not in all rows; give choices to all rows or to none")
     return checked if "split" in columns else divide(checked, rows[0].path)
+
+
+def _require_different_choices(row: RawRow) -> None:
+    """Two equal options have one score, and which of them is the answer would be chance."""
+    for column in LIST_COLUMNS:
+        for choice, count in Counter(row.texts(column) or ()).items():
+            if count > 1:
+                raise row.error(column, f"'{shorten(choice)}' stands there {count} times; list it once")

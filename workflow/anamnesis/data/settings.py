@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -22,12 +21,14 @@ from anamnesis.core.fields import (
     repetitions,
 )
 from anamnesis.data.catalogue import sequences
+from anamnesis.data.files import FILE_TYPES, file_type
 from anamnesis.data.places import DEFAULT_SOURCES
 
-FILE_TYPES = (".parquet", ".jsonl", ".csv", ".json")
-
 TaskFile = Annotated[
-    FilePath, must(lambda path: Path(path).suffix in FILE_TYPES, f"must end in {', '.join(FILE_TYPES)}")
+    FilePath,
+    must(
+        lambda path: file_type(path) in FILE_TYPES, f"must end in {', '.join(FILE_TYPES)}, or these and .gz"
+    ),
 ]
 Knowledge = Annotated[
     Text, must(lambda text: "{input}" in text, "must contain {input}, which stands for the input")
@@ -40,7 +41,10 @@ RESERVED = ("vectors", "tuned")
 class UserTask(Section):
     """A task of your own: one file with the columns input and target, and the instruction."""
 
-    path: TaskFile = Field(description="A .parquet, .jsonl, .json or .csv file, from the working directory.")
+    path: TaskFile = Field(
+        description="A .parquet, .jsonl, .json, .csv or .tsv file, from the working directory; also .gz of "
+        "these."
+    )
     sha256: Sha256 | None = Field(
         None, description="SHA-256 of the file, checked before it is read; null: not checked."
     )

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, show_value
 from anamnesis.data.builtin import COLUMNS
 from anamnesis.data.pools import SPLITS
 from anamnesis.data.prompts import generator
 from anamnesis.data.task_rows import TaskRow
 
 VALIDATION_SHARE, TEST_SHARE = 0.10, 0.20  # of inputs, where a file has no splits
+NEARLY_CONSTANT = 0.9  # share of one target, from which a constant answer scores as high as a good one
+FEWEST_TARGETS = 10  # of which a share says something
 
 logger = logging.getLogger(__name__)
 
 
 class Tally:
-    """Counts the rows that are left out, by reason, and says so in the log."""
+    """Counts the rows that are left out and those that stand out, by reason, and says so in the log."""
 
     def __init__(self):
         self.dropped: dict[str, int] = {}
+        self.noted: dict[str, int] = {}
 
     def drop(self, path: Path, count: int, reason: str, split: str = "") -> None:
         if count:
             self.dropped[f"{split}: {reason}" if split else reason] = count
             rows = f"{count} rows of {split}" if split else f"{count} rows"
             logger.warning("%s: %s are dropped: %s", path, rows, reason)
+
+    def note(self, path: Path, count: int, what: str, first: str = "") -> None:
+        """``what`` is the rest of a sentence that begins with the count; ``first``: one of them."""
+        if count:
+            self.noted[what] = count
+            logger.warning("%s: %d %s%s", path, count, what, f" (the first: {first})" if first else "")
 
 
 def divide(rows: Sequence[TaskRow], path: Path) -> list[TaskRow]:
@@ -77,10 +87,39 @@ def make_pools(rows: Sequence[TaskRow], path: Path, tally: Tally) -> dict[str, l
         raise UserError(f"{path}: no rows left in train: each has an input of another split; add others")
     if not pools["validation"]:
         _carve_validation(pools, path)
-    several = sum("\n" in row.target for row in rows)
-    if several:
-        logger.warning("%s: %d targets have several lines, a generated answer has one", path, several)
+    _note_what_stands_out(pools, path, tally)
     return pools
+
+
+def _note_what_stands_out(pools: Mapping[str, list[TaskRow]], path: Path, tally: Tally) -> None:
+    """Count what some tasks mean but what changes the meaning of scores where it is not meant."""
+    rows = [row for pool in pools.values() for row in pool]
+    answers: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)  # the first row of each target
+    for row in rows:
+        answers[row.instruction, row.input].setdefault(row.target, row.row)
+    different = {(row.instruction, row.input, row.target, *(row.choices or ())) for row in rows}
+    tally.note(path, len(rows) - len(different), "rows repeat another row of their split")
+    several = [(text, found) for (_, text), found in answers.items() if len(found) > 1]
+    shown = [
+        f"{show_value(text)} has "
+        + ", ".join(f"{show_value(target)} in row {number}" for target, number in found.items())
+        for text, found in several[:1]
+    ]
+    tally.note(path, len(several), "inputs have several targets", *shown)
+    repeated = [
+        row.row for row in rows if _has_repetition(row.choices) or _has_repetition(row.knowledge_choices)
+    ]
+    tally.note(path, len(repeated), "rows list a choice twice", *(f"row {number}" for number in repeated[:1]))
+    for split, pool in pools.items():
+        [(target, count)] = Counter(row.target for row in pool).most_common(1)
+        if len(pool) >= FEWEST_TARGETS and count >= NEARLY_CONSTANT * len(pool):
+            tally.note(path, count, f"of {len(pool)} rows of {split} have the target {show_value(target)}")
+    lines = sum("\n" in row.target for row in rows)
+    tally.note(path, lines, "targets have several lines, a generated answer has one")
+
+
+def _has_repetition(choices: Sequence[str] | None) -> bool:
+    return choices is not None and len(set(choices)) < len(choices)
 
 
 def _carve_validation(pools: dict[str, list[TaskRow]], path: Path) -> None:
