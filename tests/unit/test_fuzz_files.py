@@ -214,7 +214,7 @@ TEXTS = {
     "half.jsonl": b'{"input": "\\ud800", "target": "b"}\n' * 3,
     "scalar.json": b"3",
     "object.jsonl": b"[]\n",
-    "utf16.csv": PAIRS.encode("utf-16"),
+    "archive.csv": b"PK\x03\x04\x14\x00\x06\x00\xff\xfe" * 9,
     "latin.csv": PAIRS.encode("latin-1"),
     "utf16.jsonl": '{"input": "a", "target": "b"}\n'.encode("utf-16"),
     "wide.csv": b"input,target\n" + b"a," * 200_000,

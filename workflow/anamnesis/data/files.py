@@ -72,15 +72,15 @@ class RawRow:
     def _clean(self, column: str, text: str) -> str:
         """``text`` as everything after the reading of files sees it; nothing else changes the text of a cell.
 
-        Line breaks are those of Unix, and the white space around the text is gone. Raises UserError for half
-        a character, which JSON can write but no file can.
+        The white space around it is gone. Raises UserError for half a character, which JSON can write but no
+        file can.
         """
         try:
             text.encode()
         except UnicodeEncodeError as error:
             problem = f"{show_value(text)} holds half a character (position {error.start}); write it in full"
             raise self.error(column, problem) from error
-        return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+        return text.strip()
 
 
 def _is_visible(text: str) -> bool:
@@ -136,17 +136,18 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
     try:
         # of the file alone: pyarrow's read_table would make columns of names such as split=train in its path
-        with pyarrow.parquet.ParquetFile(
-            io.BytesIO(_read_bytes(path)), page_checksum_verification=True
-        ) as file:
-            table = file.read()
+        content = io.BytesIO(_read_bytes(path))
+        with pyarrow.parquet.ParquetFile(content, page_checksum_verification=True) as file:
+            _require_different(file.schema_arrow.names, path)
+            rows = file.read().to_pylist()
+    except UserError:
+        raise
     except Exception as error:  # pyarrow raises several kinds for a damaged file
         raise UserError(
             f"{path} is not a readable parquet file ({first_line(error)}); it is damaged: copy or download "
             "it again"
         ) from error
-    _require_different(table.column_names, path)
-    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 
 def _plain(value: Any) -> Any:
@@ -277,6 +278,7 @@ def _without_separator(text: str) -> tuple[str, str]:
 def _cell(column: str, cell: str) -> str | list[str] | None:
     if not cell.strip():
         return None
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the line ends of the file, not of the text
     return cell.split("|") if column in LIST_COLUMNS else cell
 
 

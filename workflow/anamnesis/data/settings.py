@@ -107,7 +107,7 @@ class Data(Section):
         "there are any:\n"
         "  tasks:\n"
         "    first_letter:\n"
-        "      path: data/first_letter.csv       # .csv, .jsonl, .json or .parquet\n"
+        "      path: data/first_letter.csv       # .csv, .tsv, .jsonl, .json or .parquet\n"
         "      sha256: null                      # checked before the file is read; null: not checked\n"
         "      instruction: Write the first letter of the word.\n"
         '      knowledge: null                   # without instruction, e.g. "{input} begins with"\n'
