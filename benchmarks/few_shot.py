@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from _common import Line, main, parser, report, seconds, start, task_frame
 
-from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
+from anamnesis.data.encoding import encode_pairs
+from anamnesis.data.prompts import Template, draw_demonstrations, generator
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
 

@@ -15,7 +15,8 @@ import torch
 from _common import Line, interleaved, main, parser, report, start, task_frame
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from anamnesis.data.prompts import Template, encode
+from anamnesis.data.encoding import encode
+from anamnesis.data.prompts import Template
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine

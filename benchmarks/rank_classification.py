@@ -20,7 +20,8 @@ from operator import eq
 
 from _common import Line, UserError, main, parser, report, seconds, start, task_frame
 
-from anamnesis.data.prompts import answer_text, draw_demonstrations, encode_pairs, generator
+from anamnesis.data.encoding import encode_pairs
+from anamnesis.data.prompts import answer_text, draw_demonstrations, generator
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
 

@@ -15,7 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 import reference
 from anamnesis.core.artifacts import write_tensors
-from anamnesis.data.prompts import Template, encode_pairs
+from anamnesis.data.encoding import encode_pairs
+from anamnesis.data.prompts import Template
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.stats.layers import best_layer
 from anamnesis.vectors.interventions import intervention_table, random_vectors, split_questions

@@ -14,8 +14,9 @@ import reference
 import tiny_models
 from anamnesis.core.errors import UserError
 from anamnesis.data.chat import template_for
-from anamnesis.data.prompts import encode, encode_pairs, end_token
+from anamnesis.data.encoding import encode, encode_pairs, end_token
 from anamnesis.data.shortening import shorten_inputs
+from anamnesis.data.text import unmarked
 from anamnesis.engine.examples import build_examples
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -200,7 +201,7 @@ def test_training_learns_the_answer_behind_the_template():
     words = tokenizer("header")
     template = template_for(SECTION, words)
     examples, _ = build_examples(task(choices=False), words, template, 512)
-    text = template.render("Say the opposite.", [], "train 0")
+    text = unmarked(template.render("Say the opposite.", [], "train 0"))
     assert words.decode(examples[0].prompt) == text
     assert words.decode(examples[0].answer) == "cold<end>"
     shared = words.decode(examples[0].prompt[: examples[0].stem])

@@ -9,13 +9,8 @@ import torch
 
 import reference
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import (
-    Template,
-    draw_demonstrations,
-    encode_pairs,
-    generator,
-    shuffle_labels,
-)
+from anamnesis.data.encoding import encode_pairs
+from anamnesis.data.prompts import Template, draw_demonstrations, generator, shuffle_labels
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.stats.layers import best_layer, chosen_layers
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import tiny_models
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, encode, encode_pairs
+from anamnesis.data.encoding import encode, encode_pairs
 from anamnesis.engine.line_end import LineEnd
-from anamnesis.evaluation.items import Item
-from anamnesis.evaluation.records import Evaluator
 
 TEXTS = ["Input: hot\nOutput:", "Input: a longer one\nOutput:"]
 ANSWERS = [" cold", " größer als"]
@@ -79,16 +77,3 @@ def test_generation_stops_at_an_end_token_that_is_special_without_being_named():
     done = words.convert_tokens_to_ids("<done>")
     assert LineEnd(words)([5, done])
     assert not LineEnd(tiny_models.tokenizer())([5])
-
-
-def test_choices_that_a_tokenizer_joins_with_the_prompt_are_refused():
-    """A vocabulary in which the label's colon and the blank are one token, unless the blank goes with a
-    "b".
-    """
-    vocabulary = {c: i for i, c in enumerate([*" :abQ", " b", ": ", "<end>"])}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[(" ", "b"), (":", " ")]))
-    words = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
-    evaluator = Evaluator(None, words, Template(), 1, ["instruction"], 64, 0)
-    items = [Item("test-0", "Q:", ("ab", "b"), "ab")]
-    with pytest.raises(UserError, match=r"joins the prompt of test-0.*prompts\.output_label"):
-        evaluator._rank(items, lambda done: None)

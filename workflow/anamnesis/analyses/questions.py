@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.data.prompts import Template, encode_pairs
+from anamnesis.data.encoding import encode_pairs
+from anamnesis.data.prompts import Template
 from anamnesis.engine.scoring import Question
 from anamnesis.evaluation.items import Item, build_items
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anamnesis.core.errors import UserError, first_line
+from anamnesis.data.encoding import marked
 from anamnesis.data.prompts import Template
+from anamnesis.data.text import normal_form
 
 PROMPT, ANSWER = "\0", "\1"  # stand for prompt and answer; no template writes them itself
 DATE = "26 Jul 2024"
@@ -22,7 +24,7 @@ def template_for(prompts: Mapping, tokenizer) -> Template:
     what the tokenizer's template writes before an answer. ``tokenizer`` None: as without. Raises UserError
     for a tokenizer without a chat template, or with one that cannot write such a turn.
     """
-    words = {key: value for key, value in prompts.items() if key != "chat_template"}
+    words = {key: normal_form(value) for key, value in prompts.items() if key != "chat_template"}
     if not prompts.get("chat_template") or tokenizer is None:
         return Template(**words)
     if not getattr(tokenizer, "chat_template", None):
@@ -59,7 +61,8 @@ def _around(tokenizer) -> dict[str, str]:
     after += between
     stripped = after.rstrip(" ")  # the blanks are the lead: tokenizers join a blank with the word after it
     end = _first_special(tokenizer, whole[answer + 1 :])
-    return {"before": before, "after": stripped, "lead": after[len(stripped) :], "end": end}
+    around = {"before": marked(tokenizer, before), "after": marked(tokenizer, stripped)}
+    return around | {"lead": after[len(stripped) :], "end": end}
 
 
 def _first_special(tokenizer, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Prompts: how an instruction, demonstrations and an input become text, and text becomes tokens."""
+"""Prompts: how an instruction, demonstrations and an input become text."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ REDRAWS = 100  # so many draws of five all have one answer with probability 10^-
 class Template:
     """The words around inputs and answers: ``{instruction}SEP{input_label} x\\n{output_label} y SEP …``.
 
-    ``before``, ``after``: what a chat template writes around all of that (``chat.template_for``); ``lead``:
-    between prompt and answer; ``end``: the special token behind an answer, empty for the tokenizer's end of
-    text.
+    ``before``, ``after``: what a chat template writes around all of that (``chat.template_for``), with its
+    control tokens marked (``data.encoding``); ``lead``: between prompt and answer; ``end``: the special token
+    behind an answer, empty for the tokenizer's end of text.
     """
 
     input_label: str = "Input:"
@@ -49,11 +49,6 @@ class Template:
 def answer_text(answer: str) -> str:
     """An answer as it follows a prompt without a chat template: after one space."""
     return f" {answer}"
-
-
-def end_token(tokenizer, template: Template) -> int | None:
-    """The id of the token that ends an answer; None where the tokenizer has none."""
-    return tokenizer.convert_tokens_to_ids(template.end) if template.end else tokenizer.eos_token_id
 
 
 def generator(seed: int, *purpose: object) -> np.random.Generator:
@@ -116,41 +111,3 @@ def shuffle_labels(
     for k, place in enumerate(places):
         permuted[place] = answers[places[(k + step) % len(places)]]
     return [(x, y) for (x, _), y in zip(demonstrations, permuted, strict=True)]
-
-
-def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts that something is to follow.
-
-    A tokenizer may put special tokens in front, except where a text begins with one, as those of chat
-    templates do. An end-of-text token that it appends is removed: it would stand between prompt and answer.
-    """
-    texts, end = list(texts), tokenizer.eos_token_id
-    special = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    with_special = [text.startswith(special) for text in texts]
-    encoded = tokenizer(texts).input_ids
-    if any(with_special):
-        bare = tokenizer(texts, add_special_tokens=False).input_ids
-        encoded = [b if begins else ids for b, ids, begins in zip(bare, encoded, with_special, strict=True)]
-    return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in encoded]
-
-
-def encode_pairs(
-    tokenizer, contexts: Sequence[str], continuations: Sequence[str]
-) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each (context, continuation), split where the context ends.
-
-    The continuation's ids are those of the whole text beyond the context's length, so that the text is
-    tokenised as the model would meet it. Raises UserError when a continuation gets no token.
-    """
-    if not contexts:
-        return []
-    heads = encode(tokenizer, contexts)
-    wholes = encode(tokenizer, [c + a for c, a in zip(contexts, continuations, strict=True)])
-    pairs = []
-    for head, whole, answer in zip(heads, wholes, continuations, strict=True):
-        if len(whole) <= len(head):
-            raise UserError(
-                f"the answer {answer!r} gets no token of its own after its prompt: check the task's targets"
-            )
-        pairs.append((whole[: len(head)], whole[len(head) :]))
-    return pairs

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, encode
+from anamnesis.data.encoding import encode, token_starts
+from anamnesis.data.prompts import Template
+from anamnesis.data.text import PLACE
 
 
 def shorten_inputs(
@@ -22,8 +24,7 @@ def shorten_inputs(
     task = task.copy()
     for i in long:
         row = task.loc[i]
-        # "\0" stands for the input: no template writes it itself
-        before, after = template.render(row.instruction, [], "\0").split("\0")
+        before, after = template.render(row.instruction, [], PLACE).split(PLACE)
         _require_room(before + after, row.example_id, tokenizer, max_tokens)
         task.at[i, "input"] = _end_that_fits(row.input, before, after, tokenizer, max_tokens)
     return task, pd.Series(task.index.isin(long), index=task.index)
@@ -56,7 +57,7 @@ def _require_room(around: str, example_id: str, tokenizer, max_tokens: int) -> N
 
 def _end_that_fits(text: str, before: str, after: str, tokenizer, max_tokens: int) -> str:
     """The longest end of ``text``, whole tokens of it, with which the prompt fits."""
-    starts = [span[0] for span in tokenizer(text, return_offsets_mapping=True).offset_mapping]
+    starts = token_starts(tokenizer, text)
     (whole,) = encode(tokenizer, [before + text + after])
     dropped = len(whole) - max_tokens
     while dropped < len(starts):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, encode_pairs, end_token
+from anamnesis.data.encoding import encode_pairs, end_token
+from anamnesis.data.prompts import Template
 from anamnesis.data.shortening import shorten_inputs
 from anamnesis.engine.pack import Tree, common_prefix_length
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.data.encoding import token_ids
 from anamnesis.data.preparation import split_sizes
 from anamnesis.data.prompts import Template, answer_text
 
@@ -73,7 +74,7 @@ def by_characters(texts: Sequence[str]) -> list[float]:
 
 
 def by_tokenizer(tokenizer) -> Count:
-    return lambda texts: [len(ids) for ids in tokenizer(list(texts))["input_ids"]] if len(texts) else []
+    return lambda texts: [len(ids) for ids in token_ids(tokenizer, texts)]
 
 
 def lengths_of(task: pd.DataFrame, template: Template, count: Count) -> Lengths:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from anamnesis.core.errors import UserError
 from anamnesis.core.names import GENERATED
-from anamnesis.data.prompts import Template, encode, encode_pairs
+from anamnesis.data.encoding import encode, encode_pairs
+from anamnesis.data.prompts import Template
 from anamnesis.data.shortening import shorten_inputs, shorten_knowledge
+from anamnesis.data.text import unmarked
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -172,12 +173,6 @@ class Evaluator:
         questions = []
         for item in items:
             encoded = [next(pairs) for _ in item.choices]
-            # the engine runs one prompt for all choices, so it must be the same tokens before each
-            if any(context != encoded[0][0] for context, _ in encoded):
-                raise UserError(
-                    f"the tokenizer joins the prompt of {item.example_id} with some of its choices, so that "
-                    "they cannot be compared: let prompts.output_label end in another character"
-                )
             questions.append(Question(encoded[0][0], [continuation for _, continuation in encoded]))
         sums = score_questions(self.engine, questions, self.batch_tokens, progress)
         options = [item.choices for item in items]
@@ -222,7 +217,7 @@ def _by_draw(frame: pd.DataFrame, draws: int) -> Iterator[pd.DataFrame]:
 def _row(item: Item, prediction: str, score: float, metric: str, scorer: str) -> dict:
     return {
         "example_id": item.example_id,
-        "prompt_sha256": hashlib.sha256(item.prompt.encode()).hexdigest(),
+        "prompt_sha256": hashlib.sha256(unmarked(item.prompt).encode()).hexdigest(),
         "prediction": prediction,
         "target": item.target,
         "score": score,

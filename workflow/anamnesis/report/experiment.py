@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.data.text import unmarked
 from anamnesis.report import first_screen, run_facts, sentences
 from anamnesis.report.builder import Picture, Section, Table, picture
 from anamnesis.report.given_back import recovery_section
@@ -249,5 +250,7 @@ def _number(value: object) -> str:
 def _prompts(prompts: pd.DataFrame | None) -> Section | None:
     if prompts is None or prompts.empty:
         return None
-    passages = [(f"{p.task}, {p.kind}; answer: {p.target}", str(p.text)) for p in prompts.itertuples()]
+    passages = [
+        (f"{p.task}, {p.kind}; answer: {p.target}", unmarked(str(p.text))) for p in prompts.itertuples()
+    ]
     return Section("Prompts", paragraphs=["As the model sees them, one of each kind."], passages=passages)

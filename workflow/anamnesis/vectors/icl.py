@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from anamnesis.core.errors import UserError
+from anamnesis.data.encoding import encode_pairs
 from anamnesis.data.prompts import (
     Template,
     draw_demonstrations,
     draw_varied_demonstrations,
-    encode_pairs,
     generator,
     shuffle_labels,
 )

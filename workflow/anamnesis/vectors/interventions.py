@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, draw_demonstrations, encode_pairs, generator
+from anamnesis.data.encoding import encode_pairs
+from anamnesis.data.prompts import Template, draw_demonstrations, generator
 from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size

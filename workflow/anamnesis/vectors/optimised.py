@@ -16,7 +16,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, encode_pairs
+from anamnesis.data.encoding import encode_pairs
+from anamnesis.data.prompts import Template
 from anamnesis.engine.batches import shuffled_batches
 from anamnesis.engine.examples import Example, with_stem
 from anamnesis.engine.heads import HeadGeometry

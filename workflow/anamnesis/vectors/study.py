@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, encode
+from anamnesis.data.encoding import encode
+from anamnesis.data.prompts import Template
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.hooks import added_to_residual
 from anamnesis.engine.line_end import LineEnd

@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from anamnesis.analyses.mechanisms.routing import routed, routers
 from anamnesis.analyses.mechanisms.watching import LastRows, WatchedLayout, last_states, projection_layers
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, end_token, generator
+from anamnesis.data.encoding import end_token
+from anamnesis.data.prompts import Template, generator
 from anamnesis.engine.examples import Example
 from anamnesis.engine.hooks import captured_heads
 from anamnesis.engine.modes import evaluation_mode

@@ -57,7 +57,9 @@ def counted(snapshot: Path, texts: Sequence[str]) -> list[float]:
     file = snapshot / "tokenizer.json"
     if not file.exists():
         return [len(text) / CHARACTERS_PER_TOKEN for text in texts]
-    found = Tokenizer.from_file(str(file)).encode_batch(list(texts), add_special_tokens=False)
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.encode_special_tokens = True  # as text: instructions are data
+    found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     return [len(encoding.ids) for encoding in found]
 
 

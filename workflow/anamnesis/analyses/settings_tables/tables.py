@@ -13,6 +13,7 @@ import pandas as pd
 from anamnesis.analyses.settings_tables.section import CAPTIONS, cells
 from anamnesis.data.chat import template_for
 from anamnesis.data.prompts import Template
+from anamnesis.data.text import unmarked
 from anamnesis.report.run_facts import flatten
 from anamnesis.stats.printed import latex_escape, markdown_table
 
@@ -95,7 +96,7 @@ def templates(tasks: Mapping[str, pd.DataFrame], template: Template) -> pd.DataF
     rows = []
     for name, frame in tasks.items():
         example = frame[frame.split == "test"].iloc[0]
-        rows.append((name, "instruction", template.render(example.instruction, [], "{x}")))
+        rows.append((name, "instruction", unmarked(template.render(example.instruction, [], "{x}"))))
         if frame.knowledge_prompt.notna().any():
             rows.append((name, "knowledge", "{x}"))
     table = pd.DataFrame(rows, columns=["set", "form", "prompt"])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from anamnesis.core.errors import UserError, first_line
+from anamnesis.data.encoding import token_ids
 from anamnesis.engine.pack import Pack, Tree, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.loading import read_weights, without_progress_bars
@@ -110,7 +111,7 @@ class PromptEncoder:
             return list(prompt)
         text = self.tokenizer.decode(prompt, clean_up_tokenization_spaces=False)
         most = getattr(self._model[0].config, "max_position_embeddings", None) or reader.model_max_length
-        return reader(text)["input_ids"][: min(most, reader.model_max_length)]
+        return token_ids(reader, [text])[0][: min(most, reader.model_max_length)]
 
     @cached_property
     def _model(self) -> tuple[nn.Module, object | None]:

@@ -1,0 +1,169 @@
+"""Text becomes tokens: the one way for prompts, and the one way for prompts with their answers.
+
+A control token, such as the end of a turn, means more to a model than its letters do. A text holds one only
+behind ``text.MARK``, which chat templates write and no data contain; what looks like one in data is text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from anamnesis.core.errors import UserError
+from anamnesis.data.prompts import Template
+from anamnesis.data.text import MARK, unmarked
+
+BEFORE = ("\n", ".", "a", "1")  # what an answer that is encoded by itself stands behind: the first that fits
+
+
+def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that something is to follow.
+
+    A tokenizer may put special tokens in front, except where a text begins with one, as those of chat
+    templates do. An end-of-text token that it appends is removed: it would stand between prompt and answer.
+    """
+    texts, end = list(texts), tokenizer.eos_token_id
+    special = tuple(
+        MARK + token.content for token in tokenizer.added_tokens_decoder.values() if token.special
+    )
+    with_special = [text.startswith(special) for text in texts]
+    encoded = token_ids(tokenizer, texts)
+    if any(with_special):
+        bare = token_ids(tokenizer, texts, add_special_tokens=False)
+        encoded = [b if begins else ids for b, ids, begins in zip(bare, encoded, with_special, strict=True)]
+    return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in encoded]
+
+
+def encode_pairs(
+    tokenizer, contexts: Sequence[str], continuations: Sequence[str]
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each (context, continuation).
+
+    The context's are those of :func:`encode`, which generation begins with. The continuation's are those that
+    follow them in the whole text; where the tokenizer joins characters of both in one token, those of the
+    continuation by itself. Raises UserError when a continuation gets no token.
+    """
+    heads = encode(tokenizer, contexts)
+    wholes = encode(tokenizer, [c + a for c, a in zip(contexts, continuations, strict=True)])
+    pairs = []
+    for head, whole, answer in zip(heads, wholes, continuations, strict=True):
+        follows = whole[len(head) :] if whole[: len(head)] == head else _inside(tokenizer, answer)
+        if not follows:
+            raise UserError(
+                f"the answer {answer!r} gets no token of its own after its prompt: check the task's targets"
+            )
+        pairs.append((head, follows))
+    return pairs
+
+
+def _inside(tokenizer, text: str) -> list[int]:
+    """The ids of a text that does not begin a longer one: there a tokenizer may put a blank."""
+    for before in BEFORE:
+        head, whole = token_ids(tokenizer, [before, before + text], add_special_tokens=False)
+        if whole[: len(head)] == head:
+            return whole[len(head) :]
+    return token_ids(tokenizer, [text], add_special_tokens=False)[0]
+
+
+def end_token(tokenizer, template: Template) -> int | None:
+    """The id of the token that ends an answer; None where the tokenizer has none."""
+    return tokenizer.convert_tokens_to_ids(template.end) if template.end else tokenizer.eos_token_id
+
+
+def token_ids(tokenizer, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
+    """The ids of texts, with what the tokenizer puts around them or without."""
+    if not tokenizer.is_fast:  # only those of the library tokenizers tell control tokens from text
+        return [tokenizer(unmarked(t), add_special_tokens=add_special_tokens).input_ids for t in texts]
+    return [ids for ids, _ in _read(tokenizer, texts, add_special_tokens)]
+
+
+def token_starts(tokenizer, text: str) -> list[int]:
+    """Where in a text without marks each of its tokens begins, also those that the tokenizer adds."""
+    ((_, starts),) = _read(tokenizer, [text], True)
+    return starts
+
+
+# ---------------------------------------------------------------- control tokens
+
+
+def control_tokens(tokenizer) -> dict[str, int]:
+    """Name -> id of the control tokens: all special tokens, and those among the other added tokens that the
+    chat template names. Words and blanks in it are none.
+    """
+    template = str(tokenizer.chat_template or "")
+    return {
+        token.content: i
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (token.content in template and re.search(r"[^\w\s]", token.content))
+    }
+
+
+def marked(tokenizer, text: str) -> str:
+    """A text of the tokenizer's authors, with its control tokens marked as such."""
+    names = sorted(control_tokens(tokenizer), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, names)), lambda name: MARK + name[0], text) if names else text
+
+
+@dataclass(frozen=True)
+class _Marking:
+    """A tokenizer (of the library tokenizers) whose control tokens are those of another behind ``MARK``.
+    ``original``: the other's id of each added token.
+    """
+
+    reader: object
+    control: dict[str, int]
+    original: dict[int, int]
+
+
+_markings: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _marking(tokenizer, control: dict[str, int]) -> _Marking:
+    if tokenizer not in _markings or _markings[tokenizer].control != control:
+        reader = _with_marks(json.loads(tokenizer.backend_tokenizer.to_str()), control)
+        added = {token.content: i for i, token in tokenizer.added_tokens_decoder.items()}
+        original = {reader.token_to_id(MARK * (t in control) + t): i for t, i in added.items()}
+        _markings[tokenizer] = _Marking(reader, control, original)
+    return _markings[tokenizer]
+
+
+def _with_marks(description: dict, control: dict[str, int]):
+    """The described tokenizer, with its control tokens behind ``MARK`` and nowhere else."""
+    from tokenizers import Tokenizer
+
+    def name(token):
+        return MARK + token if token in control else token
+
+    model, kind = description["model"], description["model"].get("type")
+    for token in description["added_tokens"]:
+        if token["content"] in control:  # a normalizer might remove the mark
+            token |= {"content": name(token["content"]), "normalized": False}
+    # the words of BPE come from merges, which may spell a control token; others take any word they know
+    if kind == "Unigram":
+        model["vocab"] = [[name(piece), score] for piece, score in model["vocab"]]
+    elif kind != "BPE":
+        model["vocab"] = {name(word): i for word, i in model["vocab"].items()}
+        model["unk_token"] = name(model["unk_token"])
+    return Tokenizer.from_str(json.dumps(description | {"truncation": None, "padding": None}))
+
+
+def _read(tokenizer, texts: Sequence[str], add_special_tokens: bool) -> list[tuple[list[int], list[int]]]:
+    """(ids, where their texts begin) of each text."""
+    control, texts = control_tokens(tokenizer), list(texts)
+    plain = [unmarked(text) for text in texts]
+    found = tokenizer(plain, add_special_tokens=add_special_tokens).encodings if texts else []
+    of_control, read = set(control.values()), []
+    for text, encoding in zip(texts, found, strict=True):
+        original: dict[int, int] = {}
+        inside = zip(encoding.ids, encoding.special_tokens_mask, strict=True)  # the mask: put around the text
+        # the marking tokenizer is made where data hold control tokens only: it takes seconds
+        if sum(i in of_control for i, around in inside if not around) != text.count(MARK):
+            marking = _marking(tokenizer, control)
+            encoding = marking.reader.encode(text, add_special_tokens=add_special_tokens)
+            original = marking.original
+        ids = [original.get(i, i) for i in encoding.ids]
+        read.append((ids, [start for start, _ in encoding.offsets]))
+    return read
