@@ -114,7 +114,11 @@ WINDOWED = ("gemma3", "gemma2", "mistral")
 
 def build(name: str, seed: int = 0) -> torch.nn.Module:
     """A new model of the architecture, in evaluation mode, with weights drawn from ``seed``."""
-    model = BUILDERS[name]()
+    return drawn(BUILDERS[name](), seed)
+
+
+def drawn(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """The model in evaluation mode, with weights drawn anew from ``seed``."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

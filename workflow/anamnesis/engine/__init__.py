@@ -6,6 +6,7 @@
 ``branch_rows``    rows born in the middle of a forward pass; ``block_attention``: how they attend
 ``widening``       prefixes that run once below a layer and for each tree from it on
 ``heads``          where a decoder keeps its heads; ``hooks``: reading and changing inner states
+``reach``          how long a text may be
 ``modes``          evaluation mode for all that measures
 ``likelihood``     log-probabilities of wanted tokens; ``scoring``: of the continuations of questions
 ``generation``     greedy answers; ``line_end``: where one ends

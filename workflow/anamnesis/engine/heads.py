@@ -14,6 +14,7 @@ from anamnesis.core.errors import UserError
 from anamnesis.engine.attention import ForestLayout, layout
 from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.pack import Pack, Tree
+from anamnesis.engine.reach import Reach, find_reach
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,8 @@ class HeadGeometry:
     ``blocks[l]`` is the decoder layer, ``projections[l]`` the linear map that mixes the heads of layer l
     (``o_proj`` and its namesakes); its input is (…, n_heads · head_dim), one slice per head.
     ``fixed_length``: whether the model insists that as many tokens leave its layers as entered them.
-    ``reach``: the longest text, in tokens, that the model has positions for and in which every token sees all
-    before it with the same weight, where there is a limit to that; ``scaled``: attention modules that weigh
-    queries by their place in the row, by 1 within that reach.
+    ``reach``: how long a text may be, where there is a limit; ``scaled``: attention modules that weigh queries
+    by their place in the row, by 1 within that reach.
     """
 
     n_layers: int
@@ -35,7 +35,7 @@ class HeadGeometry:
     blocks: tuple[nn.Module, ...]
     projections: tuple[nn.Module, ...]
     fixed_length: bool = False
-    reach: int | None = None
+    reach: Reach | None = None
     scaled: tuple[nn.Module, ...] = ()
 
     def output_weight(self, layer: int) -> torch.Tensor:
@@ -95,7 +95,7 @@ def find_heads(model: nn.Module) -> HeadGeometry:
         blocks,
         projections,
         _fixed_length(model, blocks[-1]),
-        _reach(config, scaled),
+        find_reach(config, scaled),
         scaled,
     )
 
@@ -137,13 +137,6 @@ def _require_one_shape(
             "model whose layers all are attention layers"
         )
     return tuple(siblings[i] for siblings, i in layers), tuple(f.projection for f in seen)
-
-
-def _reach(config, scaled: tuple[nn.Module, ...]) -> int | None:
-    """The shortest of a model's limits to the length of a text."""
-    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "attention_chunk_size")]
-    limits += [int(module.floor_scale) - 1 for module in scaled]
-    return min(filter(None, limits), default=None)
 
 
 def _keeps_trees_apart(model: nn.Module) -> bool:

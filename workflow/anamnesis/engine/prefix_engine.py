@@ -118,10 +118,10 @@ class PrefixEngine:
         model. Raises UserError for a text that is longer than the geometry's reach.
         """
         reach = self.geometry.reach
-        if reach is not None and longest > reach:
+        if reach is not None and longest > reach.tokens:
             raise UserError(
-                f"a text has {longest} tokens, but {type(self.model).__name__} takes {reach} at most: lower "
-                "training.max_input_tokens, vectors.shots or evaluation.shots"
+                f"a text has {longest} tokens, but {type(self.model).__name__} takes {reach.tokens} at most "
+                f"({reach.why}): lower training.max_input_tokens, vectors.shots or evaluation.shots"
             )
         with layout(self.model, chosen) as calls, without_scaling(self.geometry.scaled):
             output = self.model(
