@@ -43,8 +43,11 @@ class Files:
         # heads of different lengths
         self.means = torch.randn(shape, generator=noise) * torch.arange(1, 1 + shape[2])[:, None]
         self.mean, self.paths = self.means[1], [str(folder / f"{k}.safetensors") for k in range(3)]
+        ones = torch.ones(geometry.n_layers, geometry.hidden_size)  # norms behind W_O: test_writing.py
+        self.scale = ones if geometry.writing.normed else None
+        scaled = {"scale": ones} if geometry.writing.normed else {}
         for path, mean in zip(self.paths, self.means, strict=True):
-            write_tensors(path, {"mean": mean})
+            write_tensors(path, {"mean": mean} | scaled)
 
 
 @pytest.fixture
@@ -85,7 +88,9 @@ def test_the_mean_outputs_of_the_selected_heads_are_added(files):
 def test_the_norm_is_that_of_what_the_residual_stream_gets_from_each_head(tmp_path, name):
     files = Files(tmp_path, name)
     squares = sum(residual(files.model, *h, files.mean[h]).square().sum() for h in SELECTED)
-    assert norm(find_heads(files.model), added(files)) == pytest.approx(squares.sqrt().item(), rel=1e-5)
+    assert norm(find_heads(files.model), added(files), files.scale) == pytest.approx(
+        squares.sqrt().item(), rel=1e-5
+    )
 
 
 def test_random_heads_are_others_each_with_its_own_mean(files):
@@ -108,7 +113,9 @@ def test_random_vectors_change_the_residual_stream_by_as_much_and_point_elsewher
         assert abs(drawn.norm().item() / real.norm().item() - 1) > 1e-3  # equal before W_O would not do
         assert torch.cosine_similarity(drawn, real, dim=0).abs() < 0.99
     geometry = find_heads(files.model)
-    assert norm(geometry, found) == pytest.approx(norm(geometry, added(files)), rel=1e-5)
+    assert norm(geometry, found, files.scale) == pytest.approx(
+        norm(geometry, added(files), files.scale), rel=1e-5
+    )
 
 
 def test_the_norm_is_that_of_the_model_at_hand(files):

@@ -135,7 +135,7 @@ def test_the_rule_writes_either_vector_to_the_same_place(tmp_path):
     main, model = runpy.run_path(str(SCRIPT))["main"], tiny_models.shared("llama")
     snapshot, geometry = tiny_models.save_snapshot(tmp_path / "model"), find_heads(model)
     mean = torch.randn(geometry.n_layers, geometry.n_heads, geometry.head_dim)
-    write_tensors(tmp_path / "mean.safetensors", {"mean": mean})
+    write_tensors(tmp_path / "mean.safetensors", {"mean": mean, "stream": torch.ones(3)})
     heads = pd.DataFrame({"layer": [0, 2], "head": [1, 3], "selected": True})
     write_parquet(tmp_path / "heads.parquet", heads)
     write_parquet(tmp_path / "task.parquet", task())

@@ -63,7 +63,7 @@ def test_means_are_those_of_the_workflow():
         answers = [reference.greedy(model, p, 1) for p in prompts]
         answers = [[(a[0] + 1) % 300 + 1] if i < wrong else a for i, a in enumerate(answers)]
         questions = [Question(p, [a]) for p, a in zip(prompts, answers, strict=True)]
-        outputs, scores = scored_outputs(PrefixEngine(model), questions, 60)
+        outputs, scores, _ = scored_outputs(PrefixEngine(model), questions, 60)
         right = torch.tensor([is_correct(score) for score in scores])
         assert int(right.sum()) == 7 - wrong
         expected = mean_head_activations(PrefixEngine(model), questions, 60).mean

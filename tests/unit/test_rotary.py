@@ -1,7 +1,7 @@
 """Rotary tables that depend on the longest text of a row: exact up to where they change, refused beyond.
 
-Without the limit a prefix of 30 tokens and a branch of 6, or texts of 40 and 10 tokens in a row, give logits that
-differ from plain forward passes by about the largest of them.
+Without the limit a prefix of 30 tokens and a branch of 6, or texts of 40 and 10 tokens in a row, give logits
+that differ from plain forward passes by about the largest of them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def test_up_to_the_switch_every_text_is_as_in_a_plain_forward(make):
 @pytest.mark.parametrize("make", SWITCHING)
 def test_beyond_the_switch_a_text_is_refused(make):
     engine, (text, other) = PrefixEngine(make()), token_ids(2, 40, 10)
-    message = rf"a text has \d+ tokens, but .* takes {SWITCH} at most \(a longer text changes its rotary table\)"
+    message = (
+        rf"a text has \d+ tokens, but .* takes {SWITCH} at most \(a longer text changes its rotary table\)"
+    )
     for pack in (
         Pack((Tree(text), Tree(other))),
         Pack((Tree(text[:30], [text[30:36], other]),)),

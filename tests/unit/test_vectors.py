@@ -247,7 +247,9 @@ def test_vector_is_the_sum_of_what_each_head_writes(name):
             bias = reference.projections(model)[layer](x)[0, 0]
             x[0, 0, head * size : (head + 1) * size] = mean[layer, head]
             expected += reference.projections(model)[layer](x)[0, 0] - bias
-    found = instruction_vector(find_heads(model), mean, HEADS)
+    geometry = find_heads(model)
+    ones = torch.ones(geometry.n_layers, geometry.hidden_size)  # norms behind W_O: tests/unit/test_writing.py
+    found = instruction_vector(geometry, mean, HEADS, ones if geometry.writing.normed else None)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 

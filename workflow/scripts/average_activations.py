@@ -21,7 +21,8 @@ def main(
     prompt_table: str,
     mean: str,
 ) -> dict:
-    """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count)."""
+    """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count, stream, scale; see
+    ``vectors.activations.MeanActivations``)."""
     import torch
 
     from anamnesis.core.progress import progress
@@ -43,7 +44,8 @@ def main(
         found = mean_head_activations(PrefixEngine(language_model), questions, batch_tokens, done)
     write_parquet(prompt_table, table)
     header = {"task": name, "over": found.over, "correct": str(found.correct), "prompts": str(found.prompts)}
-    write_tensors(mean, {"mean": found.mean, "count": torch.tensor(found.count)}, header)
+    tensors = {"mean": found.mean, "count": torch.tensor(found.count), "stream": found.stream}
+    write_tensors(mean, tensors if found.scale is None else tensors | {"scale": found.scale}, header)
     facts = {"averaged_over": found.over, "correct": found.correct, "prompts": found.prompts}
     return facts | {"inputs_cut": int(cut.sum()), "unshuffled": int(table.unshuffled.sum())}
 

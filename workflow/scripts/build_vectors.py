@@ -27,19 +27,21 @@ def main(
     """
     from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.vectors.instruction import instruction_vector, selected_heads
+    from anamnesis.vectors.instruction import instruction_vector, selected_heads, warn_if_negligible
 
     language_model, tokenizer = load_model(snapshot, **model)
     engine = PrefixEngine(language_model)
     chosen = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
     norms, losses = {}, {}
     for task, mean, table, output in zip(tasks, means, tables or means, vectors, strict=True):
-        theta = instruction_vector(engine.geometry, read_tensors(mean)["mean"], chosen)
+        averaged = read_tensors(mean)
+        theta = instruction_vector(engine.geometry, averaged["mean"], chosen, averaged.get("scale"))
         header = {"task": task, "heads": str(chosen)}
         if optimised is not None:
             found = _optimise(engine, tokenizer, task, table, optimised, float(theta.norm()), batch_tokens)
             theta, losses[task] = found.theta, [round(found.before, 4), round(found.after, 4)]
             header = {"task": task, "optimised": str(dict(optimised))}
+        warn_if_negligible(theta, averaged["stream"], task)
         write_tensors(output, {"theta": theta}, header)
         norms[task] = round(float(theta.norm()), 4)
     facts = {"heads": [list(pair) for pair in chosen], "norms": norms}

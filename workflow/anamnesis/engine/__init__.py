@@ -7,6 +7,7 @@
 ``widening``       prefixes that run once below a layer and for each tree from it on
 ``heads``          where a decoder keeps its heads; ``hooks``: reading and changing inner states
 ``reach``          how long a text may be
+``writing``        how heads write into the residual stream
 ``modes``          evaluation mode for all that measures
 ``likelihood``     log-probabilities of wanted tokens; ``scoring``: of the continuations of questions
 ``generation``     greedy answers; ``line_end``: where one ends

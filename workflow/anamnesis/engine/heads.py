@@ -15,6 +15,7 @@ from anamnesis.engine.attention import ForestLayout, layout
 from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.reach import Reach, find_reach
+from anamnesis.engine.writing import Writing, find_writing
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class HeadGeometry:
     """The decoder layers of a model and their heads.
 
     ``blocks[l]`` is the decoder layer, ``projections[l]`` the linear map that mixes the heads of layer l
-    (``o_proj`` and its namesakes); its input is (…, n_heads · head_dim), one slice per head.
+    (``o_proj`` and its namesakes); its input is (…, n_heads · head_dim), one slice per head. ``writing``: how
+    what it returns gets into the residual stream.
     ``fixed_length``: whether the model insists that as many tokens leave its layers as entered them.
-    ``reach``: how long a text may be, where there is a limit; ``scaled``: attention modules that weigh queries
-    by their place in the row, by 1 within that reach.
+    ``reach``: how long a text may be, where there is a limit; ``scaled``: attention modules that weigh
+    queries by their place in the row, by 1 within that reach.
     """
 
     n_layers: int
@@ -34,6 +36,7 @@ class HeadGeometry:
     hidden_size: int
     blocks: tuple[nn.Module, ...]
     projections: tuple[nn.Module, ...]
+    writing: Writing
     fixed_length: bool = False
     reach: Reach | None = None
     scaled: tuple[nn.Module, ...] = ()
@@ -42,6 +45,13 @@ class HeadGeometry:
         """W_O of a layer as (n_heads, head_dim, hidden_size), float32, adapters included, bias excluded."""
         weight = projection_weight(self.projections[layer]).detach().float()
         return weight.reshape(self.n_heads, self.head_dim, self.hidden_size)
+
+    def written(self, layer: int, outputs: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """What each head of a layer adds to the residual stream, (n_heads, hidden_size) float32 on the CPU,
+        of its ``outputs`` (n_heads, head_dim). ``scale``: see ``Writing.into_stream``.
+        """
+        attended = torch.einsum("hd,hdo->ho", outputs.float().cpu(), self.output_weight(layer).cpu())
+        return self.writing.into_stream(layer, attended, scale)
 
     def check_head(self, layer: int, head: int) -> None:
         """Raise a UserError unless (layer, head) exists."""
@@ -94,6 +104,7 @@ def find_heads(model: nn.Module) -> HeadGeometry:
         projection_weight(projections[0]).shape[1],
         blocks,
         projections,
+        find_writing(blocks, projections, lambda: _forward(model, Tree([0]))),
         _fixed_length(model, blocks[-1]),
         find_reach(config, scaled),
         scaled,
@@ -168,8 +179,7 @@ def _fixed_length(model: nn.Module, last: nn.Module) -> bool:
         handle.remove()
 
 
-@torch.no_grad()
-def _run(model: nn.Module, *trees: Tree):
+def _forward(model: nn.Module, *trees: Tree):
     """One forward pass of a few tokens, without dropout whatever mode the model is in."""
     pack, device = Pack(trees), next(model.parameters()).device
     with evaluation_mode(model):
@@ -178,6 +188,9 @@ def _run(model: nn.Module, *trees: Tree):
             position_ids=pack.positions[None].to(device),
             use_cache=False,
         )
+
+
+_run = torch.no_grad()(_forward)
 
 
 @dataclass

@@ -46,6 +46,24 @@ def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list
 
 
 @contextmanager
+def captured_lengths(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
+    """Yields a list that fills with one (len(rows),) tensor per layer, on the CPU: the length of the residual
+    stream after it.
+    """
+    captured: list[torch.Tensor] = []
+    places = on_each_device(torch.as_tensor(rows, dtype=torch.long))
+
+    def hook(module, args, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        captured.append(hidden[0, places(hidden.device)].float().norm(dim=-1).cpu())
+
+    with ExitStack() as stack:
+        for block in geometry.blocks:
+            stack.callback(block.register_forward_hook(hook).remove)
+        yield captured
+
+
+@contextmanager
 def added_to_heads(
     geometry: HeadGeometry, additions: Mapping[int, torch.Tensor], rows: torch.Tensor, degree: torch.Tensor
 ) -> Iterator[None]:
@@ -88,8 +106,12 @@ def added_to_residual(
 def added_to_attention(
     geometry: HeadGeometry, layer: int, vector: torch.Tensor, rows: Sequence[int]
 ) -> Iterator[None]:
-    """Add ``vector`` (hidden_size) to what W_O of ``layer`` returns at the tokens ``rows``."""
-    handle = geometry.projections[layer].register_forward_hook(_adding(vector, rows))
+    """Add ``vector`` (hidden_size) to what the attention of ``layer`` adds to the residual stream at the
+    tokens ``rows``.
+    """
+    norm, gain = geometry.writing.norms[layer], geometry.writing.gains[layer]
+    vector = vector if gain is None else vector / gain.to(vector)
+    handle = (norm or geometry.projections[layer]).register_forward_hook(_adding(vector, rows))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How long a text may be: up to where every token of a model depends on the tokens before it and on nothing else.
+"""How long a text may be: up to where every token of a model depends on those before it and nothing else.
 
 Beyond a limit some models turn queries and keys by another table for *all* tokens of a row, as soon as one of
 them is further on. Then what a prefix computes depends on what follows, and on which texts share a row.

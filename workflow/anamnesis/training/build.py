@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from anamnesis.core.artifacts import read_tensors
 from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token, guided_additions, norm
 from anamnesis.training.method import Method
@@ -38,7 +39,7 @@ def build_from_files(name: str, files: StageFiles, guidance: Mapping | None, **s
         additions = guided_additions(
             prepared, guidance, files.heads, files.mean, files.prompt_table, files.task_means
         )
-        added = norm(prepared.engine.geometry, additions)
+        added = norm(prepared.engine.geometry, additions, read_tensors(files.mean).get("scale"))
     return BuiltStage(*build(name, prepared, guidance, additions), cut, added)
 
 

@@ -31,16 +31,16 @@ def random_vectors(
     mean: torch.Tensor,
     heads: Sequence[tuple[int, int]],
     generator: torch.Generator,
+    scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Random vectors in the shape of ``mean`` (n_layers, n_heads, head_dim), zero but for ``heads``.
 
-    After its head's slice of W_O each is as long as the head's own h̄: equal lengths before W_O would not do,
-    as it shortens a random direction more than one that the head writes to.
+    Each adds as much to the residual stream as the head's own h̄: equal lengths before W_O would not do, as it
+    shortens a random direction more than one that the head writes to. ``scale``: of ``MeanActivations``.
     """
     noise, vectors = torch.randn(mean.shape, generator=generator), torch.zeros(mean.shape)
     for layer, head in heads:
-        weight = geometry.output_weight(layer)[head].cpu()
-        length, drawn = ((x[layer, head].float().cpu() @ weight).norm() for x in (mean, noise))
+        length, drawn = (geometry.written(layer, x[layer], scale)[head].norm() for x in (mean, noise))
         vectors[layer, head] = (
             noise[layer, head] * length / drawn.clamp_min(1e-30)
         )  # a pruned head adds nothing

@@ -78,13 +78,12 @@ def at_last_prompt_token(geometry: HeadGeometry, additions: Additions, pack: Pac
     return added_to_heads(geometry, additions, rows, torch.ones(len(rows)))
 
 
-def norm(geometry: HeadGeometry, additions: Additions) -> float:
-    """The length, over all heads, of what each adds to the residual stream (h̄ after its slice of W_O)."""
-    squares = 0.0
-    for layer, added in additions.items():
-        written = torch.einsum("hd,hdo->ho", added.float().cpu(), geometry.output_weight(layer).cpu())
-        squares += float(written.square().sum())
-    return math.sqrt(squares)
+def norm(geometry: HeadGeometry, additions: Additions, scale: torch.Tensor | None = None) -> float:
+    """The length, over all heads, of what each adds to the residual stream. ``scale``: of
+    ``MeanActivations``.
+    """
+    written = (geometry.written(layer, added, scale) for layer, added in additions.items())
+    return math.sqrt(sum(float(part.square().sum()) for part in written))
 
 
 def guided_additions(
@@ -114,15 +113,17 @@ def guided_additions(
     if settings["vectors_from"] == "current":
         prompts = read_parquet(prompt_table, ["kind", "text", "lead", "target"])
         questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
-        activation = mean_head_activations(stage.engine, questions, stage.batch_tokens).mean
+        found = mean_head_activations(stage.engine, questions, stage.batch_tokens)
+        activation, scale = found.mean, found.scale
     else:
-        activation = read_tensors(mean)["mean"]
+        stored = read_tensors(mean)
+        activation, scale = stored["mean"], stored.get("scale")
     if control == "random_heads":
         chosen = random_heads(table, len(chosen), torch.Generator().manual_seed(stage.chain_seed))
     elif control == "random_vectors":
         seed = int(generator(stage.chain_seed, stage.task, control).integers(2**31))
         drawn = torch.Generator().manual_seed(seed)
-        activation = random_vectors(geometry, activation, chosen, drawn)
+        activation = random_vectors(geometry, activation, chosen, drawn, scale)
     elif control != "none":
         means = [read_tensors(file)["mean"] for file in task_means]
         activation = from_several_tasks(control, activation, means)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import torch
 
 from anamnesis.core.artifacts import read_header
 from anamnesis.core.errors import UserError
-from anamnesis.engine.hooks import captured_heads
+from anamnesis.engine.heads import HeadGeometry
+from anamnesis.engine.hooks import captured_heads, captured_lengths
 from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Tree, halved_to_fit, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_batch
+from anamnesis.engine.writing import captured_scales
 
 ENOUGH = 5  # with fewer correct answers than this, the mean is taken over all prompts
 
@@ -22,14 +25,19 @@ ENOUGH = 5  # with fewer correct answers than this, the mean is taken over all p
 @dataclass(frozen=True)
 class MeanActivations:
     """``mean`` (n_layers, n_heads, head_dim) float32 over ``count`` prompts; ``correct`` of ``prompts`` were
-    answered
-    rightly, and ``over`` says which were averaged: "correct" or "all"."""
+    answered rightly, and ``over`` says which were averaged: "correct" or "all".
+
+    Over the same prompts: ``stream`` (n_layers,), the length of the residual stream after each layer, and
+    ``scale`` (n_layers, hidden_size), see ``engine.writing.captured_scales``; None without norms there.
+    """
 
     mean: torch.Tensor
     count: int
     correct: int
     prompts: int
     over: str
+    stream: torch.Tensor
+    scale: torch.Tensor | None
 
 
 @measuring
@@ -45,33 +53,50 @@ def mean_head_activations(
     without choices, what greedy decoding begins with. With fewer than ``ENOUGH`` correct prompts all are
     averaged: a mean of one or two activations would be noise, and the caller is told through ``over``.
     """
-    shape = (engine.geometry.n_layers, engine.geometry.n_heads, engine.geometry.head_dim)
-    sums = {True: torch.zeros(shape, dtype=torch.float64), False: torch.zeros(shape, dtype=torch.float64)}
-    counts = {True: 0, False: 0}
+    sums, counts = {}, {True: 0, False: 0}
     prefix = engine.beginning([q.context for q in questions])  # the instruction
     shared = prefix.length if prefix else 0
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
 
     def observed(batch: list[int]):
         pack = Pack(tuple(trees[i] for i in batch), prefix)
-        with captured_heads(engine.geometry, [pack.trunk_end(t) for t in range(len(batch))]) as captured:
+        with _captured(engine.geometry, [pack.trunk_end(t) for t in range(len(batch))]) as parts:
             scores = score_batch(engine, [questions[i] for i in batch], pack)
-        return torch.stack(captured, 1).cpu().double(), scores  # (B, n_layers, n_heads, head_dim)
+        return [
+            torch.stack(part, 1).cpu().double() for part in parts if part
+        ], scores  # each (B, n_layers, ...)
 
-    for batch, (heads, scores) in halved_to_fit(
+    for batch, (parts, scores) in halved_to_fit(
         [*pack_by_size([tree.size for tree in trees], batch_tokens)], observed
     ):
-        for activation, score in zip(heads, scores, strict=True):
+        for *values, score in zip(*parts, scores, strict=True):
             right = is_correct(score)
-            sums[right] += activation
+            sums[right] = (
+                [a + b for a, b in zip(sums[right], values, strict=True)] if right in sums else values
+            )
             counts[right] += 1
         progress(len(batch))
-    total = counts[True] + counts[False]
-    if counts[True] >= min(ENOUGH, total):
-        return MeanActivations(
-            (sums[True] / counts[True]).float(), counts[True], counts[True], total, "correct"
-        )
-    return MeanActivations(((sums[True] + sums[False]) / total).float(), total, counts[True], total, "all")
+    total, correct = sum(counts.values()), counts[True]
+    if correct >= min(ENOUGH, total):
+        count, over, found = correct, "correct", sums[True]
+    else:
+        count, over = total, "all"
+        found = [sum(column) for column in zip(*sums.values(), strict=True)]
+    mean, stream, *scale = ((part / count).float() for part in found)
+    return MeanActivations(mean, count, correct, total, over, stream, *(scale or [None]))
+
+
+@contextmanager
+def _captured(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[tuple[list[torch.Tensor], ...]]:
+    """Lists that fill with one tensor per layer for the tokens ``rows``: head outputs, lengths of the stream,
+    scales.
+    """
+    with (
+        captured_heads(geometry, rows) as heads,
+        captured_lengths(geometry, rows) as lengths,
+        captured_scales(geometry.writing, rows) as scales,
+    ):
+        yield heads, lengths, scales
 
 
 def check_answered(means: Sequence[str | Path]) -> None:

@@ -96,7 +96,8 @@ def study_pairs(
             batch_tokens,
         )
         ranking = rank_heads({"pairs": effects}, rank_by, heads)
-        vector = instruction_vector(engine.geometry, activations.mean, selected_heads(ranking))
+        chosen = selected_heads(ranking)
+        vector = instruction_vector(engine.geometry, activations.mean, chosen, activations.scale)
     return VectorStudy(engine, tokenizer, template, instruction, ranking, vector, activations)
 
 

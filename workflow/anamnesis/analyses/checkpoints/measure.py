@@ -97,7 +97,7 @@ def trace_set(
     sets = random_head_sets(engine.geometry, plan.heads, plan.random_sets, rng)
     noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
     activations = mean_head_activations(engine, encode_questions(tokenizer, clean), budget)
-    now = head_vectors(engine.geometry, activations.mean)
+    now = head_vectors(engine.geometry, activations.mean, activations.scale)
     first, conditions = (initial, []) if initial else _initial(engine, questions, now, plan, noise)
     vectors = {"initial": summed(first.vectors, plan.heads)}
     if initial:

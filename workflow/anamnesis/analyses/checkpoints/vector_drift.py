@@ -18,16 +18,13 @@ Heads = Sequence[tuple[int, int]]
 SELECTED, RANDOM = "selected", "random"
 
 
-def head_vectors(geometry: HeadGeometry, mean: torch.Tensor) -> torch.Tensor:
-    """What each head writes into the residual stream: W_O[:, head] h̄, (n_layers, n_heads, hidden_size)
-    float32. ``mean``: (n_layers, n_heads, head_dim).
+def head_vectors(
+    geometry: HeadGeometry, mean: torch.Tensor, scale: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What each head writes into the residual stream, (n_layers, n_heads, hidden_size) float32. ``mean``,
+    ``scale``: of ``MeanActivations``.
     """
-    return torch.stack(
-        [
-            torch.einsum("jd,jdh->jh", mean[layer].float().cpu(), geometry.output_weight(layer).cpu())
-            for layer in range(geometry.n_layers)
-        ]
-    )
+    return torch.stack([geometry.written(layer, mean[layer], scale) for layer in range(geometry.n_layers)])
 
 
 def summed(vectors: torch.Tensor, heads: Heads) -> torch.Tensor:

@@ -103,12 +103,13 @@ def vectors_of_draws(
     """
     drawn = draws_of(task, name, plan)
     pool = task.loc[sorted({index for _, _, indices in drawn for index in indices})]
-    outputs, right = _answered_prompts(engine, tokenizer, task, pool, name, template, plan)
+    outputs, right, scales = _answered_prompts(engine, tokenizer, task, pool, name, template, plan)
     place = {index: k for k, index in enumerate(pool.index)}
     found: dict[tuple[str, int, int], torch.Tensor] = {}
     for size, draw, indices in drawn:
         at = [place[index] for index in indices]
-        theta = instruction_vector(engine.geometry, averaged(outputs[at], right[at]), plan.selected)
+        scale = None if scales is None else averaged(scales[at], right[at])
+        theta = instruction_vector(engine.geometry, averaged(outputs[at], right[at]), plan.selected, scale)
         rng = generator(plan.seed, name, "optimised", str(size), str(draw))
         rows = pool.loc[indices].assign(split="train")
         examples = zero_shot_examples(rows, tokenizer, template, size, rng)
@@ -145,13 +146,15 @@ def draws_of(task: pd.DataFrame, name: str, plan: Plan) -> list[tuple[int, int, 
 
 
 def _answered_prompts(engine, tokenizer, task, pool, name: str, template: Template, plan: Plan):
-    """(outputs of all heads, whether answered rightly) on one in-context prompt for each row of ``pool``."""
+    """(outputs of all heads, whether answered rightly, scales) on one in-context prompt for each row of
+    ``pool``; see ``analyses.outputs.scored_outputs``.
+    """
     asked = pd.concat([task[task.split == "train"], pool.assign(split="validation")])
     kinds = PromptPlan(plan.shots, len(pool), 0, plan.include_instruction)
     prompts = build_prompts(asked, name, kinds, template, plan.seed).set_index("query_id")
     questions = encode_questions(tokenizer, prompts.loc[pool.example_id])
-    outputs, scores = scored_outputs(engine, questions, plan.batch_tokens)
-    return outputs, torch.tensor([is_correct(score) for score in scores])
+    outputs, scores, scales = scored_outputs(engine, questions, plan.batch_tokens)
+    return outputs, torch.tensor([is_correct(score) for score in scores]), scales
 
 
 def averaged(outputs: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -84,8 +84,8 @@ def look(
         ids = [f"{i:06d}" for i in range(len(questions.shuffled))]
         frame = causal_effects(engine, questions.shuffled, ids, mean, batch_tokens, target)
         effects[name] = frame[column].to_numpy().reshape(shape)
-        outputs, few = scored_outputs(engine, questions.few_shot, batch_tokens)
-        _, zero = scored_outputs(engine, questions.zero_shot, batch_tokens)
+        outputs, few, _ = scored_outputs(engine, questions.few_shot, batch_tokens)
+        _, zero, _ = scored_outputs(engine, questions.zero_shot, batch_tokens)
         norms[name] = outputs.norm(dim=-1).double().numpy()
         right[name] = {
             "zero-shot": [score.greedy[0] for score in zero],
