@@ -157,7 +157,7 @@ def test_the_snapshot_is_the_model_with_the_adapter_and_loads_without_this_proje
             assert (logits - trained).abs().max() <= 1e-4 * trained.abs().max()
         assert (start - trained).abs().max() > 0.1  # something was learnt
     assert tokenizer("hot").input_ids == tiny_models.tokenizer()("hot").input_ids
-    assert "Base model: `base`" in (tmp_path / "adapter" / "README.md").read_text()
+    assert "Base model: base." in (tmp_path / "adapter" / "README.md").read_text()
 
 
 def test_a_tuning_that_was_killed_ends_with_the_same_weights(tmp_path, tuned):

@@ -56,7 +56,7 @@ def test_everything_starts_from_the_tuned_model(tuned):
         assert any(path.startswith(whole) for path in inputs), record
         assert not any(path.startswith("results/models") for path in inputs), record
     note = (tuned.folder / stage("inclora", 1) / "adapter" / "README.md").read_text()
-    assert "Base model: `tiny, tuned (results/tiny/tuned/model)`" in note
+    assert "Base model: tiny, tuned (results/tiny/tuned/model)." in note
 
 
 def test_the_adapter_beside_it_makes_the_tuned_model_of_the_prepared_one(tuned):

@@ -16,6 +16,7 @@ def training_params():
         "seed": lambda wildcards: int(wildcards.seed),
         "model": {
             "name": BASE_NAME,
+            "source": "" if CONFIG.tuning.enabled else CONFIG.model.source,
             **MODEL_PLACEMENT,
         },
         "training": lambda wildcards: RESOLVED[wildcards.method].training_on(trained_task(wildcards)),

@@ -48,8 +48,9 @@ def main(
     how |= {"model": model, "training": training, "settings": settings, "prompts": prompts}
     built, log = _train(method, files, guidance, how, checkpoint_steps, checkpoints)
     order = [adapter] if needs["adapter"] == "continued" else [*earlier, adapter]
-    save(built, log, adapter, steps, model["name"], order[:-1])
-    return {"method": method, "stage": stage, "seed": seed, "load_order": order, **_facts(built, log)}
+    save(built, log, adapter, steps, model, order[:-1])
+    made = {"method": method, "stage": stage, "seed": seed, "snapshot": snapshot, "load_order": order}
+    return {**made, **_facts(built, log)}
 
 
 def _train(method: str, files, guidance: Mapping | None, how: Mapping, checkpoint_steps: int, folder: Path):
@@ -75,17 +76,20 @@ def _facts(built, log) -> dict:
     }
 
 
-def save(built, log, adapter: str, steps: str, base: str, earlier: Sequence[str]) -> None:
+def save(built, log, adapter: str, steps: str, model: Mapping, earlier: Sequence[str]) -> None:
     """The log, and the adapter with what the next stage needs to know and what else belongs to the method.
     Of several processes the first one writes; checkpoints go once all is there.
     """
     from anamnesis.models.adapters import save_adapter
+    from anamnesis.models.cards import hub_id
 
     method, state = built.method, built.method.finish()
     if method.stage.world.rank:
         return
     with atomic_directory(adapter) as folder:
-        save_adapter(method.stage.engine.model, folder, base, earlier)
+        save_adapter(
+            method.stage.engine.model, folder, model["name"], earlier, adapter, hub_id(model["source"])
+        )
         if state:
             write_tensors(folder / "state.safetensors", state)
         method.save(folder)

@@ -1,12 +1,13 @@
-"""The adapter of a stage: made, saved as plain PEFT, with a note that says how to load a chain of them."""
+"""The adapter of a stage: made, and saved as plain PEFT with a card that says how to load a chain of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from anamnesis.core.artifacts import read_json, write_json
+from anamnesis.core.artifacts import read_json, write_json, write_text
 from anamnesis.core.errors import UserError
+from anamnesis.models.cards import adapter_card
 
 
 def add_lora(model, settings: Mapping, seed: int, key: str = "training.lora"):
@@ -88,53 +89,31 @@ def _check_targets(model, target_modules: Sequence[str], key: str = "training.lo
         )
 
 
-def save_adapter(model, folder: Path, base: str, earlier: Sequence[str]) -> None:
-    """Write the adapter (safetensors) and the README that states the base model and the load order."""
+def save_adapter(
+    model, folder: Path, base: str, earlier: Sequence[str], own: str = "", on_hub: str | None = None
+) -> None:
+    """Write the adapter (safetensors) and its card (``cards.adapter_card``). ``base``: the base model's name,
+    for people; ``earlier``: adapters that are merged before; ``own``: where this one will be.
+    """
     model.save_pretrained(folder, safe_serialization=True)
-    sort_modules(folder)
-    (Path(folder) / "README.md").write_text(load_note(base, [*earlier, "this adapter"]), encoding="utf-8")
+    settings = sort_modules(folder)
+    found, order = settings["base_model_name_or_path"], [*earlier, own or str(folder)]
+    if len(order) > 1:
+        # PEFT would load the adapter on the base model, which is not what it was trained on, without a word
+        settings["base_model_name_or_path"] = f"stage {len(order)} needs the stages before it, see README.md"
+    elif on_hub:
+        settings["base_model_name_or_path"] = on_hub
+    write_json(Path(folder) / "adapter_config.json", settings)
+    card = adapter_card(base, on_hub or found or base, order, on_hub)
+    write_text(Path(folder) / "README.md", card)
 
 
-def sort_modules(folder: Path) -> None:
+def sort_modules(folder: Path) -> dict:
     """Sort the names of modules in an adapter's configuration: PEFT keeps them in a set, whose order differs
-    from process to process.
+    from process to process. Returns the configuration.
     """
     settings = read_json(Path(folder) / "adapter_config.json")
     if isinstance(settings["target_modules"], list):
         settings["target_modules"].sort()
     write_json(Path(folder) / "adapter_config.json", settings)
-
-
-def load_note(base: str, order: Sequence[str]) -> str:
-    """Markdown: how to load this stage with PEFT alone."""
-    if len(order) == 1:
-        return f"""# Adapter
-
-Base model: `{base}`. Nothing else is needed:
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), this_adapter)
-```
-"""
-    steps = "\n".join(f"{i}. {name}" for i, name in enumerate(order, 1))
-    return f"""# Adapter of one stage
-
-Base model: `{base}`.
-
-Each adapter was trained on top of the base model with all earlier adapters merged into it. Load them in this
-order and merge each one before the next:
-
-{steps}
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-model = AutoModelForCausalLM.from_pretrained(base)
-for adapter in adapters_in_this_order:
-    model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-```
-"""
+    return settings

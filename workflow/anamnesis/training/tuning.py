@@ -127,7 +127,7 @@ def save_tuned(tuned, tokenizer, base: str, adapter: Path, snapshot: Path):
     ``base``: what the adapter's note calls the model it belongs to.
     """
     with atomic_directory(adapter) as folder:
-        save_adapter(tuned, folder, base, [])
+        save_adapter(tuned, folder, base, [], str(adapter))
         write_sums(folder)
     merged = tuned.merge_and_unload().eval()
     with atomic_directory(snapshot) as folder:
