@@ -2,7 +2,7 @@
 #
 #   PYTHON   interpreter the environment is made with, 3.11 or newer
 #   CONFIG   configuration files, later ones on top of earlier ones
-#   ARGS     further options: of snakemake for run, analyses and figures, of pytest for test
+#   ARGS     further options: of snakemake for run, analyses and figures, of pytest for test, modules for mutants
 #   REFERENCE  folder of CSV files that compare compares with
 #
 # A computer without a GPU may save the download of CUDA by pointing pip at CPU builds of torch (PIP_EXTRA_INDEX_URL).
@@ -25,7 +25,7 @@ SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run analyses compare estimate test faults lint bench figures clean-venv
+.PHONY: help run analyses compare estimate test faults mutants lint bench figures clean-venv
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: $(STAMP) ## run all tests, on two cores
 
 faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of it: about an hour
 	$(BIN)/python -m pytest -q -n 2 -m faults tests/faults $(ARGS)
+
+mutants: $(STAMP) ## put small faults into the modules that numbers come from; every one must fail a test: some 20 minutes
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 lint: $(STAMP) ## check style, formatting and the layers of imports
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ def paired_interval(
     there on :func:`bootstrap_interval`.
     """
     sample = np.asarray(values, dtype=float)
-    if len(sample) > 1 and np.ptp(sample) < 1e-12:  # but for rounding
+    if len(sample) and np.ptp(sample) < 1e-12:  # but for rounding
         return math.nan, math.nan, ""
     if not 2 <= len(sample) < BOOTSTRAP_PAIRS:
         return bootstrap_interval(sample, resamples, confidence, seed)
@@ -55,9 +55,9 @@ def bootstrap_interval(
             warnings.simplefilter("ignore")
             result = stats.bootstrap(
                 (sample,), np.mean, n_resamples=resamples, confidence_level=confidence, method=method,
-                rng=np.random.default_rng(seed), vectorized=True,
+                rng=np.random.default_rng(seed),
             )  # fmt: skip
-        low, high = (float(v) if abs(v) > 1e-12 else 0.0 for v in result.confidence_interval)  # rounding
-        if math.isfinite(low) and math.isfinite(high):
+        low, high = (0.0 if abs(v) < 1e-12 else float(v) for v in result.confidence_interval)  # rounding
+        if np.isfinite([low, high]).all():
             return low, high, method
     raise AssertionError("the percentile interval of two or more finite values is always finite")

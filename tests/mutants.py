@@ -1,0 +1,127 @@
+"""Mutation testing: small faults are put into the modules that numbers come from, one at a time, and the unit
+tests of the module must find each. ``make mutants`` runs it; ``mutants.toml`` explains what may survive.
+
+mutmut wants sources in a folder ``src`` and leaves decorated functions alone. So it works on a copy in which
+decorators are applied after the function.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from mutmut.stats import status_by_exit_code
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "build" / "mutants"
+BIN = Path(sys.executable).parent
+# Module -> the files of tests/unit that test it, in seconds: a surviving mutant runs all tests that reach it.
+MODULES = {
+    "stats/intervals": ["intervals"],
+    "stats/forgetting": ["forgetting"],
+    "stats/held_out": ["held_out"],
+    "stats/chains": ["held_out"],
+    "training/divergence": ["guidance"],
+    "training/objectives": ["guidance", "guidance_share"],
+    "training/guidance": ["guidance", "guidance_controls", "guidance_share"],
+    "vectors/effects": ["vectors"],
+    "data/prompts": ["prompts", "shuffling"],
+}
+CONFIG = """
+[tool.mutmut]
+source_paths = ["src"]
+only_mutate = ["src/anamnesis/{module}.py"]
+also_copy = ["config.yaml", "workflow"]
+pytest_add_cli_args = ["-o", "pythonpath=src"]
+pytest_add_cli_args_test_selection = {tests}
+timeout_multiplier = 4.0
+"""
+FOUND = ("killed", "timeout", "segfault")
+
+
+def main(modules: list[str]) -> int:
+    """Run the mutants of some modules (default: all), print a table and what survived; 1 if anything did that
+    is not explained.
+    """
+    explained = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["survivor"]
+    lines = [f"{'module':22} mutants  killed explained  survived"]
+    survivors = []
+    for module in modules or MODULES:
+        copy = FOLDER / module.replace("/", "-")
+        run(module, copy)
+        ends = results(copy, module)
+        alive = {name: change(copy, name) for name, end in ends.items() if end not in FOUND}
+        open_ends = [
+            name
+            for name, lines_of in alive.items()
+            if not any(e["module"] == module and e["change"] in lines_of for e in explained)
+        ]
+        counts = (len(ends), len(ends) - len(alive), len(alive) - len(open_ends), len(open_ends))
+        lines.append(f"{module:22} {counts[0]:7} {counts[1]:7} {counts[2]:9} {counts[3]:9}")
+        print(lines[-1], file=sys.stderr, flush=True)
+        survivors += [f"{name} ({ends[name]})\n{alive[name]}" for name in open_ends]
+    print("\n".join([*survivors, *lines]))
+    return int(bool(survivors))
+
+
+def run(module: str, copy: Path) -> None:
+    """Make the copy afresh, and every mutant of a module in it."""
+    shutil.rmtree(copy, ignore_errors=True)
+    unwanted = shutil.ignore_patterns("__pycache__")
+    for source, target in (("workflow", "src"), ("workflow", "workflow"), ("tests", "tests")):
+        shutil.copytree(ROOT / source, copy / target, ignore=unwanted)
+    shutil.copy2(ROOT / "config.yaml", copy)
+    path = copy / "src" / "anamnesis" / f"{module}.py"
+    path.write_text(decorated_afterwards(path.read_text()))
+    tests = [f"tests/unit/test_{name}.py" for name in MODULES[module]]
+    project = (ROOT / "pyproject.toml").read_text() + CONFIG.format(module=module, tests=json.dumps(tests))
+    (copy / "pyproject.toml").write_text(project)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)  # would lead to the sources that are not mutated
+    command = [BIN / "mutmut", "run", "--max-children", os.environ.get("MUTANTS_AT_ONCE", "2")]
+    with open(copy / "mutmut.log", "w") as log:
+        done = subprocess.run(command, cwd=copy, env=environment, stdout=log, stderr=log)
+    if done.returncode:
+        sys.exit(f"mutmut failed: see {log.name}")
+
+
+def decorated_afterwards(source: str) -> str:
+    """The same module with ``f = decorator(f)`` after a function instead of ``@decorator`` before it."""
+    lines = source.splitlines()
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            applied = [f"{node.name} = {ast.unparse(d)}({node.name})" for d in reversed(node.decorator_list)]
+            lines[node.end_lineno : node.end_lineno] = applied
+            del lines[node.decorator_list[0].lineno - 1 : node.lineno - 1]
+    return "\n".join(lines) + "\n"
+
+
+def results(copy: Path, module: str) -> dict[str, str]:
+    """Mutant -> how it ended."""
+    found = json.loads((copy / "mutants" / "src" / "anamnesis" / f"{module}.py.meta").read_text())
+    return {name: status_by_exit_code[code] for name, code in found["exit_code_by_key"].items()}
+
+
+def change(copy: Path, name: str) -> str:
+    """The lines that a mutant changes, with - and +."""
+    shown = subprocess.run(
+        [BIN / "mutmut", "show", name], cwd=copy, capture_output=True, text=True, check=True
+    )
+    return "\n".join(_changed(shown.stdout))
+
+
+def _changed(difference: str) -> Iterator[str]:
+    for line in difference.splitlines():
+        if line[:1] in "+-" and line[:3] not in ("+++", "---"):
+            yield f"{line[0]} {line[1:].strip()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
