@@ -8,6 +8,7 @@ decorators are applied after the function.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +59,7 @@ def main(modules: list[str]) -> int:
         copy = FOLDER / module.replace("/", "-")
         run(module, copy)
         ends = results(copy, module)
-        alive = {name: change(copy, name) for name, end in ends.items() if end not in FOUND}
+        alive = {name: change(copy, module, name) for name, end in ends.items() if end not in FOUND}
         open_ends = [
             name
             for name, lines_of in alive.items()
@@ -109,12 +111,10 @@ def results(copy: Path, module: str) -> dict[str, str]:
     return {name: status_by_exit_code[code] for name, code in found["exit_code_by_key"].items()}
 
 
-def change(copy: Path, name: str) -> str:
+def change(copy: Path, module: str, name: str) -> str:
     """The lines that a mutant changes, with - and +."""
-    shown = subprocess.run(
-        [BIN / "mutmut", "show", name], cwd=copy, capture_output=True, text=True, check=True
-    )
-    return "\n".join(_changed(shown.stdout))
+    with contextlib.chdir(copy):
+        return "\n".join(_changed(get_diff_for_mutant(name, path=f"src/anamnesis/{module}.py")))
 
 
 def _changed(difference: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ The frame all functions read is tidy, one row per stage, set, form and number of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -16,7 +17,6 @@ import pandas as pd
 from anamnesis.core.errors import UserError, unknown
 
 COLUMNS = ("stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n")
-ROLES = ("train_task", "held_out")
 _KEYS = ["set", "role", "form", "shots", "metric", "scorer"]
 SCORED = (*_KEYS, "score")
 """What :func:`mean_scores` reads of an evaluation."""
@@ -40,7 +40,7 @@ def mean_scores(parts: Iterable[pd.DataFrame], what: str) -> pd.DataFrame:
     ------
     UserError : a missing column, or a score outside [0, 1].
     """
-    sums = pd.concat([_sums(rows, what) for rows in parts], ignore_index=True)
+    sums = pd.concat([_sums(rows, what) for rows in parts])
     total = sums.groupby(_KEYS, sort=False, observed=True)[["value", "n"]].sum().reset_index()
     return total.assign(value=total["value"] / total["n"])
 
@@ -81,9 +81,8 @@ def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) 
     if repeated:
         raise UserError(f"stage {repeated[0]} is given twice: pass one evaluation per stage")
     parts = [
-        # object dtype, so that stage 0 (no task) concatenates with the others without a change of type
-        scores.assign(stage=int(stage), trained_task=pd.Series([task] * len(scores), dtype=object))
-        for stage, task, scores in sorted(evaluations, key=lambda e: e[0])
+        scores.assign(stage=int(stage), trained_task=[task] * len(scores))
+        for stage, task, scores in sorted(evaluations)  # no two stages are equal, so only they are compared
     ]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
@@ -136,13 +135,10 @@ def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int =
 
 def _stages(frame: pd.DataFrame) -> list[int]:
     present = sorted(int(s) for s in frame["stage"].unique())
-    expected = list(range(present[0], present[-1] + 1)) if present else []
-    missing = sorted(set(expected) - set(present))
-    if missing or not present:
-        names = ", ".join(map(str, present)) or "none"
-        raise UserError(
-            f"stage {missing[0] if missing else 0} is missing from the accuracy table (stages: {names})"
-        )
+    missing = sorted(set(range(present[-1])) - set(present))
+    if missing:
+        names = ", ".join(map(str, present))
+        raise UserError(f"stage {missing[0]} is missing from the accuracy table (stages: {names})")
     return present
 
 
@@ -169,12 +165,10 @@ def training_tasks(frame: pd.DataFrame) -> list[str]:
     return names
 
 
-def sets_with_role(frame: pd.DataFrame, role: str) -> list[str]:
+def _sets_with_role(frame: pd.DataFrame, role: str) -> list[str]:
     """Names of the sets with ``role`` ("train_task" or "held_out"), in order of appearance; UserError when
     there are none.
     """
-    if role not in ROLES:
-        raise unknown("role", role, ROLES)
     names = [str(name) for name in frame.loc[frame["role"] == role, "set"].unique()]
     if not names:
         raise UserError(
@@ -202,7 +196,7 @@ def _mean_at(frame: pd.DataFrame, role: str, shots: int, stage: int | None) -> f
         raise UserError(
             f"stage {row} is missing from the accuracy table (stages: {', '.join(map(str, matrix.index))})"
         )
-    names = sets_with_role(frame, role)
+    names = _sets_with_role(frame, role)
     _require_sets(matrix, names, shots)
     _require_complete(matrix.loc[[row], names])
     return float(matrix.loc[row, names].mean())
@@ -244,7 +238,7 @@ def knowledge_performance(frame: pd.DataFrame, stage: int | None = None) -> floa
     """
     known = frame[(frame["role"] == "held_out") & (frame["form"] == "knowledge") & (frame["shots"] == 0)]
     if known.empty:
-        return float("nan")
+        return math.nan
     row = frame["stage"].max() if stage is None else stage
     return float(accuracy_matrix(frame, "knowledge", 0).loc[row, list(known["set"].unique())].mean())
 
@@ -278,7 +272,7 @@ def forgetting(frame: pd.DataFrame) -> float:
         matrix.loc[j : last - 1, name].max() - matrix.loc[last, name]
         for j, name in enumerate(tasks[:-1], start=1)
     ]
-    return float(sum(drops) / len(drops)) if drops else float("nan")
+    return float(sum(drops) / len(drops)) if drops else math.nan
 
 
 def backward_transfer(frame: pd.DataFrame) -> float:
@@ -290,4 +284,4 @@ def backward_transfer(frame: pd.DataFrame) -> float:
     matrix, tasks = _learnt(frame)
     last = len(tasks)
     changes = [matrix.loc[last, name] - matrix.loc[j, name] for j, name in enumerate(tasks[:-1], start=1)]
-    return float(sum(changes) / len(changes)) if changes else float("nan")
+    return float(sum(changes) / len(changes)) if changes else math.nan
