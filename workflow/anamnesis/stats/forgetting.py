@@ -41,7 +41,7 @@ def mean_scores(parts: Iterable[pd.DataFrame], what: str) -> pd.DataFrame:
     UserError : a missing column, or a score outside [0, 1].
     """
     sums = pd.concat([_sums(rows, what) for rows in parts])
-    total = sums.groupby(_KEYS, sort=False, observed=True)[["value", "n"]].sum().reset_index()
+    total = sums.groupby(_KEYS, sort=False)[["value", "n"]].sum().reset_index()
     return total.assign(value=total["value"] / total["n"])
 
 
@@ -54,7 +54,7 @@ def _sums(rows: pd.DataFrame, what: str) -> pd.DataFrame:
             f"{what}: score {first['score']} on set '{first['set']}' is not within 0 to 1; evaluate that "
             "stage again"
         )
-    grouped = rows.groupby(_KEYS, sort=False, observed=True)["score"]
+    grouped = rows.groupby(_KEYS, sort=False)["score"]
     return grouped.agg(value="sum", n="size").reset_index()
 
 
@@ -240,7 +240,7 @@ def knowledge_performance(frame: pd.DataFrame, stage: int | None = None) -> floa
     if known.empty:
         return math.nan
     row = frame["stage"].max() if stage is None else stage
-    return float(accuracy_matrix(frame, "knowledge", 0).loc[row, list(known["set"].unique())].mean())
+    return float(accuracy_matrix(frame, "knowledge").loc[row, list(known["set"].unique())].mean())
 
 
 def overall_performance(frame: pd.DataFrame, stage: int | None = None) -> float:
