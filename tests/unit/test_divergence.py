@@ -11,12 +11,12 @@ from anamnesis.training import divergence as module
 from anamnesis.training.divergence import DIRECTIONS, divergence
 from anamnesis.training.scores import Scores
 
-# two tokens: the student says 1/2 and 1/2, the teacher 4/5 and 1/5
-STUDENT, TEACHER = [[log(0.5), log(0.5)]], [[log(0.8), log(0.2)]]
-FORWARD = 0.5 * log(0.5 / 0.8) + 0.5 * log(0.5 / 0.2)
-BACKWARD = 0.8 * log(0.8 / 0.5) + 0.2 * log(0.2 / 0.5)
+# two tokens: the student says 1/4 and 3/4, the teacher 4/5 and 1/5
+STUDENT, TEACHER = [[log(0.25), log(0.75)]], [[log(0.8), log(0.2)]]
+FORWARD = 0.25 * log(0.25 / 0.8) + 0.75 * log(0.75 / 0.2)
+BACKWARD = 0.8 * log(0.8 / 0.25) + 0.2 * log(0.2 / 0.75)
 # p_i·(log p_i/q_i − KL) of the student's probabilities p, and p_i − q_i
-FORWARD_SLOPE, BACKWARD_SLOPE = 0.5 * (log(0.5 / 0.8) - FORWARD), 0.5 - 0.8
+FORWARD_SLOPE, BACKWARD_SLOPE = 0.25 * (log(0.25 / 0.8) - FORWARD), 0.25 - 0.8
 EXPECTED = {
     "student_teacher": (FORWARD, FORWARD_SLOPE),
     "teacher_student": (BACKWARD, BACKWARD_SLOPE),
@@ -106,3 +106,8 @@ def test_a_row_larger_than_the_memory_for_one_product_is_a_product_of_its_own(mo
 
 def test_no_rows_have_no_divergence():
     assert divergence(Scores(torch.zeros(0, 5)), Scores(torch.zeros(0, 5)), 1.0, "symmetric").shape == (0,)
+
+
+def test_a_gpu_takes_more_at_a_time_than_a_core_has_cache_for():
+    assert module._logits_at_once(torch.device("cpu")) == (2**24, 2**19)
+    assert module._logits_at_once(torch.device("cuda")) == (2**25, 2**23)

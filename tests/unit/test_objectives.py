@@ -108,12 +108,18 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_terms_are_means_over_new_ex
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_batch_of_replayed_examples_has_no_term_of_new_ones(passes, size):
+def test_a_batch_of_replayed_examples_has_terms_of_the_weights_only(passes, size):
     old = [Example((7,), (4, 1), new=False), Example((5,), (3,), new=False)]
-    total, parts = over_all(Objective([First()], Intervention(ADDITIONS, share=0.5)), old, size)
+    total, parts = over_all(Objective([First(), Weights()], Intervention(ADDITIONS, share=0.5)), old, size)
     mean = sum(map(loss_of_token, (4, 1, 3))) / 3
-    assert parts == pytest.approx({"answer": mean, "strength": 0.7, "guided": 0.0, "first": 0.0})
-    assert total.item() == pytest.approx(mean)
+    expected = {"answer": mean, "strength": 0.7, "guided": 0.0, "first": 0.0, "weights": 0.25}
+    assert parts == pytest.approx(expected)
+    assert total.item() == pytest.approx(mean + 0.25)
+
+
+def test_the_term_of_one_new_example_counts_whole(passes):
+    _, parts = over_all(Objective([First()]), BATCH[1:3], 2)
+    assert parts["first"] == pytest.approx(0.5 * 3)
 
 
 def test_one_forward_pass_serves_all_terms(passes):
@@ -173,7 +179,16 @@ def test_two_gradients_are_added_parameter_by_parameter():
         Objective().combine(new, protected[:1])
 
 
-def test_answer_tokens_follow_the_rows_and_lie_where_the_model_does():
-    tokens = answer_tokens(BATCH, torch.device("cpu"))
-    assert tokens.tolist() == [1, 2, 3, 4, 1, 1, 2]
-    assert answer_tokens(BATCH, torch.device("meta")).device.type == "meta"
+def test_answer_tokens_follow_the_rows():
+    assert answer_tokens(BATCH, torch.device("cpu")).tolist() == [1, 2, 3, 4, 1, 1, 2]
+
+
+def test_answer_tokens_lie_where_the_model_does(passes):
+    class Watching(Objective):
+        def answer_loss(self, logits, tokens):
+            self.device = tokens.device
+            return torch.tensor(0.0)
+
+    objective = Watching()
+    objective(SimpleNamespace(device=torch.device("meta")), Batch(tuple(BATCH)), 0.0)
+    assert objective.device.type == "meta"

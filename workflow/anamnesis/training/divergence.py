@@ -24,7 +24,7 @@ class _Divergence(torch.autograd.Function):
     def forward(ctx, values, student, teacher, temperature, direction):
         gradient = torch.empty_like(values)
         divergences = values.new_empty(len(values), dtype=torch.float32)
-        chunk, cached = (CHUNK, CACHED) if values.device.type == "cpu" else (GPU_CHUNK, GPU_CHUNK // 4)
+        chunk, cached = _logits_at_once(values.device)
         for rows in _slices(len(values), chunk // student.vocabulary):
             s, t, values_of = student.logits(rows), teacher.logits(rows), divergences[rows]
             slope = gradient[rows] if student.head is None else s  # logits of our own are not needed again
@@ -40,7 +40,12 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         (gradient,) = ctx.saved_tensors
-        return (gradient * upstream[:, None]).to(gradient.dtype), None, None, None, None
+        return gradient * upstream[:, None], None, None, None, None
+
+
+def _logits_at_once(device: torch.device) -> tuple[int, int]:
+    """(of one product with the head, of those worked on at a time)."""
+    return (CHUNK, CACHED) if device.type == "cpu" else (GPU_CHUNK, GPU_CHUNK // 4)
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:
