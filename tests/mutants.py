@@ -29,7 +29,7 @@ MODULES = {
     "stats/intervals": ["intervals"],
     "stats/forgetting": ["forgetting"],
     "stats/held_out": ["held_out"],
-    "stats/chains": ["held_out"],
+    "stats/chains": ["chains"],
     "training/divergence": ["divergence"],
     "training/objectives": ["objectives"],
     "training/guidance": ["guidance", "guidance_controls", "guidance_share"],
