@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from anamnesis.stats import held_out as module
 from anamnesis.stats.forgetting import knowledge_performance
 from anamnesis.stats.held_out import (
     chance_levels,
@@ -13,6 +14,7 @@ from anamnesis.stats.held_out import (
     held_out_table,
     mark_of,
     marks,
+    set_label,
 )
 from anamnesis.stats.summary import Chain, chain_measures
 
@@ -154,15 +156,108 @@ def test_the_csv_prints_as_the_table_does(table, tmp_path):
     assert marks(again) == marks(table)
 
 
+# Differences of sd 0.1 have 0.2484 = t(0.975, 2) · 0.1 / √3 on both sides.
+PRINTED = """\
+instruction, zero-shot (HP)|easy|80.0|50.0|−30.0 [−54.8, −5.2] (n=3)|60.0|−20.0 [−44.8, +4.8] (n=3)
+instruction, zero-shot (HP)|hopeless (at floor)|10.0|10.0|+0.0 [−24.8, +24.8] (n=3)|20.0|+10.0 [−14.8, +34.8] (n=3)
+instruction, zero-shot (HP)|guessed (at chance)|55.0|50.0|−5.0 [−29.8, +19.8] (n=3)|60.0|+5.0 [−19.8, +29.8] (n=3)
+instruction, zero-shot (HP)|mean of 3 sets, 2 at floor or chance|48.3|36.7|−11.7 [−19.9, −3.4] (n=3)|46.7|−1.7 [−9.9, +6.6] (n=3)
+instruction, few-shot (IP)|easy|70.0|20.0|−50.0 [−74.8, −25.2] (n=3)|30.0|−40.0 [−64.8, −15.2] (n=3)
+instruction, few-shot (IP)|hopeless|40.0|20.0|−20.0 [−44.8, +4.8] (n=3)|30.0|−10.0 [−34.8, +14.8] (n=3)
+instruction, few-shot (IP)|guessed|90.0|70.0|−20.0 [−44.8, +4.8] (n=3)|80.0|−10.0 [−34.8, +14.8] (n=3)
+instruction, few-shot (IP)|mean of 3 sets, none at floor or chance|66.7|36.7|−30.0 [−54.8, −5.2] (n=3)|46.7|−20.0 [−44.8, +4.8] (n=3)
+knowledge, zero-shot|easy|90.0|90.0|+0.0 [−24.8, +24.8] (n=3)|96.7|+6.7 [−7.7, +21.0] (n=3)
+knowledge, zero-shot|mean of 1 set, none at floor or chance|90.0|90.0|+0.0 [−24.8, +24.8] (n=3)|96.7|+6.7 [−7.7, +21.0] (n=3)
+few-shot minus zero-shot (IP − HP)|mean of 3 sets, 2 at floor or chance|18.3|0.0|−18.3 [−34.9, −1.8] (n=3)|0.0|−18.3 [−34.9, −1.8] (n=3)
+"""  # noqa: E501
+
+
+def test_the_printed_table_by_hand(table):
+    header, rows = held_out_cells(table)
+    assert header == ["Measure", "Set", "Before", "inclora", "Δ inclora", "inclora-ivg", "Δ inclora-ivg"]
+    assert rows == [line.split("|") for line in PRINTED.splitlines()]
+
+
 def test_many_methods_have_a_row_each():
     names = [f"method-{k}" for k in range(5)]
     table = held_out_table([chain(name, seed) for name in names for seed in range(2)], CHANCE)
     header, rows = held_out_cells(table)
     assert header == ["Measure", "Set", "Method", "Before", "After", "Δ"]
-    assert len(rows) == len(table)
-    assert [row[2] for row in rows[:5]] == names  # one set, all methods
-    assert {row[1] for row in rows[:5]} == {"easy"}
+    sets = [line.split("|")[:2] for line in PRINTED.splitlines()]
+    assert [row[:3] for row in rows] == [[*one, name] for one in sets for name in names]
     assert rows[0][3:5] == ["80.0", "45.0"]
+    assert rows[0][5].startswith("−35.0 [")
+    four = held_out_table([chain(name, seed) for name in names[:4] for seed in range(2)], CHANCE)
+    assert len(held_out_cells(four)[0]) == 3 + 2 * 4
+
+
+def test_every_row_says_what_guessing_gives_and_whether_there_was_something_to_lose(table):
+    rows = table[table["method"] == "inclora-ivg"][["measure", "set", "sets", "chance", "mark", "marked"]]
+    assert rows.fillna(-1).to_numpy().tolist() == [
+        ["hp", "easy", 1, 0.0, "", 0],
+        ["hp", "hopeless", 1, 0.0, "floor", 1],
+        ["hp", "guessed", 1, 0.5, "chance", 1],
+        ["hp", "mean", 3, -1, "", 2],
+        ["ip", "easy", 1, 0.0, "", 0],
+        ["ip", "hopeless", 1, 0.0, "", 0],
+        ["ip", "guessed", 1, 0.5, "", 0],
+        ["ip", "mean", 3, -1, "", 0],
+        ["knowledge", "easy", 1, 0.25, "", 0],
+        ["knowledge", "mean", 1, -1, "", 0],
+        ["ip_hp", "mean", 3, -1, "", 2],
+    ]
+    assert list(table.columns) == list(module.COLUMNS)
+    assert set(table["confidence"]) == {0.95}
+
+
+def test_a_set_that_has_nothing_to_lose_in_both_forms_counts_once():
+    frames = [c.frame.copy() for c in CHAINS[:3]]
+    for frame in frames:
+        frame.loc[(frame["set"] == "hopeless") & (frame["stage"] == 0), "value"] = 0.1
+    chains = [Chain("inclora", 1, k, frame) for k, frame in enumerate(frames)]
+    table = held_out_table(chains, CHANCE)
+    assert [row(table, m, "mean")["marked"] for m in ("hp", "ip", "ip_hp")] == [2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "how"), [({}, (10_000, 0.95)), ({"resamples": 77, "confidence": 0.8}, (77, 0.8))]
+)
+def test_intervals_are_as_asked_for(options, how, monkeypatch):
+    asked = []
+
+    def interval(values, *settings):
+        asked.append(settings)
+        return -1.0, 1.0, "BCa"
+
+    monkeypatch.setattr(module, "paired_interval", interval)
+    table = held_out_table(CHAINS, CHANCE, **options)
+    assert asked == [how] * len(table)
+    assert set(table["confidence"]) == {how[1]}
+    assert set(table["interval"]) == {"BCa"}
+
+
+def test_one_chain_has_neither_spread_nor_interval():
+    table = held_out_table(CHAINS[:1], CHANCE)
+    assert table[["sd", "low", "high", "confidence"]].isna().all(axis=None)
+    assert set(table["interval"]) == {""}
+    assert set(table["n"]) == {1}
+    assert row(table, "hp", "easy")["change"] == pytest.approx(-0.3)
+
+
+def test_knowledge_with_demonstrations_is_a_measure_of_its_own():
+    frames = [c.frame.copy() for c in CHAINS[:3]]
+    few = [f[(f["form"] == "knowledge")].assign(shots=2, value=f["value"] / 2) for f in frames]
+    chains = [
+        Chain("inclora", 1, k, pd.concat([f, g])) for k, (f, g) in enumerate(zip(frames, few, strict=True))
+    ]
+    table = held_out_table(chains, CHANCE)
+    assert row(table, "knowledge_few", "easy")["before"] == pytest.approx(0.45)
+    assert held_out_cells(table)[1][-3][0] == "knowledge, few-shot"
+
+
+def test_labels_of_sets_and_means():
+    assert set_label({"set": "a", "mark": np.nan}) == "a"  # as a CSV has it
+    assert set_label({"set": "mean", "sets": 1, "marked": 1}) == "mean of 1 set, 1 at floor or chance"
 
 
 def test_chance_is_that_of_guessing_among_the_options_of_each_question():
@@ -172,11 +267,17 @@ def test_chance_is_that_of_guessing_among_the_options_of_each_question():
     second = pd.DataFrame({"set": ["a"], "form": "instruction", "choice_scores": [[0.0] * 4]})
     expected = {("a", "instruction"): (1 / 2 + 1 / 4 + 1 / 4) / 3, ("b", "instruction"): 0.0}
     assert chance_levels([first.iloc[:0], first, second]) == pytest.approx(expected)
+    names = pd.CategoricalDtype(["a", "unused", "b"])
+    assert chance_levels([first.astype({"set": names}), second]) == pytest.approx(expected)
 
 
 def test_chance_that_is_not_known_marks_no_ranked_set():
     unknown = held_out_table(CHAINS, {})
     assert marks(unknown) == {"hopeless": "floor"}
+    text = held_out_markdown(unknown)
+    assert text.endswith(" n chains of one start. Chance is not known, and not marked, for guessed, easy.\n")
+    assert held_out_markdown(held_out_table(CHAINS, CHANCE)).endswith("over n chains of one start.\n")
+    assert text.startswith("\n## Held-out sets, one by one\n\n| Measure | Set | Before | inclora |")
     assert row(unknown, "hp", "guessed")["chance"] is np.nan or np.isnan(
         row(unknown, "hp", "guessed")["chance"]
     )

@@ -51,7 +51,7 @@ def chance_levels(parts: Iterable[pd.DataFrame]) -> dict[tuple[str, str], float]
     sums: dict[tuple[str, str], np.ndarray] = {}
     for rows in parts:
         guess = rows["choice_scores"].map(lambda s: 1 / len(s) if hasattr(s, "__len__") else 0.0)
-        for key, values in guess.groupby([rows["set"], rows["form"]], sort=False, observed=True):
+        for key, values in guess.groupby([rows["set"], rows["form"]]):
             sums[key] = sums.get(key, np.zeros(2)) + np.array([values.sum(), len(values)])
     return {key: float(total / count) for key, (total, count) in sums.items()}
 
@@ -162,8 +162,8 @@ def _row(before: pd.Series, after: pd.Series, resamples: int, confidence: float)
 
 def marks(table: pd.DataFrame) -> dict[str, str]:
     """Set -> its mark in the instruction form without demonstrations, for the sets that have one."""
-    rows = table[(table["measure"] == "hp") & (table["set"] != MEAN)].drop_duplicates("set")
-    found = dict(zip(rows["set"], rows["mark"].fillna(""), strict=True))
+    rows = table[(table["measure"] == "hp") & (table["set"] != MEAN)]  # the same for every method
+    found = rows.set_index("set")["mark"].fillna("")
     return {name: mark for name, mark in found.items() if mark}
 
 
@@ -197,7 +197,7 @@ def _row_each(table: pd.DataFrame) -> list[list[str]]:
     """Cells of a row for each measure, set and method, in the order of their first appearance."""
     keys = ("measure", "set")
     places = {key: {v: k for k, v in enumerate(dict.fromkeys(table[key]))} for key in keys}
-    ordered = table.sort_values([*places], kind="stable", key=lambda c: c.map(places[c.name]))
+    ordered = table.sort_values([*places], key=lambda c: c.map(places[c.name]))  # by two keys: stable
     return [
         [
             NAMES[row["measure"]],
@@ -211,7 +211,7 @@ def _row_each(table: pd.DataFrame) -> list[list[str]]:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f}".replace("-", "−")
+    return f"{100 * value:z.1f}".replace("-", "−")
 
 
 def set_label(row: Mapping) -> str:
