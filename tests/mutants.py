@@ -33,7 +33,7 @@ MODULES = {
     "training/divergence": ["divergence"],
     "training/objectives": ["objectives"],
     "training/guidance": ["guidance", "guidance_controls", "guidance_share"],
-    "vectors/effects": ["vectors"],
+    "vectors/effects": ["effects", "vectors", "other_device"],
     "data/prompts": ["prompts", "shuffling"],
 }
 CONFIG = """
