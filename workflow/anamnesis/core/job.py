@@ -23,6 +23,7 @@ from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
 from anamnesis.core.errors import UserError, one_line
 from anamnesis.core.integrity import States, note_file, states_read, write_note
+from anamnesis.core.job_logs import FORMAT
 from anamnesis.core.processes import run_together
 from anamnesis.core.provenance import provenance
 from anamnesis.core.recovery import end_with_scheduler, remove_leftovers
@@ -151,7 +152,7 @@ def _log_to(file: Path | None, anew: bool = False) -> None:
             if anew:
                 file.open("w").close()
             handler = logging.FileHandler(file, encoding="utf-8")
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            handler.setFormatter(logging.Formatter(FORMAT))
             root.addHandler(handler)
     logging.raiseExceptions = (
         False  # a log that cannot be written (full disk) must not bury the one line in tracebacks

@@ -58,6 +58,18 @@ def hold_folder(folder: Path) -> IO | None:
     return handle
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a run holds ``folder`` (.snakemake); False where the file system has no such locks."""
+    try:
+        with (folder / "alive").open(encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _lock(handle: IO, seconds: float = 1) -> None:
     """Try for ``seconds``, as a dry run holds the lock for a moment. Raises BlockingIOError after that."""
     end = time.monotonic() + seconds

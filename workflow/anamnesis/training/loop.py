@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer
 
 from anamnesis.core.errors import UserError
+from anamnesis.core.progress import progress
 from anamnesis.core.recovery import sigterm_received
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -60,7 +61,7 @@ def train_stage(
         log.info("continuing from %s", start.name)
     world, trained = objective.world, [p for p in engine.model.parameters() if p.requires_grad]
     world.broadcast_from_rank0(trained)
-    with sigterm_received() as trainer.told:
+    with sigterm_received() as trainer.told, progress(len(batches), "training") as trainer.advance:
         trainer.add_callback(SaveAndStop(lambda: trainer.must_end))
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     world.check_equal(trained)
@@ -101,10 +102,12 @@ class StageTrainer(Trainer):
     divides each batch among the processes of its world.
 
     ``told``: whether this process has been told to end; ``must_end``: whether one of them has.
+    ``advance`` takes the number of batches just done and what is worth knowing of them.
     """
 
     def __init__(self, engine: PrefixEngine, objective: Objective, scheduler: str, **kwargs):
         super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)
         self.engine, self.objective, self.scheduler_name = engine, objective, scheduler
         self.model_accepts_loss_kwargs = False  # losses are means: average them over accumulated batches
         # Gradients are added up in training_step. DistributedDataParallel would not see the forward passes,
@@ -112,6 +115,7 @@ class StageTrainer(Trainer):
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         self.steps: list[dict] = []
         self.told, self.must_end = (lambda: False), False
+        self.advance = lambda done, note="": None
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, MarkComplete):
                 callback.trainer = self
@@ -127,6 +131,7 @@ class StageTrainer(Trainer):
             check_adapter(folder)
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             self.steps = json.loads((folder / STEPS).read_text(encoding="utf-8"))
+            self.advance(len(self.steps))
             if others := self.outside_adapter():
                 saved = load_file(folder / OUTSIDE_ADAPTER)
                 for name, parameter in others.items():
@@ -155,6 +160,7 @@ class StageTrainer(Trainer):
         self.must_end = self.must_end or told > 0
         record = {"step": self.state.global_step, "learning_rate": float(rate), "loss": total}
         self.steps.append(record | dict(zip(loss.parts, parts, strict=True)))
+        self.advance(1, f"loss {total:.4f}")
         return loss.total.detach().new_tensor(total / share)
 
     def _add_gradient(self, loss: Loss, share: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def trainer_arguments(settings: Mapping, seed: int, folder: Path, device: torch.
         save_total_limit=2,
         logging_strategy="no",
         report_to="none",
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,  # the job's log has the progress
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         use_cpu=device.type == "cpu",
