@@ -15,7 +15,10 @@ REFERENCE ?= workflow/reference/default
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-SNAKEMAKE := $(BIN)/snakemake --cores all
+# one line a job (workflow/snakemake_logger_plugin_anamnesis); Snakemake's own words are in .snakemake/log
+SNAKEMAKE := $(BIN)/snakemake --cores all --logger anamnesis
+# a plan has no results of its own, and those that are there may be older
+PLAN = $(filter -n% --dry-run --dryrun,$(ARGS))
 # before Snakemake, which would run the expressions of a configuration that asks for it (SECURITY.md)
 CHECK = $(BIN)/python -m anamnesis.commands.check config.yaml $(CONFIG)
 TORCH := $(shell grep '^torch==' requirements.lock)
@@ -25,7 +28,7 @@ SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run analyses compare estimate test faults mutants lint bench figures clean-venv
+.PHONY: help run watch docs analyses compare estimate test faults mutants lint bench figures clean-venv
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +36,10 @@ help: ## show the targets
 run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print the headline row
 	@$(CHECK)
 	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
-	@$(BIN)/python -m anamnesis.commands.headline config.yaml $(CONFIG)
+	@$(if $(PLAN),,$(BIN)/python -m anamnesis.commands.headline config.yaml $(CONFIG))
+
+watch: $(STAMP) ## say how far the run of $(CONFIG) is, line by line: stage, loss, time left, the first table
+	@$(BIN)/python -m anamnesis.commands.watch config.yaml $(CONFIG)
 
 analyses: $(STAMP) ## what happens inside the models of $(CONFIG), and why they forget: tables, figures, the report with them
 	@$(CHECK)
@@ -64,6 +70,9 @@ lint: $(STAMP) ## check style, formatting and the layers of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check $(SNAKEFILES)
 	PYTHONPATH=workflow $(BIN)/lint-imports --no-cache
+
+docs: $(STAMP) ## build the documentation as a site in site/; a warning is an error
+	PYTHONPATH=workflow $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP) ## run every benchmark, one after the other
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done

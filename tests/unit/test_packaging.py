@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import tomllib
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from anamnesis.commands.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,3 +57,21 @@ def test_make_checks_a_configuration_before_snakemake_reads_it(target):
     lines = [line for line in done.stdout.splitlines() if "a.yaml b.yaml" in line]
     assert lines[0].endswith("-m anamnesis.commands.check config.yaml a.yaml b.yaml")
     assert "snakemake" in lines[1]
+
+
+@pytest.mark.parametrize("plan", ["-n", "--dry-run", "-np"])
+def test_a_plan_prints_no_headline_of_older_results(plan):
+    def said(arguments: str) -> str:
+        command = ["make", "--dry-run", "run", f"ARGS={arguments}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "commands.headline" in said("")
+    assert "commands.headline" not in said(plan)
+
+
+def test_commands_go_by_their_names(capsys):
+    for name in COMMANDS:
+        with contextlib.suppress(SystemExit):  # argparse ends with it
+            main([name, "--help"])
+        assert re.match(rf"usage: (python -m anamnesis.commands.)?{name} ", "".join(capsys.readouterr()))
+    assert main(["nothing"]) == main([]) == 2

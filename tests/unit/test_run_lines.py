@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
 from snakemake_logger_plugin_anamnesis import Lines, LogHandler
 
 RULES = {1: "prepare_model", 2: "train_stage", 3: "train_stage", 4: "all"}
