@@ -1,6 +1,7 @@
-"""Generation with batches and shared prefixes against ``model.generate`` on one prompt after the other.
+"""Generation with batches and shared prefixes against ``model.generate``, one prompt after the other and in
+padded batches of the size that is fastest.
 
-Few-shot prompts of several tasks, as the evaluation asks them; both sides decode greedily on the same model
+Few-shot prompts of several tasks, as the evaluation asks them; all sides decode greedily on the same model
 object up to a line break, the end of the text or ``--max-new-tokens``, and the lines they write are compared.
 Every round takes its share of the prompts.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import torch
-from _common import Line, interleaved, main, parser, report, start, task_frame
+from _common import Line, interleaved, main, parser, report, seconds, start, task_frame
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from anamnesis.data.encoding import encode
@@ -30,14 +31,14 @@ Prompts = list[list[list[int]]]  # of each task, token ids
 
 
 class AtLineEnd(StoppingCriteria):
-    """Ends transformers' generation where ours ends."""
+    """Ends each row of transformers' generation where ours ends. ``prompt``: tokens before the answers."""
 
     def __init__(self, stop: LineEnd, prompt: int):
         self.stop, self.prompt = stop, prompt
 
     def __call__(self, input_ids, scores, **options) -> torch.Tensor:
-        ended = self.stop(input_ids[0, self.prompt :].tolist())
-        return torch.tensor([ended], device=input_ids.device)
+        ended = [self.stop(row) for row in input_ids[:, self.prompt :].tolist()]
+        return torch.tensor(ended, device=input_ids.device)
 
 
 def few_shot_prompts(options: argparse.Namespace, tokenizer) -> Prompts:
@@ -56,23 +57,44 @@ def ours(engine: PrefixEngine, stop: LineEnd, prompts: Prompts, length: int, bud
     return [stop.text(ids) for ids in chain.from_iterable(answers)]
 
 
+def stock(model, stop: LineEnd, prompts: Prompts, length: int, rows: int) -> list[str]:
+    """What ``model.generate`` writes behind each prompt: ``rows`` of a task at a time, padded on the left."""
+    return [
+        stop.text(ids)
+        for part in prompts
+        for start in range(0, len(part), rows)
+        for ids in _generated(model, stop, part[start : start + rows], length)
+    ]
+
+
 @torch.no_grad()
-def one_by_one(model, stop: LineEnd, prompts: Prompts, length: int) -> list[str]:
-    """What ``model.generate`` writes behind each prompt."""
-    return [stop.text(_generated(model, stop, prompt, length)) for prompt in chain.from_iterable(prompts)]
-
-
-def _generated(model, stop: LineEnd, prompt: Sequence[int], length: int) -> list[int]:
-    ids = torch.tensor([prompt])
+def _generated(model, stop: LineEnd, prompts: Sequence[Sequence[int]], length: int) -> list[list[int]]:
+    pad, longest = model.config.eos_token_id, max(map(len, prompts))
+    ids = torch.tensor([[*[pad] * (longest - len(prompt)), *prompt] for prompt in prompts])
+    before = torch.tensor([[longest - len(prompt)] for prompt in prompts])
     written = model.generate(
         ids,
-        attention_mask=torch.ones_like(ids),
+        attention_mask=(torch.arange(longest) >= before).long(),
         max_new_tokens=length,
         do_sample=False,
-        pad_token_id=model.config.eos_token_id,
-        stopping_criteria=StoppingCriteriaList([AtLineEnd(stop, len(prompt))]),
+        pad_token_id=pad,
+        stopping_criteria=StoppingCriteriaList([AtLineEnd(stop, longest)]),
     )
-    return written[0, len(prompt) :].tolist()
+    # a row that has ended is padded while others go on
+    return [_until(stop, row) for row in written[:, longest:].tolist()]
+
+
+def _until(stop: LineEnd, ids: Sequence[int]) -> list[int]:
+    """The ids up to the one at which the answer ends."""
+    for count in range(1, len(ids)):
+        if stop(ids[:count]):
+            return list(ids[:count])
+    return list(ids)
+
+
+def best_batch(model, stop: LineEnd, prompts: Prompts, length: int, sizes: Sequence[int]) -> int:
+    """The batch size at which ``model.generate`` is fastest, by one trial of each on the same prompts."""
+    return min(sizes, key=lambda rows: seconds(lambda: stock(model, stop, prompts, length, rows)))
 
 
 def taking_turns(
@@ -94,23 +116,34 @@ def run() -> int:
     options.add_argument(
         "--budget", type=int, default=2048, help="prompt tokens of one batch of ours (default: %(default)s)"
     )
+    options.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[4, 8, 16, 32], help="tried for model.generate"
+    )
+    options.add_argument("--trial", type=int, default=32, help="prompts of each task that sizes are tried on")
     options = options.parse_args()
     model, tokenizer = start(options)
     engine, stop, length = PrefixEngine(model), LineEnd(tokenizer), options.max_new_tokens
     prompts = few_shot_prompts(options, tokenizer)
-    one_by_one(model, stop, [prompts[0][:1]], length)  # warm up
+    stock(model, stop, [prompts[0][:1]], length, 1)  # warm up
+    rows = best_batch(model, stop, [part[: options.trial] for part in prompts], length, options.batch_sizes)
     shares = [[part[n :: options.rounds] for part in prompts] for n in range(options.rounds)]
-    mine, theirs = [], []
-    sides = {
-        "ours": taking_turns(shares, lambda p: ours(engine, stop, p, length, options.budget), mine),
-        "theirs": taking_turns(shares, lambda p: one_by_one(model, stop, p, length), theirs),
+    writers = {
+        "ours": lambda p: ours(engine, stop, p, length, options.budget),
+        "one by one": lambda p: stock(model, stop, p, length, 1),
+        "batched": lambda p: stock(model, stop, p, length, rows),
     }
+    texts: dict[str, list[str]] = {name: [] for name in writers}
+    sides = {name: taking_turns(shares, write, texts[name]) for name, write in writers.items()}
     spent = interleaved(sides, options.rounds)
-    same = [a == b for a, b in zip(mine, theirs, strict=True)]
-    lines = [
-        Line("generation: one by one / ours", spent["theirs"] / spent["ours"], "x", FASTER),
-        Line("identical text", sum(same) / len(same), "", SAME, note=f"{sum(same)} of {len(same)} items"),
-    ]
+    lines = []
+    for name, note in (("one by one", ""), ("batched", f"batches of {rows}")):
+        same = [a == b for a, b in zip(texts["ours"], texts[name], strict=True)]
+        lines += [
+            Line(f"generation: {name} / ours", spent[name] / spent["ours"], "x", FASTER, note=note),
+            Line(
+                f"identical text, {name}", sum(same) / len(same), "", SAME, note=f"{sum(same)} of {len(same)}"
+            ),
+        ]
     return report(lines, options.output)
 
 
