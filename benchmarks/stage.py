@@ -36,7 +36,8 @@ RATE = 1e-3
 FULL = {
     "per_device_train_batch_size": BATCH, "num_train_epochs": 1, "learning_rate": RATE,
     "optim": "adamw_torch", "lr_scheduler_type": "constant", "save_strategy": "no",
-    "report_to": "none", "disable_tqdm": True, "use_cpu": True, "remove_unused_columns": False, "dataloader_pin_memory": False,
+    "report_to": "none", "disable_tqdm": True, "use_cpu": True,
+    "remove_unused_columns": False, "dataloader_pin_memory": False,
 }  # fmt: skip
 
 
