@@ -21,9 +21,8 @@ def write(path, a: list[float], b: list[float]) -> str:
     """An evaluation of the sets a (two options) and b (answers are written)."""
     rows = [("a", score, [0.1, 0.2], "sum") for score in a] + [("b", score, None, "generated") for score in b]
     table = pd.DataFrame(rows, columns=["set", "score", "choice_scores", "scorer"])
-    write_parquet(
-        path, table.assign(role="train_task", form="instruction", shots=0, metric="accuracy", example_id="x")
-    )
+    same = {"role": "train_task", "form": "instruction", "shots": 0, "metric": "accuracy", "example_id": "x"}
+    write_parquet(path, table.assign(**same, empty=(table.scorer == "generated") & (table.score == 0)))
     return str(path)
 
 
@@ -49,6 +48,7 @@ def test_each_chain_has_its_own_stages_and_the_tasks_of_its_order(evaluations):
         [1, "a", "a", 1.0, 2], [1, "a", "b", 0.5, 2],
         [2, "b", "a", 1.0, 2], [2, "b", "b", 0.75, 2],
     ]  # fmt: skip
+    assert first.frame["empty"].tolist() == [0, 0.5, 0, 0, 0, 0]
     assert cells(second.frame) == [
         [0, None, "a", 0.5, 2], [0, None, "b", 0.25, 2],
         [1, "b", "a", 0.25, 2], [1, "b", "b", 1.0, 2],

@@ -23,20 +23,22 @@ from anamnesis.evaluation.records import EvaluationSet, Evaluator, empty_shares
 from runs import ROOT
 
 PROMPTS = [[41, 17, *rest] for rest in tiny_models.token_ids(3, 9, 5, 12, 4, 7)]
-WRITTEN = ["\n", "\n\n", " \n \n", "\r\n", "\t\n", "\u3000\n"]
+WRITTEN = [
+    "\n", "\n\n", " \n \n", "\r\n", "\t\n", "\u3000\n", "\r", "\ufeff\n", "\u200b\n", "\u200f\n\r\n",
+]  # fmt: skip
 
 
 # ---------------------------------------------------------------- one answer
 
 
 @pytest.mark.parametrize("before", ["", " ", *WRITTEN])
-@pytest.mark.parametrize("after", ["\n", "\n\nInput: big", " \nOutput"])
+@pytest.mark.parametrize("after", ["\n", "\n\nInput: big", " \nOutput", "\r\nOutput", "\rOutput"])
 def test_blanks_and_line_breaks_before_an_answer_are_skipped(before, after):
     tokenizer = tiny_models.tokenizer()
     stop, ids = LineEnd(tokenizer), tokenizer(f"{before}cold{after}").input_ids
     cut = next(i for i in range(1, len(ids) + 1) if stop(ids[:i]))
     assert stop.text(ids[:cut]) == "cold"
-    assert tokenizer.decode(ids[:cut]).rstrip("\n ") == f"{before}cold"  # no later than the break behind it
+    assert tokenizer.decode(ids[:cut]).rstrip("\r\n ") == f"{before}cold"  # no later than the break behind it
     answer = Answer(stop.whole(ids[:cut]), "cold")
     assert (answer.line, score("exact_match", answer), score("rouge_l", answer)) == ("cold", 1, 1)
 

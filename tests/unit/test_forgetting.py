@@ -192,7 +192,7 @@ def test_repeated_task_is_refused(frame):
         training_tasks(rows)
 
 
-def evaluation(scores, name="a", role="train_task", shots=0, metric="accuracy"):
+def evaluation(scores, name="a", role="train_task", shots=0, metric="accuracy", empty=False):
     return pd.DataFrame(
         {
             "set": name,
@@ -202,6 +202,7 @@ def evaluation(scores, name="a", role="train_task", shots=0, metric="accuracy"):
             "metric": metric,
             "scorer": "sum",
             "score": scores,
+            "empty": empty,
         }
     )
 
@@ -210,13 +211,14 @@ def test_accuracy_frame_averages_examples():
     first = pd.concat(
         [evaluation([1.0, 0.0, 0.0, 0.0]), evaluation([1.0, 1.0], "x", "held_out", 5, "exact_match")]
     )
-    second = [evaluation([1.0, 1.0, 1.0]), evaluation([0.0])]  # the rows come in parts
+    # the rows come in parts
+    second = [evaluation([1.0, 1.0, 1.0], empty=[True, False, False]), evaluation([0.0], empty=True)]
     frame = accuracy_frame([(1, "a", mean_scores(second, "file")), (0, None, mean_scores([first], "file"))])
-    assert list(frame.columns) == list(COLUMNS)
-    assert frame[["stage", "set", "shots", "metric", "value", "n"]].to_numpy().tolist() == [
-        [0, "a", 0, "accuracy", 0.25, 4],
-        [0, "x", 5, "exact_match", 1.0, 2],
-        [1, "a", 0, "accuracy", 0.75, 4],
+    assert list(frame.columns) == [*COLUMNS, "empty"]
+    assert frame[["stage", "set", "shots", "metric", "value", "n", "empty"]].to_numpy().tolist() == [
+        [0, "a", 0, "accuracy", 0.25, 4, 0.0],
+        [0, "x", 5, "exact_match", 1.0, 2, 0.0],
+        [1, "a", 0, "accuracy", 0.75, 4, 0.5],
     ]
     assert frame["trained_task"].tolist() == [None, None, "a"]
     assert frame.index.tolist() == [0, 1, 2]

@@ -7,12 +7,13 @@ import string
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from anamnesis.core.errors import UserError
 from anamnesis.data.catalogue import catalogue, look_up
+from anamnesis.data.text import normal_form
 from anamnesis.evaluation.metrics import METRICS, Answer, final_number, score, sentence_sari, token_f1
 from anamnesis.evaluation.words import words
 
@@ -180,6 +181,13 @@ SCRIPTS = {
     "Khmer": "ឆ្មាអង្គុយលើកម្រាល",
     "emoji": "👍🏽 🇩🇪 ❤️",
     "digits": "١٢٣ ४५६",
+    "Persian with joiners": "می\u200cخواهم کتاب\u200cها را بخوانم",
+    "Sinhala with a joiner": "ශ්\u200dරී ලංකාව",
+    "symbols": "→ ₽ ★",
+    "punctuation": "?!",
+    "Chinese full width": "。！",
+    "decomposed": "Cafe\u0301 a\u0308rger",
+    "outside the plane": "𝔘𝔫𝔦 𐍈 🜁",
 }
 OF_ALL = ("f1", "rouge_l", "rouge_l_trace", "exact_match", "bleu", "edit_similarity", "sari", "exact_string")
 
@@ -207,6 +215,8 @@ def test_other_texts_of_a_script_do_not(script):
         ("👍🏽", "👍🏿", 0.0),  # a hand and its colour are one
         ("größer", "grösser", 0.0),  # a word, not "gr" and "er"
         ("手机 iPhone", "iphone", 2 * 1 / (3 + 1)),
+        ("?", "!", 0.0),
+        ("!", "!", 1.0),  # no words: the texts must be equal
     ],
 )
 def test_rouge_l_worked_out_by_hand(text, target, expected):
@@ -222,7 +232,8 @@ def test_words_of_several_scripts():
 
 @given(st.text(st.characters(max_codepoint=127)), st.text(st.characters(max_codepoint=127)))
 def test_rouge_l_of_ascii_texts_is_that_of_the_library(text, target):
-    line = Answer(text, target).line
+    line = Answer(normal_form(text), target).line
+    assume(words(target))  # the library has 0 for the others, also where both are equal
     expected = RougeScorer(["rougeL"]).score(target, line)["rougeL"].fmeasure
     assert score("rouge_l", Answer(text, target)) == expected
 
@@ -237,3 +248,70 @@ def test_rouge_l_of_ascii_texts_is_that_of_the_library(text, target):
 )
 def test_english_values_are_as_before(text, target, expected):
     assert score("rouge_l", Answer(text, target)) == pytest.approx(expected)
+
+
+# ---------------------------------------------------------------- scripts without blanks, one form of texts
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "expected"),
+    [
+        ("猫在上", "猫坐在椅上", 2 * 3 / (3 + 5)),
+        ("东京。", "东京", 1.0),  # punctuation of the script aside
+        ("ねこ", "いぬ", 0.0),
+        ("the 猫", "猫", 1.0),
+        ("แมว", "แม", 2 * 2 / (3 + 2)),
+    ],
+)
+def test_f1_of_scripts_without_blanks_counts_characters(text, target, expected):
+    assert score("f1", Answer(text, target)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "sari"])
+def test_bleu_and_sari_see_what_two_chinese_sentences_share(metric):
+    source, target = "那只大猫坐在椅子上。", "猫坐在椅子上。"
+    near, far = ("猫坐在椅上。", "狗跑了。")
+    scores = [score(metric, Answer(text, target, source)) for text in (target, near, far)]
+    assert scores[0] == pytest.approx(1.0)
+    assert scores[0] > scores[1] > scores[2]
+    assert scores[1] > 0.3
+
+
+def test_bleu_of_chinese_is_that_of_its_characters():
+    spelt = " ".join("猫坐在椅上"), " ".join("猫坐在椅子上")
+    assert score("bleu", Answer("猫坐在椅上", "猫坐在椅子上")) == score("bleu", Answer(*spelt))
+
+
+LATIN = st.text(st.characters(max_codepoint=0x24F))
+
+
+@given(LATIN, LATIN)
+def test_texts_with_blanks_are_scored_as_the_libraries_do(text, target):
+    from sacrebleu import sentence_bleu
+
+    text, target = normal_form(text), normal_form(target)
+    line = Answer(text, target).line
+    assert score("bleu", Answer(text, target)) == sentence_bleu(line, [target]).score / 100
+    assert score("f1", Answer(text, target)) == pytest.approx(official_f1(line, target))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_composed_and_decomposed_texts_are_equal(metric):
+    composed, other = "Émile 가각 7", "E\u0301mile \u1100\u1161\u1100\u1161\u11a8 7"
+    assert composed != other
+    same = score(metric, Answer(composed, composed, composed, composed))
+    assert same == (0 if metric == "number_after_mark" else pytest.approx(1.0, abs=1e-6))
+    for text, target in ((composed, other), (other, composed), (other, other)):
+        assert score(metric, Answer(text, target, target, target)) == same
+
+
+@pytest.mark.parametrize("around", ["\u200f", "\ufeff", "\u200b", "\u2066", " \u200e\r\n", "\u3000"])
+@pytest.mark.parametrize("metric", ["exact_match", "edit_similarity", "bleu", "f1", "rouge_l"])
+def test_marks_of_direction_and_characters_without_width_around_an_answer_do_not_count(around, metric):
+    assert score(metric, Answer(f"{around}نعم{around}", "نعم")) == pytest.approx(1.0)
+    assert Answer(around, "نعم").line == ""
+
+
+def test_joiners_at_the_end_of_a_word_belong_to_it():
+    assert score("exact_match", Answer("ന്\u200d", "ന്")) == 0
+    assert score("exact_match", Answer("👨\u200d👩", "👨👩")) == 0

@@ -220,7 +220,7 @@ def test_latex_escape_covers_every_command_character():
 
 def test_curves_frame_identifies_chains():
     joined = curves_frame([chain("m", 1, 0, 0.1), chain("m-ivg", 2, 3, 0.1)])
-    assert list(joined.columns) == ["method", "order", "seed", *COLUMNS]
+    assert list(joined.columns) == ["method", "order", "seed", *COLUMNS, "empty"]
     assert joined[["method", "order", "seed"]].drop_duplicates().to_numpy().tolist() == [
         ["m", 1, 0],
         ["m-ivg", 2, 3],

@@ -45,6 +45,7 @@ COLUMNS = {
     **{
         str(SUITE / method / "order1/seed0/accuracy.parquet"): [
             "stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n",
+            "empty",
         ]
         for method in METHODS
     },

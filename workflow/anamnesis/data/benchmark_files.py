@@ -15,6 +15,7 @@ from anamnesis.data.files import RawRow, require_columns
 from anamnesis.data.instructions import Form, complete_instruction, default_instruction
 from anamnesis.data.splits import Tally, divide
 from anamnesis.data.task_rows import TaskRow, read_split, read_task_row, with_letters
+from anamnesis.data.text import answer_line
 
 if TYPE_CHECKING:
     from anamnesis.data.catalogue.entry import DataSet
@@ -90,9 +91,9 @@ def _with_short_answers(rows: Sequence[RawRow]) -> list[RawRow]:
 
 def _with_short_answer(row: RawRow) -> RawRow:
     target = row.get("target")
-    if not isinstance(target, str) or "\n" not in target.strip():
+    if not isinstance(target, str) or "\n" not in row.optional_text("target"):
         return row
-    short, first = row.optional_text("final_answer"), target.strip().split("\n")[0].strip()
+    short, first = row.optional_text("final_answer"), answer_line(row.optional_text("target"))
     if short is None and first in (row.texts("choices") or ()):
         short = first
     return row if short is None else replace(row, values={**row.values, "target": short})

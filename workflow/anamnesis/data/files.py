@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from anamnesis.core.errors import UserError, first_line, shorten, show_value
+from anamnesis.data.text import normal_form, without_blanks
 
 LIST_COLUMNS = ("choices", "knowledge_choices")
 """Columns that hold a list of texts; in a CSV file its items stand between ``|``."""
@@ -72,15 +73,15 @@ class RawRow:
     def _clean(self, column: str, text: str) -> str:
         """``text`` as everything after the reading of files sees it; nothing else changes the text of a cell.
 
-        The white space around it is gone. Raises UserError for half a character, which JSON can write but no
-        file can.
+        It is in the normal form, without the blanks around it (``data.text``). Raises UserError for half a
+        character, which JSON can write but no file can.
         """
         try:
             text.encode()
         except UnicodeEncodeError as error:
             problem = f"{show_value(text)} holds half a character (position {error.start}); write it in full"
             raise self.error(column, problem) from error
-        return text.strip()
+        return without_blanks(normal_form(text))
 
 
 def _is_visible(text: str) -> bool:

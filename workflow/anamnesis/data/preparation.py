@@ -25,6 +25,7 @@ from anamnesis.data.places import TaskSource, find_task
 from anamnesis.data.pools import SPLITS
 from anamnesis.data.splits import Tally, divide, make_pools, sample
 from anamnesis.data.task_rows import TaskRow, read_split, read_task_row
+from anamnesis.data.text import normal_form
 
 
 @dataclass
@@ -112,7 +113,7 @@ def _user_rows(rows: Sequence[RawRow], settings: Mapping[str, Any]) -> list[Task
     The label follows from target and choices; a column of that name is not read.
     """
     columns = require_columns(rows, ("input", "target"))
-    template = settings.get("knowledge")
+    instruction, template = normal_form(settings["instruction"]), settings.get("knowledge")
     checked = []
     for row in rows:
         # a user's file may have a column of that name for something else
@@ -120,7 +121,7 @@ def _user_rows(rows: Sequence[RawRow], settings: Mapping[str, Any]) -> list[Task
         if template is not None:
             values["knowledge_prompt"] = template.replace("{input}", row.text("input"))
         split = read_split(row) if "split" in columns else ""
-        checked.append(read_task_row(replace(row, values=values), split, settings["instruction"]))
+        checked.append(read_task_row(replace(row, values=values), split, instruction))
         _require_different_choices(row)
     bare = [row for row, task_row in zip(rows, checked, strict=True) if not task_row.choices]
     if bare and len(bare) < len(rows):

@@ -37,6 +37,11 @@ def without_blanks_before(text: str) -> str:
     return text[match.end() :] if match else text
 
 
+def answer_line(text: str) -> str:
+    """The first line of a text that is not blank, without blanks around it; empty where none is."""
+    return without_blanks(without_blanks_before(text).split("\n")[0])
+
+
 def unmarked(text: str) -> str:
     """The text as a model reads it, without the marks before control tokens."""
     return text.replace(MARK, "")

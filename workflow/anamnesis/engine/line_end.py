@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from anamnesis.data.text import answer_line, normal_form, without_blanks_before
+
 
 class LineEnd:
     """Stops generation at a special token (end of text, end of turn) or at a line break behind some text;
@@ -21,18 +23,15 @@ class LineEnd:
         if last in self.ends:
             return True
         if last not in self._breaks:
-            self._breaks[last] = "\n" in self.tokenizer.decode([last])
-        return self._breaks[last] and "\n" in self.whole(ids).lstrip()
+            self._breaks[last] = "\n" in normal_form(self.tokenizer.decode([last]))
+        return self._breaks[last] and "\n" in without_blanks_before(self.whole(ids))
 
     def text(self, ids: Sequence[int]) -> str:
         """The first generated line that is not blank, stripped."""
         return answer_line(self.whole(ids))
 
     def whole(self, ids: Sequence[int]) -> str:
-        """All that was generated, without the space that every answer begins with."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).removeprefix(" ")
-
-
-def answer_line(text: str) -> str:
-    """The first line of a generated text that is not blank, without blanks around it; empty where none is."""
-    return text.strip().split("\n")[0].strip()
+        """All that was generated, in the normal form of texts, without the space that every answer begins
+        with.
+        """
+        return normal_form(self.tokenizer.decode(ids, skip_special_tokens=True)).removeprefix(" ")

@@ -1,9 +1,9 @@
 """Metrics of generated answers, by name: scores between 0 and 1.
 
-Most see the first line of the answer that is not blank, without blanks around it, and use the field's
-reference libraries. Those named after a benchmark, ``exact_string``, ``first_character`` and
-``number_after_mark`` are the definitions of single benchmarks, for comparison with published numbers; they
-see the text as it was generated. docs/reference/metrics.md says how they differ.
+Most see the first line of the answer that is not blank, without blanks around it, use the field's reference
+libraries, and score texts of any script (``words``). Those named after a benchmark, ``exact_string``,
+``first_character`` and ``number_after_mark`` are the definitions of single benchmarks, for comparison with
+published numbers; they see the text as it was generated. docs/reference/metrics.md says how they differ.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.prompts import FINAL_MARK
-from anamnesis.engine.line_end import answer_line
-from anamnesis.evaluation.words import WordTokenizer
+from anamnesis.data.text import answer_line, normal_form, without_blanks
+from anamnesis.evaluation.words import WordTokenizer, spaced, words
 
 _NUMBER = re.compile(
     r"(?:(?<![\w)])[-−])?\$?"  # no sign directly behind a digit, where it means a difference
@@ -56,17 +56,19 @@ Metric = Callable[[Answer], float]
 
 
 def score(name: str, answer: Answer) -> float:
-    """The score of an answer by the metric ``name``. Raises UserError for an unknown name."""
+    """The score of an answer by the metric ``name``, all texts in their normal form. Raises UserError for an
+    unknown name.
+    """
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
-    return float(METRICS[name](answer))
+    return float(METRICS[name](Answer(*map(normal_form, astuple(answer)))))
 
 
 # ---------------------------------------------------------------- equality
 
 
 def exact_match(answer: Answer) -> float:
-    return answer.line == answer.target.strip()
+    return answer.line == without_blanks(answer.target)
 
 
 def exact_string(answer: Answer) -> float:
@@ -126,8 +128,10 @@ def _rouge():
 
 def rouge_l(answer: Answer) -> float:
     """F1 of the longest common subsequence of words (library rouge-score, without stemming), in any script:
-    the library's own words are those of the letters a to z.
+    the library's own words are those of the letters a to z. A reference without words must match exactly.
     """
+    if not words(answer.target):
+        return exact_match(answer)
     return _rouge().score(answer.target, answer.line)["rougeL"].fmeasure
 
 
@@ -149,9 +153,10 @@ def f1(answer: Answer) -> float:
 def token_f1(text: str, *references: str) -> float:
     """The best F1, over the references, of the tokens that a text shares with one of them.
 
-    Tokens stand between blanks, in small letters, without ASCII punctuation and the articles a, an, the. If
-    either has none, the score is 1 where both have none. Source: Rajpurkar et al. 2016 (arXiv 1606.05250),
-    in the form of SQuAD 2.0's evaluation script.
+    Tokens stand between blanks, in small letters, without ASCII punctuation and the articles a, an, the; in
+    scripts that are written without blanks they are the characters. If either text has none, the score is 1
+    where both have none. Source: Rajpurkar et al. 2016 (arXiv 1606.05250), in the form of SQuAD 2.0's
+    evaluation script.
     """
     return max(_shared_tokens(_squad_tokens(text), _squad_tokens(reference)) for reference in references)
 
@@ -164,19 +169,21 @@ def _shared_tokens(tokens: list[str], wanted: list[str]) -> float:
 
 
 def _squad_tokens(text: str) -> list[str]:
-    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
+    return _ARTICLES.sub(" ", spaced(text.lower()).translate(_NO_PUNCTUATION)).split()
 
 
 def bleu(answer: Answer) -> float:
-    """BLEU-4 of the sentence with exponential smoothing (library sacrebleu)."""
+    """BLEU-4 of the sentence with exponential smoothing (library sacrebleu); in scripts that are written
+    without blanks, of characters.
+    """
     from sacrebleu import sentence_bleu
 
-    return sentence_bleu(answer.line, [answer.target]).score / 100
+    return sentence_bleu(spaced(answer.line), [spaced(answer.target)]).score / 100
 
 
 def edit_similarity(answer: Answer) -> float:
     """1 − normalised insertions and deletions (library rapidfuzz), placeholders of literals filled in."""
-    return _ratio(_with_literals(answer.line), _with_literals(answer.target.strip()))
+    return _ratio(_with_literals(answer.line), _with_literals(without_blanks(answer.target)))
 
 
 def edit_similarity_trace(answer: Answer) -> float:
@@ -201,8 +208,10 @@ def _with_literals(code: str) -> str:
 
 
 def sari(answer: Answer) -> float:
-    """SARI against the input that was to be simplified."""
-    return sentence_sari(answer.input, answer.line, answer.target)
+    """SARI against the input that was to be simplified; in scripts that are written without blanks, of
+    characters.
+    """
+    return sentence_sari(*map(spaced, (answer.input, answer.line, answer.target)))
 
 
 def sari_trace(answer: Answer) -> float:

@@ -17,8 +17,10 @@ import pandas as pd
 from anamnesis.core.errors import UserError, unknown
 
 COLUMNS = ("stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n")
+WITH_EMPTY = (*COLUMNS, "empty")
+"""``empty``: the share of the ``n`` answers that are empty; missing in older tables that are pooled."""
 _KEYS = ["set", "role", "form", "shots", "metric", "scorer"]
-SCORED = (*_KEYS, "score")
+SCORED = (*_KEYS, "score", "empty")
 """What :func:`mean_scores` reads of an evaluation."""
 
 
@@ -28,21 +30,21 @@ def mean_scores(parts: Iterable[pd.DataFrame], what: str) -> pd.DataFrame:
     Parameters
     ----------
     parts : the evaluation's rows, one per example with at least ``set, role, form, shots, metric, scorer,
-        score``, in any number of frames, of which one is held at a time.
+        score, empty``, in any number of frames, of which one is held at a time.
     what : names the evaluation in messages.
 
     Returns
     -------
-    Frame ``set, role, form, shots, metric, scorer, value, n``; ``value`` is the mean score of ``n`` examples,
-    sets in order of appearance.
+    Frame ``set, role, form, shots, metric, scorer, value, n, empty``; ``value`` is the mean score of ``n``
+    examples and ``empty`` the share of them whose answer was empty, sets in order of appearance.
 
     Raises
     ------
     UserError : a missing column, or a score outside [0, 1].
     """
     sums = pd.concat([_sums(rows, what) for rows in parts])
-    total = sums.groupby(_KEYS, sort=False)[["value", "n"]].sum().reset_index()
-    return total.assign(value=total["value"] / total["n"])
+    total = sums.groupby(_KEYS, sort=False)[["value", "n", "empty"]].sum().reset_index()
+    return total.assign(value=total["value"] / total["n"], empty=total["empty"] / total["n"])
 
 
 def _sums(rows: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -54,8 +56,8 @@ def _sums(rows: pd.DataFrame, what: str) -> pd.DataFrame:
             f"{what}: score {first['score']} on set '{first['set']}' is not within 0 to 1; evaluate that "
             "stage again"
         )
-    grouped = rows.groupby(_KEYS, sort=False)["score"]
-    return grouped.agg(value="sum", n="size").reset_index()
+    grouped = rows.groupby(_KEYS, sort=False)
+    return grouped.agg(value=("score", "sum"), n=("score", "size"), empty=("empty", "sum")).reset_index()
 
 
 def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) -> pd.DataFrame:
@@ -68,7 +70,7 @@ def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) 
 
     Returns
     -------
-    Frame with :data:`COLUMNS`, sorted by stage, sets in order of appearance.
+    Frame with :data:`WITH_EMPTY`, sorted by stage, sets in order of appearance.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def accuracy_frame(evaluations: Sequence[tuple[int, str | None, pd.DataFrame]]) 
         scores.assign(stage=int(stage), trained_task=[task] * len(scores))
         for stage, task, scores in sorted(evaluations)  # no two stages are equal, so only they are compared
     ]
-    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+    return pd.concat(parts, ignore_index=True)[list(WITH_EMPTY)]
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from anamnesis.core.errors import UserError
-from anamnesis.stats.forgetting import COLUMNS, training_tasks
+from anamnesis.stats.forgetting import COLUMNS, WITH_EMPTY, training_tasks
 from anamnesis.stats.summary import Chain
 
 CHAIN = ["method", "order", "seed"]
@@ -33,7 +33,7 @@ def chains_of(curves: pd.DataFrame, path: str) -> list[Chain]:
     if len(wrong):
         raise UserError(f"statistics.pool: {path} has the score {wrong['value'].iloc[0]}, not within 0 to 1")
     return [
-        Chain(str(method), int(order), int(seed), part[list(COLUMNS)].reset_index(drop=True))
+        Chain(str(method), int(order), int(seed), part.reindex(columns=WITH_EMPTY).reset_index(drop=True))
         for (method, order, seed), part in curves.groupby(CHAIN, sort=False)
     ]
 

@@ -41,10 +41,11 @@ def curves_frame(chains: Sequence[Chain]) -> pd.DataFrame:
     if not chains:
         raise UserError("no chain given: name at least one method, order and seed in the configuration")
     identified = [
-        c.frame[list(measures_of.COLUMNS)].assign(method=c.method, order=c.order, seed=c.seed) for c in chains
+        c.frame.reindex(columns=measures_of.WITH_EMPTY).assign(method=c.method, order=c.order, seed=c.seed)
+        for c in chains
     ]
     joined = pd.concat(identified, ignore_index=True)
-    return joined[["method", "order", "seed", *measures_of.COLUMNS]]
+    return joined[["method", "order", "seed", *measures_of.WITH_EMPTY]]
 
 
 def chain_measures(chains: Sequence[Chain], shots: int | None = None) -> pd.DataFrame:

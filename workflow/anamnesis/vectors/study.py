@@ -11,6 +11,7 @@ import torch
 from anamnesis.core.errors import UserError
 from anamnesis.data.encoding import encode
 from anamnesis.data.prompts import Template
+from anamnesis.data.text import normal_form
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.hooks import added_to_residual
 from anamnesis.engine.line_end import LineEnd
@@ -48,7 +49,7 @@ class VectorStudy:
         The vector is added at the last prompt token only. Raises UserError for a layer the model does not
         have.
         """
-        (prompt,) = encode(self.tokenizer, [self.template.render(self.instruction, [], query)])
+        (prompt,) = encode(self.tokenizer, [self.template.render(self.instruction, [], normal_form(query))])
         stop = LineEnd(self.tokenizer)
         change = None
         if layer is not None:
@@ -81,7 +82,8 @@ def study_pairs(
     ``model``: any decoder of transformers, on any device; it is left as it was. Half of the pairs are
     demonstrations, half queries. Raises UserError when there are too few pairs for ``shots``.
     """
-    template = template or Template()
+    template, instruction = template or Template(), instruction and normal_form(instruction)
+    pairs = [(normal_form(x), normal_form(y)) for x, y in pairs]
     plan = PromptPlan(shots, activation_prompts, effect_prompts, instruction is not None)
     prompts = build_prompts(_task_of(pairs, instruction, shots), "pairs", plan, template, seed)
     clean, shuffled = prompts[prompts.kind == CLEAN], shuffled_prompts(prompts, "pairs")
