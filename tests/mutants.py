@@ -32,7 +32,7 @@ MODULES = {
     "stats/chains": ["chains"],
     "training/divergence": ["divergence"],
     "training/objectives": ["objectives"],
-    "training/guidance": ["guidance", "guidance_controls", "guidance_share"],
+    "training/guidance": ["guidance_controls", "guidance_share"],
     "vectors/effects": ["effects", "vectors", "other_device"],
     "data/prompts": ["prompts", "shuffling"],
 }

@@ -18,7 +18,6 @@ from anamnesis.training import reference
 from anamnesis.training.build import build
 from anamnesis.training.distillation import KlSettings
 from anamnesis.training.divergence import DIRECTIONS, divergence
-from anamnesis.training.guidance import strength
 from anamnesis.training.objectives import Objective
 from anamnesis.training.scores import Scores
 from anamnesis.training.stage import Stage
@@ -252,20 +251,6 @@ def test_the_teacher_leaves_the_model_in_training_mode_with_its_adapter():
     stage_of(model, batch()).reference().scores(batch(), "all")
     assert model.training
     torch.testing.assert_close(plain_logits(model, batch()[0]), before)
-
-
-def test_the_linear_schedule_goes_from_one_to_zero():
-    assert [strength(u, "linear", 0.25) for u in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
-
-
-def test_the_plateau_schedule_holds_then_steps_then_ends():
-    at = {u: strength(u, "plateau", 0.25) for u in (0.0, 0.24, 0.25, 0.251, 0.3, 0.5, 0.75, 0.76, 1.0)}
-    assert at[0.0] == at[0.24] == at[0.25] == 1.0
-    assert at[0.251] == pytest.approx(0.9)
-    assert at[0.3] == pytest.approx(0.9)  # u - r = 0.05: exactly one step
-    assert at[0.5] == pytest.approx(0.5)
-    assert at[0.75] == pytest.approx(0.0)
-    assert at[0.76] == at[1.0] == 0.0
 
 
 @pytest.mark.parametrize("with_head", [False, True])

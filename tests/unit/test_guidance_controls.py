@@ -84,6 +84,23 @@ def test_the_mean_outputs_of_the_selected_heads_are_added(files):
         torch.testing.assert_close(found[layer][head], files.mean[layer, head])
 
 
+def test_the_model_at_hand_gives_its_own_mean_outputs_on_its_clean_prompts(files, tmp_path):
+    """One plain forward pass for each prompt; shuffled prompts do not count."""
+    tokenizer, texts = tiny_models.tokenizer(), ["hot cold up", "big small", "one two three four five", "up"]
+    kinds = ["clean", "shuffled", "clean", "clean"]
+    table = pd.DataFrame({"text": texts, "kind": kinds, "lead": " ", "target": "down", "choices": None})
+    write_parquet(tmp_path / "prompts.parquet", table)
+    engine = PrefixEngine(files.model)
+    stage = Stage(engine, tokenizer, 1, [], {}, {}, seed=1, batch_tokens=64, chain_seed=7, task="verbs")
+    settings = SETTINGS | {"vectors_from": "current"}
+    found = guided_additions(stage, settings, files.heads, files.paths[1], str(tmp_path / "prompts.parquet"))
+    clean = [tokenizer(text).input_ids for text, kind in zip(texts, kinds, strict=True) if kind == "clean"]
+    expected = torch.stack([reference.head_outputs(files.model, prompt) for prompt in clean]).mean(0)
+    assert heads_in(found) == set(SELECTED)
+    for layer, head in SELECTED:
+        torch.testing.assert_close(found[layer][head], expected[layer, head], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_norm_is_that_of_what_the_residual_stream_gets_from_each_head(tmp_path, name):
     files = Files(tmp_path, name)
@@ -187,7 +204,8 @@ def test_which_tasks_a_control_is_made_from():
 
 
 def test_too_few_other_heads_are_refused(files):
-    with pytest.raises(UserError, match=r"guidance.heads is 4 but only 3 heads are selected"):
+    message = r"^guidance.heads is 4 but only 3 heads are selected: lower it or raise vectors.heads$"
+    with pytest.raises(UserError, match=message):
         added(files, heads=4)
     table = pd.read_parquet(files.heads)
     write_parquet(files.heads, table.assign(selected=[True] * (len(table) - 1) + [False]))

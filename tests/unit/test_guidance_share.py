@@ -1,4 +1,4 @@
-"""Guided training in which only a share of a batch's examples is learnt under the intervention."""
+"""The schedule of the intervention, and training in which only a share of a batch is learnt under it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.build import build
 from anamnesis.training.distillation import KlSettings
-from anamnesis.training.guidance import Intervention
+from anamnesis.training.guidance import Intervention, strength
 from anamnesis.training.loop import train_stage
 
 KL = {
@@ -118,6 +118,22 @@ def test_all_are_guided_by_default():
     assert half_guided(model, batch(), share=1.0).intervention.guided([OLD, *batch()], 0.2) == {1, 2, 3}
     loss = half_guided(model, batch(), share=1.0)(PrefixEngine(model), Batch(tuple(batch())), 0.2)
     assert "guided" not in loss.parts
+
+
+def test_the_linear_schedule_goes_from_one_to_zero():
+    assert [strength(u, "linear", 0.25) for u in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+
+
+def test_the_plateau_schedule_holds_then_steps_then_ends():
+    at = {u: strength(u, "plateau", 0.25) for u in (0.0, 0.24, 0.25, 0.251, 0.3, 0.5, 0.75, 0.76, 1.0)}
+    assert at[0.0] == at[0.24] == at[0.25] == 1.0
+    assert at[0.251] == pytest.approx(0.9)
+    assert at[0.3] == pytest.approx(0.9)  # u - r = 0.05: exactly one step
+    assert at[0.5] == pytest.approx(0.5)
+    assert at[0.75] == pytest.approx(0.0)
+    assert at[0.76] == at[1.0] == 0.0
+    # another plateau: steps of 0.06 from 0.2 on
+    assert [strength(u, "plateau", 0.2) for u in (0.19, 0.25, 0.27, 0.8)] == pytest.approx([1.0, 0.9, 0.8, 0])
 
 
 class Killed(Exception):

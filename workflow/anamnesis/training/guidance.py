@@ -35,11 +35,8 @@ def strength(progress: float, schedule: str, plateau: float) -> float:
     """
     if schedule == "linear":
         return 1.0 - progress
-    if progress < plateau:
-        return 1.0
-    if progress > 1 - plateau:
-        return 0.0
-    return 1.0 - math.ceil(10 / (1 - 2 * plateau) * (progress - plateau) - 1e-9) / 10
+    steps = math.ceil(10 / (1 - 2 * plateau) * (progress - plateau) - 1e-9)  # rounding is no step
+    return 1.0 - min(max(steps, 0), 10) / 10
 
 
 @dataclass(frozen=True)
