@@ -10,7 +10,13 @@ import torch
 import reference
 from anamnesis.core.errors import UserError
 from anamnesis.data.encoding import encode_pairs
-from anamnesis.data.prompts import Template, draw_demonstrations, generator, shuffle_labels
+from anamnesis.data.prompts import (
+    Template,
+    draw_demonstrations,
+    draw_varied_demonstrations,
+    generator,
+    shuffle_labels,
+)
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.stats.layers import best_layer, chosen_layers
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
@@ -61,10 +67,13 @@ def test_demonstrations_differ_and_never_show_the_query():
 def test_more_shots_than_examples_are_refused():
     pool = [(f"x{i}", "y") for i in range(5)]
     assert len(draw_demonstrations(np.random.default_rng(0), pool, 5, "other", "letters")) == 5
-    with pytest.raises(
-        UserError, match="task 'letters' has 5 examples to draw demonstrations from but shots is 5"
-    ):
-        draw_demonstrations(np.random.default_rng(0), pool, 5, "x3", "letters")
+    for draw in (draw_demonstrations, draw_varied_demonstrations):
+        with pytest.raises(UserError) as caught:
+            draw(np.random.default_rng(0), pool, 5, "x3", "letters")
+        assert str(caught.value) == (
+            "task 'letters' has 5 examples to draw demonstrations from but shots is 5: lower the number of "
+            "shots or give the task more training examples"
+        )
 
 
 def test_shuffled_labels_keep_inputs_and_answers_but_not_their_pairs():

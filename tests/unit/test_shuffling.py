@@ -15,7 +15,8 @@ import tiny_models
 from anamnesis.analyses.within_stage.measure import asked
 from anamnesis.core.artifacts import write_parquet
 from anamnesis.core.errors import UserError
-from anamnesis.data.prompts import Template, draw_varied_demonstrations, shuffle_labels
+from anamnesis.data import prompts as prompts_module
+from anamnesis.data.prompts import Template, draw_demonstrations, draw_varied_demonstrations, shuffle_labels
 from anamnesis.vectors.icl import PromptPlan, build_prompts, shuffled_prompts
 from anamnesis.vectors.study import study_pairs
 from runs import ROOT
@@ -89,6 +90,41 @@ def test_demonstrations_are_drawn_again_until_two_labels_occur():
     alone = pool[:94] + pool[99:]  # the one other label is that of the query itself
     drawn = draw_varied_demonstrations(np.random.default_rng(0), alone, 5, "x99", "answers")
     assert {y for _, y in drawn} == {"no"}
+
+
+@pytest.mark.parametrize(
+    ("shots", "answers"), [(1, ["no", "yes", "no"]), (3, ["no"] * 5), (2, ["no", "no", "no", "yes"])]
+)
+def test_nothing_is_drawn_again_where_it_cannot_help(shots, answers):
+    pool = [(f"x{i}", y) for i, y in enumerate(answers)]
+    varied, once = np.random.default_rng(1), np.random.default_rng(1)
+    avoid = "x3" if shots == 2 else "none"
+    drawn = draw_varied_demonstrations(varied, pool, shots, avoid, "answers")
+    assert drawn == draw_demonstrations(once, pool, shots, avoid, "answers")
+    assert varied.random() == once.random()
+
+
+def test_two_demonstrations_are_drawn_again_as_often_as_it_takes(monkeypatch):
+    """Each redraw is one more draw from the same generator; after the last one they stay as they are."""
+    pool = [(f"x{i}", "no") for i in range(30)] + [("y", "yes")]
+    for redraws in (0, 3, 100):
+        monkeypatch.setattr(prompts_module, "REDRAWS", redraws)
+        rng = np.random.default_rng(5)
+        draws = [draw_demonstrations(rng, pool, 2, "none", "answers") for _ in range(1 + redraws)]
+        expected = next((d for d in draws if len({y for _, y in d}) > 1), draws[-1])
+        found = draw_varied_demonstrations(np.random.default_rng(5), pool, 2, "none", "answers")
+        assert found == expected
+        assert (len({y for _, y in found}) > 1) == (redraws == 100)
+
+
+def test_answers_move_on_by_the_longest_group_of_equal_ones():
+    class InOrder:
+        def permutation(self, count):
+            return [4, 0, 1, 2, 3]
+
+    # in the drawn order: c a a b b; c is one, a and b are two: each answer moves on by two places
+    shuffled = shuffle_labels(InOrder(), list(zip("01234", "aabbc", strict=True)))
+    assert shuffled == list(zip("01234", "bbcaa", strict=True))
 
 
 # ---------------------------------------------------------------- the prompts of a task

@@ -82,12 +82,11 @@ def draw_varied_demonstrations(
     """As :func:`draw_demonstrations`, but with two different answers or more where the pool has them: drawn
     again until it is so, ``REDRAWS`` times at most.
     """
-    shown = draw_demonstrations(rng, pool, shots, avoid, task)
     possible = shots > 1 and len({y for x, y in pool if x != avoid}) > 1
-    for _ in range(REDRAWS if possible else 0):
+    for _ in range(1 + REDRAWS if possible else 1):
+        shown = draw_demonstrations(rng, pool, shots, avoid, task)
         if len({y for _, y in shown}) > 1:
             break
-        shown = draw_demonstrations(rng, pool, shots, avoid, task)
     return shown
 
 
@@ -110,4 +109,4 @@ def shuffle_labels(
     permuted = list(answers)
     for k, place in enumerate(places):
         permuted[place] = answers[places[(k + step) % len(places)]]
-    return [(x, y) for (x, _), y in zip(demonstrations, permuted, strict=True)]
+    return [(x, permuted[i]) for i, (x, _) in enumerate(demonstrations)]
