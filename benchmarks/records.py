@@ -54,6 +54,7 @@ def records(rows: int, seed: int) -> pd.DataFrame:
             "score": rng.integers(0, 2, rows).astype(float),
             "metric": "accuracy",
             "scorer": "sum",
+            "empty": False,
             "choice_logprobs": list(scores),
             "choice_scores": list(scores),
         }

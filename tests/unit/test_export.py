@@ -56,7 +56,9 @@ def chain(tmp_path, monkeypatch) -> Path:
         ("antonym", "held_out", "instruction", 0, "exact_match", "generated", float(k < 3)) for k in range(4)
     ]
     columns = ["set", "role", "form", "shots", "metric", "scorer", "score"]
-    pd.DataFrame(scores, columns=columns).to_parquet(Path(STAGES[1], "evaluation.parquet"))
+    pd.DataFrame(scores, columns=columns).assign(empty=False).to_parquet(
+        Path(STAGES[1], "evaluation.parquet")
+    )
     return tmp_path
 
 
