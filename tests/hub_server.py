@@ -27,14 +27,41 @@ class Repository:
 @dataclass
 class Hub:
     """``repositories`` by "datasets/<id>" or "models/<id>". ``cut``: so many bytes of a file are sent, then
-    the connection ends, as often as ``cuts`` says. ``requests``: (method, path, range) of all that was asked.
+    the connection ends, as often as ``cuts`` says; ``down``: files as long are refused after that.
+    ``requests``: (method, path, range) of all that was asked.
     """
 
     repositories: dict[str, Repository]
     cut: int = 0
     cuts: int = 0
+    down: bool = False
     url: str = ""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+
+
+@contextmanager
+def empty_cache(folder, monkeypatch):
+    """A hub that holds nothing yet and, in this process, the library with an empty cache below ``folder``."""
+    from huggingface_hub import constants
+
+    with serving(Hub({})) as hub:
+        path = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "".join(path[1:]))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        yield hub
+
+
+def cut_short(hub: Hub, monkeypatch, at: int, cuts: int, chunk: int) -> None:
+    """Make the hub break off ``cuts`` times after ``at`` bytes of a file; the library tries again at once."""
+    from huggingface_hub import constants, file_download
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", chunk)
+    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+    hub.cut, hub.cuts = at, cuts
 
 
 @contextmanager
@@ -88,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(json.dumps(self._description(name, found)).encode(), "application/json", found)
         if file[4] not in found.files:
             return self._refuse(404, "EntryNotFound", "Entry not found")
+        if self.hub.down and not self.hub.cuts and len(found.files[file[4]]) > self.hub.cut:
+            return self._refuse(400, "Down", "not now")
         return self._send(found.files[file[4]], "application/octet-stream", found, resumable=True)
 
     @staticmethod

@@ -15,10 +15,9 @@ from hub_rows import ROWS, filled
 from task_files import REPOSITORY, settings
 
 from anamnesis.core.errors import UserError
-from anamnesis.data import hub as hub_module
 from anamnesis.data.catalogue import catalogue, look_up
 from anamnesis.data.preparation import prepare
-from hub_server import TOKEN, Hub, Repository, serving
+from hub_server import TOKEN, Hub, Repository, cut_short, empty_cache, serving
 
 ARC = "datasets/allenai/ai2_arc"
 
@@ -46,19 +45,7 @@ def repository(name: str, count: int = 4, **settings) -> tuple[str, Repository]:
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A hub that holds nothing yet, and an empty cache."""
-    from huggingface_hub import constants
-
-    with serving(Hub({})) as hub:
-        path = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "".join(path[1:]))
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(hub_module, "USER_OFFLINE", False)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+    with empty_cache(tmp_path, monkeypatch) as hub:
         yield hub
 
 
@@ -113,24 +100,16 @@ def test_damaged_pins_are_refused(cache, tmp_path):
         load("task618", tmp_path / "pins.json")
 
 
-def cut_short(cache, monkeypatch, chunk: int, cuts: int) -> None:
-    """A hub that breaks off in the middle of files, without the library's pauses between its tries."""
-    from huggingface_hub import constants, file_download
-
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", chunk)
-    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
-    name, repo = repository("gsm8k", count=1000)
-    cache.repositories, cache.cut, cache.cuts = {name: repo}, 3000, cuts
-
-
 def test_a_download_cut_short_is_resumed_where_it_stopped(cache, monkeypatch):
-    cut_short(cache, monkeypatch, chunk=1000, cuts=1)
+    cache.repositories = dict([repository("gsm8k", count=1000)])
+    cut_short(cache, monkeypatch, at=3000, cuts=1, chunk=1000)
     assert len(load("gsm8k").frame) > 200
     assert [span for _, _, span in cache.requests if span] == ["bytes=3000-"]
 
 
 def test_a_download_that_never_ends_fails_in_one_line_and_may_be_tried_again(cache, monkeypatch):
-    cut_short(cache, monkeypatch, chunk=10**6, cuts=10**6)
+    cache.repositories = dict([repository("gsm8k", count=1000)])
+    cut_short(cache, monkeypatch, at=3000, cuts=10**6, chunk=10**6)
     with pytest.raises(UserError, match=r"hf:openai/gsm8k@740312add88f\w+ could not be fetched .*run again"):
         load("gsm8k")
     cache.cuts = 0
@@ -181,27 +160,6 @@ def test_a_layout_that_has_changed_is_named_by_file_row_and_column(cache, row, m
     with pytest.raises(UserError, match=message) as found:
         load("arc_challenge")
     assert "hf:allenai/ai2_arc@210d026faf99/ARC-Challenge/train-00000-of-00001.parquet" in str(found.value)
-
-
-@pytest.mark.parametrize(
-    ("repositories", "message"),
-    [
-        ({}, "no such repository, or a private one"),
-        (
-            {"models/a/b": Repository({"config.json": b"{}"}, "c" * 40, gated=True)},
-            "is gated: accept its terms",
-        ),
-        ({"models/a/b": Repository({"config.json": b"{}"}, "d" * 40)}, "no such revision"),
-    ],
-)
-def test_a_model_that_a_hub_does_not_give_is_said_in_one_line(cache, tmp_path, repositories, message):
-    from anamnesis.models.sources import prepare_model
-
-    cache.repositories = repositories
-    with pytest.raises(
-        UserError, match=rf"model\.source: hf:a/b@{'c' * 40}.*{message}.*or use path:<folder>"
-    ):
-        prepare_model(f"hf:a/b@{'c' * 40}", None, tmp_path / "model")
 
 
 JOB = """

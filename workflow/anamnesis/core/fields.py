@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from anamnesis.core.errors import show_value
+from anamnesis.core.errors import UserError, show_value
 
 # A name becomes part of paths, where results of the endings given here may lie beside its directory.
 _NAME = re.compile(r"(?!.*\.(?:csv|html|json|md|parquet|tex)$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -72,16 +72,16 @@ def _text(pattern: re.Pattern[str], allowed: str, expand: Callable[[str], str] =
 def expand_path(path: str) -> str:
     """``path`` as a shell would read it: ``~``, ``~user``, ``$NAME`` and ``${NAME}`` at their values.
 
-    Raises ValueError for a variable that is not set and a user who is not there: as they stand, such names
+    Raises UserError for a variable that is not set and a user who is not there: as they stand, such names
     would become folders.
     """
     for name in re.findall(r"\$\{?(\w+)\}?", path, re.ASCII):
         if name not in os.environ:
-            raise ValueError(f"the environment variable {name} is not set; set it, or write the path out")
+            raise UserError(f"the environment variable {name} is not set; set it, or write the path out")
     expanded = os.path.expanduser(os.path.expandvars(path))
     if expanded.startswith("~"):
         user = expanded[1:].split("/")[0]
-        raise ValueError(f"there is no user {user}; for a folder here write ./~{user}")
+        raise UserError(f"there is no user {user}; for a folder here write ./~{user}")
     return expanded
 
 

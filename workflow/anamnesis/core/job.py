@@ -22,6 +22,7 @@ from typing import Any, get_args, get_origin
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
 from anamnesis.core.errors import UserError, one_line
+from anamnesis.core.hub_access import keep_off
 from anamnesis.core.integrity import States, note_file, states_read, write_note
 from anamnesis.core.job_logs import FORMAT
 from anamnesis.core.processes import run_together
@@ -131,9 +132,8 @@ def _limit_threads(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    keep_off()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _log_to(file: Path | None, anew: bool = False) -> None:

@@ -1,8 +1,4 @@
-"""Data sets from a hub: only the needed files, of one commit, through the cache of the hub library.
-
-The library resumes interrupted downloads. Files in its cache need no network. ``HF_ENDPOINT``, ``HF_HOME``,
-``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to it.
-"""
+"""Data sets from a hub: only the needed files, of one commit, through the cache of the hub library."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.errors import UserError, first_line
-from anamnesis.core.hub_access import USER_OFFLINE, allow, explain
+from anamnesis.core.hub_access import download, explain, is_offline
 from anamnesis.data.files import RawRow, read_rows
 from anamnesis.data.mapping import map_row
 
@@ -59,27 +55,21 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> tup
     file does not exist, when the token does not open a gated repository, when a download is interrupted, and
     when a file is not cached and the hub may not be reached.
     """
-    allow()
-    from huggingface_hub import snapshot_download
-
-    options = {"repo_type": "dataset", "revision": revision, "allow_patterns": list(patterns)}
     name = f"hf:{repository}@{revision or 'main'}"
-    if revision or USER_OFFLINE:
+    if revision or is_offline():
         try:
-            folder = Path(snapshot_download(repository, local_files_only=True, **options))
+            folder = download("dataset", repository, revision, patterns, cached=True)
         except Exception:  # not in the cache, whatever the library calls that
             folder = None
         if folder and not _missing(folder, patterns):
             return folder, folder.name
-        if USER_OFFLINE:
-            raise UserError(
-                f"{name}: its files are not all in the cache and HF_HUB_OFFLINE is set; unset it, or fill "
-                "the cache on a machine with network, or set data.sources to [folder, builtin]"
-            )
     try:
-        folder = Path(snapshot_download(repository, **options))
+        if is_offline():
+            raise FileNotFoundError
+        folder = download("dataset", repository, revision, patterns)
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
-        raise UserError(explain(name, error)) from error
+        remedy = "; or set data.sources to [folder, builtin]" if is_offline() else ""
+        raise UserError(explain(name, error) + remedy) from error
     # the library downloads what matches, without an error when nothing does
     if missing := _missing(folder, patterns):
         raise UserError(

