@@ -44,7 +44,7 @@ class RawRow:
     def text(self, column: str) -> str:
         """A text that must be there, without the white space around it. Raises UserError when it is not."""
         text = self.optional_text(column)
-        if not text or not _is_visible(text):
+        if not text:
             raise self.error(column, "is empty; write a text there or remove the row")
         return text
 
@@ -66,7 +66,7 @@ class RawRow:
             problem = f'{show_value(value)} is not a list of texts; in JSON write ["yes", "no"]'
             raise self.error(column, problem)
         items = [self._clean(column, item) for item in value]
-        if len(items) < 2 or not all(map(_is_visible, items)):
+        if len(items) < 2 or not all(items):
             raise self.error(column, f"{show_value(value)} must hold two or more texts, none of them empty")
         return items
 
@@ -82,11 +82,6 @@ class RawRow:
             problem = f"{show_value(text)} holds half a character (position {error.start}); write it in full"
             raise self.error(column, problem) from error
         return without_blanks(normal_form(text))
-
-
-def _is_visible(text: str) -> bool:
-    """Whether a text holds anything but white space and characters without a shape, such as U+200B."""
-    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def file_type(path: str | Path) -> str:
@@ -279,7 +274,6 @@ def _without_separator(text: str) -> tuple[str, str]:
 def _cell(column: str, cell: str) -> str | list[str] | None:
     if not cell.strip():
         return None
-    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the line ends of the file, not of the text
     return cell.split("|") if column in LIST_COLUMNS else cell
 
 
