@@ -81,6 +81,7 @@ SUITE = MODEL / CONFIG.suite.name
 STAGE = SUITE / "{method}" / "order{order}" / "seed{seed}" / "stage{stage}"
 BASE = SUITE / "base" / "stage0"
 FIGURES = SUITE / "figures"
+ANSWER_TABLES = [SUITE / f"answer_{name}.csv" for name in ("changes", "shares", "counts")]
 LOGS = RESULTS / "logs"
 BENCHMARKS = RESULTS / "benchmarks"
 REFERENCE = Path(workflow.basedir) / "workflow" / "reference" / "paper_table1.csv"

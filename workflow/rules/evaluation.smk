@@ -118,6 +118,7 @@ rule tabulate_results:
     input:
         evaluations=[path for chain in CHAINS for path in chain_evaluations(chain)],
         reference=REFERENCE,
+        tasks=[TASKS / f"{task}.parquet" for task in ROLES if CHAINS],
         pool=SETTINGS["statistics"]["pool"],
     output:
         accuracy=accuracy_files(),
@@ -128,6 +129,7 @@ rule tabulate_results:
         held_out=SUITE / "held_out.csv",
         markdown=SUITE / "table1.md",
         latex=SUITE / "table1.tex",
+        answers=ANSWER_TABLES,
         record=SUITE / "table1.json",
     log:
         LOGS / "tabulate_results.log",

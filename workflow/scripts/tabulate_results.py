@@ -1,4 +1,6 @@
-"""Write the accuracy matrix of every chain, all of them together, each chain's measures, and Table 1."""
+"""Write the accuracy matrix of every chain, all of them together, each chain's measures, Table 1, and which
+answers changed.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.core.artifacts import read_parquet, write_parquet, write_text
+from anamnesis.core.steps import listed, store_all
+from anamnesis.stats.answers import answer_tables
 from anamnesis.stats.chains import read_chains, read_chance
 from anamnesis.stats.comparisons import by_order, comparison_markdown, comparison_table
 from anamnesis.stats.held_out import held_out_markdown, held_out_table
@@ -30,11 +34,14 @@ def main(
     held_out: str,
     markdown: str,
     latex: str,
+    answers: Sequence[str],
+    tasks: Sequence[str] = (),
     pool: Sequence[str] = (),
 ) -> dict:
     """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
     numbers. ``compared``: which methods are compared besides twins. ``pool``: accuracy tables of other runs,
-    whose chains join all tables. Writes all outputs; the table in three formats.
+    whose chains join all tables but those of ``answers``: changes, shares, counts. ``tasks``: the prepared
+    tasks, for the questions. Writes all outputs; the table in three formats.
     """
     frames, published = read_chains(evaluations, chains, orders), pd.read_csv(reference)
     for chain, output in zip(frames, accuracy, strict=True):
@@ -54,6 +61,7 @@ def main(
     further = held_out_markdown(lost), comparison_markdown(paired), published_markdown(summary, published)
     write_text(markdown, "".join((to_markdown(summary), others, *further)))
     write_text(latex, to_latex(summary))
+    store_all(answers, answer_tables(evaluations, chains, len(orders[0]), listed(tasks)))
     return {"chains": len(frames), "pooled": len(frames) - len(chains)}
 
 

@@ -1,0 +1,93 @@
+"""Which answers changed: kinds by their courses, joined questions, shares and what lost answers became."""
+
+import pandas as pd
+import pytest
+
+from anamnesis.core.steps import store_all
+from anamnesis.stats.answers import KINDS, MOST_CHARACTERS, answer_tables, read_changes, read_counts
+
+COURSES = {  # question -> score before training and after stages 1 and 2, and the kind of change
+    "q0": ((1, 1, 1), "kept"),
+    "q1": ((1, 0, 1), "returned"),
+    "q2": ((1, 1, 0), "lost"),
+    "q3": ((0, 0, 1), "gained"),
+    "q4": ((0, 1, 0), "passing"),
+    "q5": ((0, 0, 0), "never"),
+    "q6": ((1.0, 0.6, 0.4), "lost"),  # a graded metric
+}
+CHAINS = [{"method": method, "order": 1, "seed": 7} for method in ("inclora", "inclora-ivg")]
+
+
+def records(path, scores, answers, name="x"):
+    rows = pd.DataFrame({"example_id": list(scores), "score": [float(s) for s in scores.values()]})
+    rows = rows.assign(set=name, role="held_out", form="instruction", shots=0, target="yes")
+    rows["prediction"] = ["yes" if s >= 0.5 else answers for s in rows["score"]]
+    rows.to_parquet(path)
+    return str(path)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The tables of a plain chain and of a guided one in which nothing is lost."""
+    task = pd.DataFrame({"example_id": list(COURSES), "split": "test", "instruction": "Answer."})
+    task = task.assign(input=[f"{name}? " + "long " * 200 for name in COURSES], knowledge_prompt=None)
+    trained = task.assign(split="train", input="of another split")  # ids may come again in other splits
+    pd.concat([trained, task]).to_parquet(tmp_path / "x.parquet")
+    stages = [
+        records(tmp_path / f"{k}.parquet", {n: c[k] for n, (c, _) in COURSES.items()}, ["no", "NA", ""][k])
+        for k in range(3)
+    ]
+    same = [records(tmp_path / f"g{k}.parquet", dict.fromkeys(COURSES, 1), "no") for k in range(3)]
+    return answer_tables([*stages, stages[0], *same[1:]], CHAINS, 2, [str(tmp_path / "x.parquet")])
+
+
+def test_the_kind_of_a_change_follows_its_course(made):
+    changes, shares, _ = made
+    plain = changes[changes["method"] == "inclora"].set_index("example_id")
+    expected = {name: kind for name, (_, kind) in COURSES.items() if kind not in ("kept", "never")}
+    assert plain["kind"].to_dict() == expected
+    assert plain.loc["q2", "course"] == "right right wrong"
+    counted = shares.set_index("method").loc["inclora"]
+    assert counted["n"] == len(COURSES) == sum(counted[kind] for kind in KINDS)
+    assert {kind: counted[kind] for kind in KINDS} == {
+        "lost": 2, "returned": 1, "gained": 1, "passing": 1, "kept": 1, "never": 1}  # fmt: skip
+
+
+def test_a_row_has_the_question_and_the_answers_of_every_stage_and_of_guidance(made):
+    row = made[0].query("method == 'inclora' and example_id == 'q2'").iloc[0]
+    assert row["question"].startswith("q2? long")
+    assert len(row["question"]) == MOST_CHARACTERS
+    assert (row["instruction"], row["target"]) == ("Answer.", "yes")
+    assert (row["before"], row["stage_1"], row["stage_2"], row["guided"]) == ("yes", "yes", "", "yes")
+    assert set(made[0].query("method == 'inclora-ivg'")["guided"]) == {""}
+
+
+def test_counts_say_what_lost_answers_became(made):
+    counts = made[2].query("method == 'inclora'").set_index("answer")
+    assert counts.loc["", "lost_to"] == 2
+    assert counts.loc["yes", ["target", "before", "after"]].tolist() == [7, 4, 3]
+    assert counts.loc["no", ["before", "after"]].tolist() == [3, 0]
+    assert counts["lost_to"].is_monotonic_decreasing
+
+
+def test_texts_that_look_like_missing_values_come_back_from_the_file(made, tmp_path):
+    files = [tmp_path / name for name in ("changes.csv", "shares.csv", "counts.csv")]
+    store_all([str(file) for file in files], made)
+    pd.testing.assert_frame_equal(read_changes(files[0]), made[0], check_dtype=False)
+    assert set(read_changes(files[0])["stage_1"]) == {"yes", "NA"}
+    assert "" in set(read_counts(files[2])["answer"])
+
+
+def test_a_set_that_was_not_asked_after_a_stage_has_a_gap_there(tmp_path):
+    asked = [records(tmp_path / f"{k}.parquet", {"q": right}, "no") for k, right in ((0, 1), (2, 0))]
+    between = records(tmp_path / "1.parquet", {"other": 1}, "no", "another set")
+    changes, shares, _ = answer_tables([asked[0], between, asked[1]], CHAINS[:1], 2, [])
+    (row,) = changes.itertuples()
+    assert (row.kind, row.course, row.stage_1, row.question) == ("lost", "right – wrong", "", "")
+    assert shares["n"].tolist() == [1]
+
+
+def test_a_run_without_chains_of_its_own_has_empty_tables():
+    for table in answer_tables([], [], 2, []):
+        assert table.empty
+        assert {"method", "set"} <= set(table)
