@@ -66,6 +66,16 @@ class Run:
     def train_tasks(self) -> list[str]:
         return [name for name, role in self.roles.items() if role == "train_task"]
 
+    @property
+    def ranked_tasks(self) -> list[str]:
+        """The tasks whose causal effects rank the heads."""
+        return list(self.config.vectors.tasks or self.train_tasks)
+
+    @property
+    def effects(self) -> list[Path]:
+        """The causal effects, prompt by prompt, of each of ``ranked_tasks``."""
+        return [self.vectors / task / "causal_effects.parquet" for task in self.ranked_tasks]
+
     def places(self, stages: Sequence[int]) -> list[dict[str, Any]]:
         """The chains that analyses follow, each at all ``stages``."""
         chosen = self.followed

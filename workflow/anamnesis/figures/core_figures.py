@@ -67,10 +67,12 @@ CAPTIONS = {
 def core_figures(run: Run) -> list[FigureEntry]:
     """In the order of the report. Tables of other runs alone have nothing of a model to show."""
     chance, held_out = {"statistics": run.intervals}, {"held_out": run.suite / "held_out.csv"}
-    curves, heads = {"frame": run.curves}, {"frame": run.heads}
+    curves, heads = {"frame": run.curves}, {"frame": run.heads, "effects": run.effects}
     measures, added = {"frame": run.suite / "measures.parquet"}, {"frames": run.interventions}
     given_back = {"recovered": run.recovered, "interventions": run.recovered_interventions}
-    unit, several = {"unit": run.config.vectors.rank_by}, {"comparisons": run.comparisons}
+    ranked = {"unit": run.config.vectors.rank_by, "tasks": run.ranked_tasks}
+    ranked["confidence"] = run.intervals["confidence"]
+    several = {"comparisons": run.comparisons}
     pairs = {"compared": run.compared, **chance}
     return [
         _entry("accuracy_curves", "curves", {**curves, **held_out}, FORGETTING),
@@ -78,7 +80,7 @@ def core_figures(run: Run) -> list[FigureEntry]:
         _entry("twins", "twins", measures, FORGETTING, chance, len(run.twins) >= 2),
         _entry("variants", "variant_panels", measures, FORGETTING, several, bool(run.comparisons)),
         _entry("comparisons", "paired_differences", measures, FORGETTING, pairs, bool(run.compared)),
-        _entry("head_effects", "effect_map", heads, VECTORS, unit, bool(run.chains)),
+        _entry("head_effects", "effect_map", heads, VECTORS, ranked, bool(run.chains), "_by_task.csv"),
         _entry(
             "interventions", "intervention_panels", added, VECTORS, {}, bool(run.chains and run.interventions)
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,6 +11,7 @@ from matplotlib.figure import Figure
 from anamnesis.core.errors import unknown
 from anamnesis.figures.panels import UNITS, check, head_map, numbered, rows_by_name
 from anamnesis.figures.style import INK, MUTED, Drawn, new_figure, styled
+from anamnesis.stats.chart_tables import task_effects
 
 _MOST_BARS = 15
 
@@ -43,9 +46,18 @@ def head_effects(frame: pd.DataFrame, unit: str = "probability") -> Figure:
     return figure
 
 
-def draw(frame: pd.DataFrame, unit: str) -> Drawn:
-    """From the ranking of heads; ``unit``: the scale they were ranked on."""
-    return Drawn(head_effects(frame, unit), frame)
+def draw(
+    frame: pd.DataFrame,
+    unit: str,
+    effects: Sequence[pd.DataFrame],
+    tasks: Sequence[str],
+    confidence: float = 0.95,
+) -> Drawn:
+    """From the ranking of heads; ``unit``: the scale they were ranked on; ``effects``: prompt by prompt, of
+    each of the ``tasks``.
+    """
+    by_task = task_effects(dict(zip(tasks, effects, strict=True)), unit, confidence)
+    return Drawn(head_effects(frame, unit), frame, [by_task])
 
 
 def _draw_map(figure: Figure, axes: Axes, grid: pd.DataFrame, frame: pd.DataFrame, label: str) -> None:

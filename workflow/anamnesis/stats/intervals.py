@@ -1,4 +1,4 @@
-"""Intervals of means: Student's t for few values, a bootstrap for many. The one home of both."""
+"""Intervals of means: Student's t for few values, a bootstrap for many; and of proportions. The one home."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 # A two-sided sign test on fewer pairs than this cannot reach p < 0.05 (2 · 0.5⁶ = 0.031).
@@ -61,3 +62,26 @@ def bootstrap_interval(
         if np.isfinite([low, high]).all():
             return low, high, method
     raise AssertionError("the percentile interval of two or more finite values is always finite")
+
+
+def student_interval(
+    mean: pd.Series, spread: pd.Series, n: pd.Series, confidence: float = 0.95, error: bool = False
+) -> tuple[pd.Series, pd.Series]:
+    """Student's interval of many means at once: (low, high); NaN for less than two values, or no spread.
+
+    ``spread``: their s.d. (ddof=1), or the standard error of the mean where ``error`` is set.
+    """
+    known = (n > 1) & (spread > 1e-12)  # but for rounding
+    scale = spread if error else spread / np.sqrt(n)
+    half = (stats.t.ppf((1 + confidence) / 2, (n - 1).clip(lower=1)) * scale).where(known)
+    return mean - half, mean + half
+
+
+def proportion_interval(
+    share: pd.Series, n: pd.Series, confidence: float = 0.95
+) -> tuple[pd.Series, pd.Series]:
+    """Wilson's interval of a share of ``n`` questions answered right: (low, high); never without width."""
+    z2 = stats.norm.ppf((1 + confidence) / 2) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return middle - half, middle + half
