@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from report_chains import both_methods
 from scipy import stats
 
 from anamnesis.stats.chart_tables import curve_means, head_intervals, intervention_intervals, task_effects
 from anamnesis.stats.intervals import paired_interval, proportion_interval
 from anamnesis.stats.summary import curves_frame
 from anamnesis.vectors.ranking import rank_heads
+from report_chains import both_methods
 
 
 def effects(seed, prompts=6):

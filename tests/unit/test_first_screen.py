@@ -147,8 +147,8 @@ def test_what_guidance_changed_is_guided_minus_plain_of_the_same_method():
     more = pd.concat([table(("hp", 0.9, 0.8, 1.0, 6), method="ewc"), table(*DIFFERENCES)])
     assert told(differences=more)[2] == (
         "What guidance changed (inclora-ivg − inclora): HP +21.3 points [+10.0, +33.0] (n = 6); IP −1.5 "
-        "points [−4.0, +1.0] (n = 6); OP +0.0 points [−2.0, +2.0] (n = 6); forgetting −12.9 points "
-        "[−23.7, −2.1] (n = 6)."
+        "points [−4.0, +1.0] (n = 6); accuracy on the training tasks (OP) +0.0 points "
+        "[−2.0, +2.0] (n = 6); forgetting of the training tasks −12.9 points [−23.7, −2.1] (n = 6)."
     )
 
 
@@ -192,8 +192,9 @@ def test_controls_stand_as_guided_minus_control():
     whole = told(differences=table(*DIFFERENCES), comparisons=paired)[2]
     alone = told(differences=table(*DIFFERENCES))[2]
     assert whole == alone + (
-        " Against random-heads: HP +12.0 points [+4.0, +20.0] (n = 6); IP −3.0 points [−7.0, +1.0] (n = 6)."
-        " Against one-pair: HP −5.0 points (n = 1, no interval)."
+        " inclora-ivg − random-heads: HP +12.0 points [+4.0, +20.0] (n = 6); "
+        "IP −3.0 points [−7.0, +1.0] (n = 6)."
+        " inclora-ivg − one-pair: HP −5.0 points (n = 1, no interval)."
     )
 
 

@@ -1,13 +1,15 @@
 """The report: self-contained, escaped, and its sentences follow the numbers whichever way they point."""
 
 import html.parser
+import json
 import re
 import shutil
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 
 import pandas as pd
 import pytest
-from report_chains import both_methods, chain
 
 from anamnesis.core.errors import UserError
 from anamnesis.figures.bars import summary_bars
@@ -21,10 +23,11 @@ from anamnesis.report import (
     experiment_sections,
     sentences,
 )
-from anamnesis.report.first_screen import first_paragraphs
+from anamnesis.report.first_screen import first_numbers, first_paragraphs
 from anamnesis.report.run_facts import flatten, shown
 from anamnesis.stats.held_out import held_out_table
 from anamnesis.stats.summary import BASELINE, MEASURES, chain_measures, curves_frame, table1
+from report_chains import both_methods, chain
 
 
 @pytest.fixture
@@ -105,13 +108,15 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.addresses, self.text = [], [], [], []
+        self.open, self.tags, self.addresses, self.text, self.scripts = [], [], [], [], []
         self.policy = ""
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        if tag == "script":
+            self.scripts.append([dict(attributes)["type"], ""])
         self.addresses += [value for name, value in attributes if name in ("src", "href")]
         if ("http-equiv", "Content-Security-Policy") in attributes:
             self.policy = dict(attributes)["content"]
@@ -122,7 +127,19 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1][1] += data
+        else:
+            self.text.append(data)
+
+    def run(self):
+        """The scripts that a browser runs: those whose digest the policy of the page allows."""
+        digests = re.findall(r"'sha256-([^']+)'", self.policy)
+        return [
+            text
+            for kind, text in self.scripts
+            if kind == "module" and b64encode(sha256(text.encode()).digest()).decode() in digests
+        ]
 
 
 def build(results, tmp_path):
@@ -134,8 +151,9 @@ def build(results, tmp_path):
 
 def test_report_is_one_offline_file(results, tmp_path):
     _, page = build(results, tmp_path)
-    assert "script" not in page.tags
     assert "link" not in page.tags
+    assert len(page.run()) == len([kind for kind, _ in page.scripts if kind == "module"]) == 1
+    assert "unsafe-eval" not in page.policy
     for address in page.addresses:
         assert re.match(r"#[a-z0-9-]+$|\./|data:image/png;base64,", address), address[:60]
     assert page.tags.count("img") == 1
@@ -175,10 +193,23 @@ def test_hostile_text_makes_no_element_and_leaves_no_place_to_go(tmp_path):
         links={hostile: tmp_path / "javascript:alert(1)"},
     )
     page = Page(build_report([section], tmp_path / "r.html", hostile, hostile).read_text(encoding="utf-8"))
-    assert not {"script", "img"} & set(page.tags)
+    assert "img" not in page.tags
+    assert len(page.run()) == len(page.scripts) == 1
     assert page.addresses[-1] == "./javascript%3Aalert%281%29"
     assert hostile in "".join(page.text)
     assert page.policy.startswith("default-src 'none'")
+
+
+def test_data_for_scripts_is_json_without_an_end_of_its_element(drawn, tmp_path):
+    hostile = "</script><img src=x onerror=alert(1)><!-- & \u2028"
+    section = Section(
+        "s", answers={"texts": [hostile]}, pictures=[Picture(drawn, "", "", chart={"a": hostile})]
+    )
+    page = Page(build_report([section], tmp_path / "r.html", "t").read_text(encoding="utf-8"))
+    data = [json.loads(text) for kind, text in page.scripts if kind == "application/json"]
+    assert data == [{"texts": [hostile]}, {"a": hostile}]
+    assert page.tags.count("img") == 1
+    assert len(page.run()) == 4  # the library of charts and three files of ours
 
 
 def test_same_input_gives_the_same_bytes(results, tmp_path):
@@ -189,7 +220,9 @@ def test_same_input_gives_the_same_bytes(results, tmp_path):
 def test_report_without_optional_parts(results, tmp_path):
     bare = ExperimentResults(results.config, results.table, results.curves, results.heads, {})
     titles = [section.title for section in experiment_sections(bare)]
-    assert titles == ["Table 1", "What was run", "What is forgotten", "Instruction vectors"]
+    assert titles == [
+        "What is forgotten", "Table 1", "Instruction vectors", "Words used here", "What was run",
+    ]  # fmt: skip
     build(bare, tmp_path)
 
 
@@ -205,14 +238,15 @@ def test_the_first_screen_comes_first_with_its_picture_and_the_start(results):
         first, second, *_ = experiment_sections(given)
         assert (first.title, second.title) == (
             "What was lost, what stayed, what guidance changed",
-            "Table 1",
+            "What is forgotten",
         )
         assert [picture.png for picture in first.pictures] == [results.figures["summary"]]
-        assert first.paragraphs[:2] == first_paragraphs(results.held_out, results.table)[:2]
-        assert "from 50.0\u00a0% to 30.0\u00a0%" in first.paragraphs[0]
-        assert ("tuned on 12 training examples of x" in first.paragraphs[-1]) is (given is tuned)
+        assert first.numbers == first_numbers(results.held_out, results.table)
+        assert "from 50.0\u00a0% to 30.0\u00a0%" in first.numbers[0].sentence
+        assert second.paragraphs[:2] == first_paragraphs(results.held_out, results.table)[:2]
+        assert ("The model before training" in dict(first.terms)) is (given is tuned)
     empty = replace(results, held_out=results.held_out.iloc[:0])
-    assert experiment_sections(empty)[0].title == "Table 1"
+    assert experiment_sections(empty)[0].title == "What is forgotten"
 
 
 def test_published_table_in_the_repository_is_shown(results, pytestconfig):
@@ -222,7 +256,9 @@ def test_published_table_in_the_repository_is_shown(results, pytestconfig):
     bare = ExperimentResults(
         results.config, results.table, results.curves, results.heads, {}, reference=reference
     )
-    beside, directions, published = experiment_sections(bare)[-1].tables
+    section = next(part for part in experiment_sections(bare) if part.title == "Published numbers")
+    assert section.folded
+    beside, directions, published = section.tables
     assert [row[0] for row in beside.rows] == [BASELINE, "inclora", "inclora + IVG"]
     assert [row[0] for row in directions.rows] == ["inclora"]
     rows = published.rows
@@ -358,14 +394,14 @@ def test_intervention_sentences_are_of_test_examples_at_the_layer_chosen_on_othe
     assert (row["layer"], row["add"], row["random"], row["n"]) == (1, 0.52, 0.04, 50)
     assert (row["removal_layer"], row["remove"]) == (2, 0.2)
     said = " ".join(sentences.interventions_sentences(intervened)).replace("\u00a0", " ")
-    assert "by 30 points or more on 1 of 1 sets. The layer of each set is chosen on validation" in said
+    assert "by 30 points or more on 1 of 1 set. The layer of each set is chosen on validation" in said
     assert "antonym: 2.0 % without, 52.0 % with the vector after layer 1 (n = 50)" in said
     assert "+2.0 points to +2.0 points" in said
 
 
 def test_intervention_that_does_nothing_is_said(intervened):
     flat = intervened.assign(accuracy=0.02)
-    assert "on 0 of 1 sets" in sentences.interventions_sentences(flat)[0]
+    assert "on 0 of 1 set." in sentences.interventions_sentences(flat)[0]
     only = intervened[intervened["condition"].isin(["none", "few-shot"])]
     assert sentences.interventions_sentences(only) == ["No vector was added to a zero-shot prompt."]
 

@@ -169,7 +169,10 @@ def test_note_says_how_weak_few_pairs_are(measures):
 def test_the_table_says_what_options_were_ranked_by(measures):
     table = table1(measures)
     assert set(measures["scorer"]) == set(table["scorer"]) == {"sum"}
-    assert "Options ranked by: sum (docs/reference/metrics.md)." in to_markdown(table)
+    assert (
+        "Where options are given, the one with the highest log-probability of the whole answer (sum) is the "
+        "answer: docs/reference/metrics.md."
+    ) in to_markdown(table)
 
 
 def test_csv_reads_back_as_written(measures):

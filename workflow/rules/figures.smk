@@ -40,6 +40,7 @@ rule write_report:
         table=SUITE / "table1.csv",
         paired=SUITE / "comparisons.csv",
         held_out=SUITE / "held_out.csv",
+        answers=ANSWER_TABLES,
         curves=SUITE / "accuracy.parquet",
         heads=HEADS,
         interventions=interventions_of(INTERVENED),

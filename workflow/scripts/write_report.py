@@ -9,11 +9,14 @@ import pandas as pd
 
 from anamnesis.core.artifacts import read_json, read_parquet
 from anamnesis.core.steps import listed, loaded
+from anamnesis.report.answers import Answers
 from anamnesis.report.builder import Section, build_report
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
 from anamnesis.report.results import AnalysisResults
+from anamnesis.report.words import ABBREVIATIONS
+from anamnesis.stats.answers import read_changes, read_counts
 
-GAINS = "vector_recovery_gain.csv"  # in the folder of the figure
+GAINS, BY_TASK = "vector_recovery_gain.csv", "head_effects_by_task.csv"  # in the folder of the figures
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
 
 
@@ -31,6 +34,7 @@ def main(
     prompts: str,
     reference: str,
     report: str,
+    answers: Sequence[str],
     interventions: Sequence[str] = (),
     **others: Any,
 ) -> None:
@@ -38,13 +42,13 @@ def main(
     -> its files. ``others``: inputs that are among these.
     """
     sets, shown = listed(interventions), read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
-    varied, given_back = figures.get("variants"), figures.get("vector_recovery")
+    recovered, changes, shares, counts = _beside(figures, "vector_recovery", GAINS), *answers
     whole = {"config": config, "figures": figures, "captions": captions}
     whole |= {"table": pd.read_csv(table), "curves": read_parquet(curves)}
     results = ExperimentResults(
         **whole,
         heads=read_parquet(heads),
-        variants=None if varied is None else pd.read_csv(Path(varied).with_suffix(".csv")),
+        variants=_beside(figures, "variants", "variants.csv"),
         paired=pd.read_csv(paired),
         held_out=pd.read_csv(held_out),
         interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
@@ -53,10 +57,24 @@ def main(
         reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
         further=list(_further(sections, whole)),
-        recovered=None if given_back is None else pd.read_csv(Path(given_back).with_name(GAINS)),
+        recovered=recovered,
+        answers=Answers(
+            read_changes(changes),
+            pd.read_csv(shares),
+            read_counts(counts),
+            config["suite"]["orders"],
+            recovered,
+        ),
+        answer_links={"all changed answers (CSV)": changes, "shares (CSV)": shares, "counts (CSV)": counts},
+        task_effects=_beside(figures, "head_effects", BY_TASK),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
-    build_report(experiment_sections(results), report, title)
+    build_report(experiment_sections(results), report, title, abbreviations=ABBREVIATIONS)
+
+
+def _beside(figures: Mapping[str, str], name: str, table: str) -> pd.DataFrame | None:
+    """A table in the folder of a figure; None where the run has no such figure."""
+    return pd.read_csv(Path(figures[name]).with_name(table)) if name in figures else None
 
 
 def _further(sections: Mapping[str, Sequence[str]], whole: Mapping[str, Any]) -> Iterator[Section]:

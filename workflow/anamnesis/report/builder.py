@@ -1,16 +1,23 @@
-"""From sections to one HTML file that needs nothing else: no network, no script, pictures inside."""
+"""From sections to one HTML file that needs nothing else: no network, pictures, charts and scripts inside.
+
+Scripts only add to the page: without them it has every table and picture.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 import jinja2
+import vl_convert
+from markupsafe import Markup, escape
 
 from anamnesis.core.artifacts import write_text
 from anamnesis.core.errors import UserError
@@ -21,19 +28,36 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text below a header. ``kind``: "numbers" (all but the first column to the right) or "text"."""
+    """Rows of text below a header. ``kind``: "numbers" (all but the first column to the right) or "text".
+    ``folded``: shown when its caption is clicked, and then with its ``note``.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
     caption: str = ""
     kind: str = "numbers"
     folded: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number of the first screen. ``label``: what it is of; ``value`` with ``unit``, its ``interval`` and
+    n, what that allows to be said (``verdict``), and one ``sentence``.
+    """
+
+    label: str
+    value: str
+    unit: str
+    interval: str
+    verdict: str
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A figure: PNG file (put into the page), caption, what it shows in words and numbers, and files to link
-    (label -> path).
+    (label -> path). ``chart``: a Vega-Lite specification that takes its place where scripts run.
     """
 
     png: str | Path
@@ -42,39 +66,58 @@ class Picture:
     sentences: Sequence[str] = ()
     tables: Sequence[Table] = ()
     links: Mapping[str, str | Path] = field(default_factory=dict)
+    chart: Mapping | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands below it, in this order: paragraphs, tables, pictures, passages of plain
-    text.
+    """A heading and what stands below it, in this order: numbers, paragraphs, answers, tables, pictures,
+    terms, passages of plain text.
 
-    ``passages`` are (label, text) pairs printed exactly, such as prompts. ``links`` are files (label ->
-    path).
+    ``answers`` is what the table that one can filter shows (``report.answers``). ``terms`` are words and what
+    they mean. ``passages`` are (label, text) pairs printed exactly, such as prompts. ``links`` are files
+    (label -> path). ``folded``: shown when its heading is clicked.
     """
 
     title: str
+    numbers: Sequence[Number] = ()
     paragraphs: Sequence[str] = ()
+    answers: Mapping | None = None
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    terms: Sequence[tuple[str, str]] = ()
     passages: Sequence[tuple[str, str]] = ()
     links: Mapping[str, str | Path] = field(default_factory=dict)
+    folded: bool = False
 
 
 def picture(
-    png: str | Path, alt: str, caption: str, sentences: Sequence[str] = (), tables: Sequence[Table] = ()
+    png: str | Path,
+    alt: str,
+    caption: str,
+    sentences: Sequence[str] = (),
+    tables: Sequence[Table] = (),
+    chart: Mapping | None = None,
 ) -> Picture:
     """A figure with the files of the same name; ``caption`` may have line breaks."""
     png = Path(png)
     links = {"PDF": png.with_suffix(".pdf"), "PNG": png, "data (CSV)": png.with_suffix(".csv")}
-    return Picture(png, alt, " ".join(caption.split()), sentences, tables, links)
+    return Picture(png, alt, " ".join(caption.split()), sentences, tables, links, chart)
 
 
-def build_report(sections: Sequence[Section], out_path: str | Path, title: str, subtitle: str = "") -> Path:
+def build_report(
+    sections: Sequence[Section],
+    out_path: str | Path,
+    title: str,
+    subtitle: str = "",
+    abbreviations: Mapping[str, str] | None = None,
+) -> Path:
     """Write the sections to ``out_path`` as one HTML file and return its path.
 
-    All text is escaped; links are relative to the folder of ``out_path``. The same input gives the same bytes
-    (there is no date in it), and the file is complete or absent.
+    ``abbreviations`` are spelt out where they are the words of a table's header. All text is escaped, and
+    data for scripts is JSON without "<"; only scripts of ours run (by their digests). Links are relative to
+    the folder of ``out_path``. The same input gives the same bytes (there is no date in it), and the file is
+    complete or absent.
 
     Raises UserError for no sections, for two with one title, and for a picture that is missing or no PNG.
     """
@@ -92,13 +135,24 @@ def build_report(sections: Sequence[Section], out_path: str | Path, title: str, 
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    # no NaN, which browsers refuse; the order of keys is that of the page
+    environment.policies["json.dumps_kwargs"] = {
+        "allow_nan": False,
+        "separators": (",", ":"),
+        "ensure_ascii": False,
+    }
     environment.filters["embedded"] = _embedded
+    environment.filters["spelt"] = lambda text: _spelt(str(text), abbreviations or {})
     environment.filters["relative"] = lambda path: _relative(path, out_path.parent)
+    scripts = _scripts(sections)
     page = environment.get_template("report.html.j2").render(
         title=title,
         subtitle=subtitle,
         sections=list(zip(anchors, sections, strict=True)),
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        scripts=scripts,
+        allowed=" ".join(map(_digest, scripts)) or "'none'",
+        vega=f"Vega {vl_convert.get_vega_version()}, Vega-Lite, Vega-Embed",
     )
     write_text(out_path, page)
     return out_path
@@ -106,6 +160,36 @@ def build_report(sections: Sequence[Section], out_path: str | Path, title: str, 
 
 def _anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _scripts(sections: Sequence[Section]) -> list[str]:
+    """The scripts of the page, in their order: none where there is nothing to explore."""
+    charts = any(picture.chart for section in sections for picture in section.pictures)
+    names = [
+        "page.js",
+        *["charts.js"] * charts,
+        *["answers.js"] * any(section.answers for section in sections),
+    ]
+    ours = [(TEMPLATES / name).read_text(encoding="utf-8") for name in names]
+    return [*[_chart_library()] * charts, *ours]
+
+
+@cache
+def _chart_library() -> str:
+    """Vega, Vega-Lite and Vega-Embed, which the package has inside; fit for a script element."""
+    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _digest(script: str) -> str:
+    # as the browser sees the element: with the line breaks around it (report.html.j2)
+    content = hashlib.sha256(f"\n{script}\n".encode()).digest()
+    return f"'sha256-{base64.b64encode(content).decode('ascii')}'"
+
+
+def _spelt(text: str, abbreviations: Mapping[str, str]) -> Markup:
+    if text not in abbreviations:
+        return escape(text)
+    return Markup('<abbr title="{}">{}</abbr>').format(abbreviations[text], text)
 
 
 def _embedded(path: str | Path) -> str:

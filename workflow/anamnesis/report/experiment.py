@@ -5,21 +5,29 @@ pictures.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.data.text import unmarked
-from anamnesis.report import first_screen, run_facts, sentences
+from anamnesis.report import charts, first_screen, run_facts, sentences
+from anamnesis.report.answers import Answers, answers_section
 from anamnesis.report.builder import Picture, Section, Table, picture
 from anamnesis.report.given_back import recovery_section
+from anamnesis.report.words import GUIDANCE, terms
+from anamnesis.stats.chart_tables import curve_means, head_intervals, intervention_intervals
 from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_note
 from anamnesis.stats.held_out import NOTE as HELD_OUT_NOTE
 from anamnesis.stats.held_out import held_out_cells
 from anamnesis.stats.paper_table import DIRECTION, NOTE, direction_cells, published_cells, sources
 from anamnesis.stats.printed import HEADINGS, table_cells, table_note
 from anamnesis.stats.summary import MEASURES
+
+CURVES = "Accuracy against stage, one panel per set"
+HEADS = "Heat map of causal effects, layer by head"
+INTERVENTIONS = "Accuracy against layer of intervention, one panel per set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,8 @@ class ExperimentResults:
     ``task, kind, text, target``, a few to show. held_out : what held-out sets lost, one by one
     (``stats.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
     sections of analyses that were made on request. recovered : what vectors give back after training
-    (``stats.vector_recovery.recovery_gain``; the figure is vector_recovery).
+    (``stats.vector_recovery.recovery_gain``; the figure is vector_recovery). answers : which answers changed
+    (``stats.answers``). task_effects : of every head and task (``stats.chart_tables``).
     """
 
     config: Mapping
@@ -54,23 +63,37 @@ class ExperimentResults:
     links: Mapping[str, str | Path] = field(default_factory=dict)
     further: Sequence[Section] = ()
     recovered: pd.DataFrame | None = None
+    answers: Answers | None = None
+    answer_links: Mapping[str, str | Path] = field(default_factory=dict)
+    task_effects: pd.DataFrame | None = None
+
+    @property
+    def confidence(self) -> float:
+        found = run_facts.value_at(self.config, "statistics.confidence")
+        return 0.95 if found is None else float(found)
 
 
 def experiment_sections(results: ExperimentResults) -> list[Section]:
-    """The report's sections in order: headline, what was run, forgetting, vectors, what they give back,
-    further analyses, published numbers, prompts, provenance.
-    """
+    """The report's sections in order: first what was found, and last, folded, what it was found with."""
     parts = [
         _first_screen(results),
-        _table1(results),
-        run_facts.what_was_run(results.config),
+        None if results.answers is None else answers_section(results.answers, results.answer_links),
         _forgetting(results),
+        _table1(results),
         _vectors(results),
         _recovery(results),
         *results.further,
-        _published(results),
-        _prompts(results.prompts),
-        run_facts.provenance(results.records),
+        Section("Words used here", terms=terms(results.config)),
+        *(
+            replace(part, folded=True)
+            for part in (
+                _published(results),
+                _prompts(results.prompts),
+                run_facts.what_was_run(results.config),
+                run_facts.provenance(results.records),
+            )
+            if part is not None
+        ),
     ]
     return [part for part in parts if part is not None]
 
@@ -78,12 +101,15 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
 def _first_screen(results: ExperimentResults) -> Section | None:
     if results.held_out is None or results.held_out.empty:
         return None
-    told = first_screen.first_paragraphs(results.held_out, results.table, results.paired, results.recovered)
     alt = first_screen.picture_alt(list(results.held_out["method"].unique()))
     tuned = run_facts.start_sentence(results.config, results.records)
     return Section(
         "What was lost, what stayed, what guidance changed",
-        paragraphs=[*told, *([tuned] if tuned else [])],
+        numbers=first_screen.first_numbers(results.held_out, results.table),
+        terms=[
+            *([("Guidance (-ivg)", GUIDANCE)] if run_facts.guided(results.config) else []),
+            *([("The model before training", tuned)] if tuned else []),
+        ],
         pictures=_picture(results, "summary", alt, []),
     )
 
@@ -106,17 +132,25 @@ def _table1(results: ExperimentResults) -> Section:
     )
 
 
-def _picture(results: ExperimentResults, name: str, alt: str, said: Sequence[str]) -> list[Picture]:
+def _picture(
+    results: ExperimentResults, name: str, alt: str, said: Sequence[str], chart: Mapping | None = None
+) -> list[Picture]:
     if name not in results.figures:
         return []
-    return [picture(results.figures[name], alt, results.captions.get(name, ""), said)]
+    return [picture(results.figures[name], alt, results.captions.get(name, ""), said, chart=chart)]
 
 
 def _forgetting(results: ExperimentResults) -> Section:
-    lost = [] if results.held_out is None else [_held_out(results.held_out)]
+    lost, told = [], []
+    if results.held_out is not None and len(results.held_out):
+        lost = _held_out(results.held_out)
+        told = first_screen.first_paragraphs(
+            results.held_out, results.table, results.paired, results.recovered
+        )
     curves = [*sentences.curves_sentences(results.curves), *sentences.forms_sentences(results.curves)]
     return Section(
         "What is forgotten",
+        paragraphs=told,
         tables=[*lost, *_compared(results.paired)],
         pictures=[
             *_picture(
@@ -137,14 +171,26 @@ def _forgetting(results: ExperimentResults) -> Section:
                 "HP, IP, OP and forgetting of methods under other settings",
                 [] if results.variants is None else sentences.variants_sentences(results.variants),
             ),
-            *_picture(results, "accuracy_curves", "Accuracy against stage, one panel per set", curves),
+            *_picture(
+                results,
+                "accuracy_curves",
+                CURVES,
+                curves,
+                charts.accuracy_chart(curve_means(results.curves, results.confidence), CURVES),
+            ),
         ],
     )
 
 
-def _held_out(table: pd.DataFrame) -> Table:
-    header, rows = held_out_cells(table)
-    return Table(header, rows, f"Held-out sets, one by one. {HELD_OUT_NOTE}", kind="text")
+def _held_out(table: pd.DataFrame) -> list[Table]:
+    """Zero-shot accuracy of the first method and its guided form on every set; and all there is, folded."""
+    plain = first_screen.plain_method(table)
+    pair = table["method"].isin([plain, plain + GUIDED_SUFFIX]) & (table["measure"] == "hp")
+    first = [Table(*held_out_cells(table[pair]), HELD_OUT_NOTE, kind="text")] if pair.any() else []
+    whole = Table(
+        *held_out_cells(table), "Held-out sets in every form, all methods", kind="text", folded=True
+    )
+    return [*first, replace(whole, note=HELD_OUT_NOTE)]
 
 
 def _compared(paired: pd.DataFrame | None) -> list[Table]:
@@ -159,18 +205,19 @@ def _compared(paired: pd.DataFrame | None) -> list[Table]:
 
 def _vectors(results: ExperimentResults) -> Section:
     unit = run_facts.value_at(results.config, "vectors.rank_by") or "probability"
+    map_of_heads = None
+    if results.task_effects is not None:
+        found = head_intervals(results.heads, results.confidence)
+        map_of_heads = charts.head_chart(found, results.task_effects, "task", HEADS, str(unit))
     pictures = _picture(
-        results,
-        "head_effects",
-        "Heat map of causal effects, layer by head",
-        sentences.heads_sentences(results.heads, str(unit)),
+        results, "head_effects", HEADS, sentences.heads_sentences(results.heads, str(unit)), map_of_heads
     )
     tables = []
     if results.interventions is not None and len(results.interventions):
         said = sentences.interventions_sentences(results.interventions)
-        pictures += _picture(
-            results, "interventions", "Accuracy against layer of intervention, one panel per set", said
-        )
+        found = intervention_intervals(results.interventions, results.confidence)
+        chart = charts.intervention_chart(found, INTERVENTIONS)
+        pictures += _picture(results, "interventions", INTERVENTIONS, said, chart)
         tables.append(_interventions_table(results.interventions))
     return Section("Instruction vectors", tables=tables, pictures=pictures)
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from anamnesis.core.names import GUIDED_SUFFIX
-from anamnesis.report.sentences import percent, points
+from anamnesis.figures.style import readable
+from anamnesis.report.builder import Number
+from anamnesis.report.sentences import counted, percent, points
 from anamnesis.stats.held_out import AT, MEAN
 from anamnesis.stats.intervals import MINIMUM_PAIRS
 from anamnesis.stats.summary import BASELINE
@@ -20,6 +22,81 @@ WORDS = {
     "op": "accuracy on the training tasks (OP)",
     "forgetting": "forgetting of the training tasks",
 }
+
+
+def first_numbers(held_out: pd.DataFrame, table: pd.DataFrame) -> list[Number]:
+    """At most three numbers: zero-shot accuracy lost on held-out sets, knowledge, and what guidance changed.
+
+    ``held_out``: of ``stats.held_out``; ``table``: Table 1.
+    """
+    method = plain_method(held_out)
+    means = _means(held_out, method)
+    numbers = []
+    if "hp" in means.index:
+        numbers.append(_lost_number(means.loc["hp"], held_out, method))
+    if "knowledge" in means.index:
+        row = means.loc["knowledge"]
+        sentence = (
+            f"Knowledge accuracy, on the {counted(row['sets'], 'held-out set')} that can be asked as a plain "
+            f"statement, went from {percent(row['before'])} to {percent(row['after'])}."
+        )
+        numbers.append(_number(_kept(row), row["change"], row, sentence))
+    pair = table[(table["kind"] == "difference") & (table["method"] == method) & (table["measure"] == "hp")]
+    for _, row in pair[pair["n"] > 0].head(1).iterrows():
+        sentence = (
+            f"Zero-shot accuracy on held-out sets after training with guidance ({row['twin']}) minus without "
+            f"({method}), chain by chain."
+        )
+        numbers.append(_number("What guidance changed", row["mean"], row, sentence))
+    return numbers
+
+
+def _lost_number(row: pd.Series, held_out: pd.DataFrame, method: str) -> Number:
+    sentence = (
+        f"Training with {method} took zero-shot accuracy on {counted(row['sets'], 'held-out set')} "
+        f"from {percent(row['before'])} to {percent(row['after'])}"
+    )
+    each = held_out[
+        (held_out["measure"] == "hp") & (held_out["method"] == method) & (held_out["set"] != MEAN)
+    ]
+    if len(each) > 1 and each["change"].min() < 0:
+        worst = each.loc[each["change"].idxmin()]
+        sentence += f"; most was lost on {readable(worst['set'])} ({points(worst['change'])})"
+    return _number(
+        "What was lost" if row["change"] < 0 else "What was gained", row["change"], row, sentence + "."
+    )
+
+
+def _number(label: str, value: float, row: pd.Series, sentence: str) -> Number:
+    """``row`` has the interval ``low`` to ``high`` of the value, its confidence and n."""
+    shown, unit = points(value).split("\u00a0")
+    return Number(label, shown, unit, _covered(row), _verdict(row), sentence)
+
+
+def _covered(row: pd.Series) -> str:
+    n = f"n\u00a0=\u00a0{counted(row['n'], 'chain')}"
+    if pd.isna(row["low"]):
+        return f"no interval, {n}"
+    low, high = (points(row[end]).removesuffix("\u00a0points") for end in ("low", "high"))
+    return f"{100 * row.get('confidence', 0.95):g}\u00a0% interval {low} to {high}, {n}"
+
+
+def _verdict(row: pd.Series) -> str:
+    """Whether it is chance, as far as the interval can tell."""
+    if pd.isna(row["low"]):
+        return "Is it chance? This cannot be told: " + (
+            "one chain has no interval."
+            if row["n"] < 2
+            else "all chains agree, and without spread there is none."
+        )
+    if row["low"] <= 0 <= row["high"]:
+        return "Is it chance? It may be: the interval contains zero."
+    if row["n"] >= MINIMUM_PAIRS:
+        return "Is it chance? Hardly: the interval excludes zero."
+    return (
+        f"Is it chance? Probably not: the interval excludes zero. But {row['n']} chains are weak evidence: "
+        f"as many changes of one sign happen by chance with probability {2.0 ** (1 - row['n']):.2g}."
+    )
 
 
 def first_paragraphs(
@@ -61,7 +138,8 @@ def _lost(held_out: pd.DataFrame, method: str) -> str:
     if not told:
         return ""
     marked = int(rows.loc["hp", "marked"]) if "hp" in rows.index else 0
-    sets = f"{rows.iloc[0]['sets']} sets"
+    total = rows.iloc[0]["sets"]
+    sets = counted(total, "set")
     note = f" Before training, {marked} of {sets} {'are' if marked > 1 else 'is'} {AT}." if marked else ""
     more = ""
     if "ip_hp" in rows.index:
@@ -76,7 +154,7 @@ def _stayed(held_out: pd.DataFrame, method: str) -> str:
     if "knowledge" not in rows.index:
         return ""
     row = rows.loc["knowledge"]
-    sets = f"on the {row['sets']} held-out sets that can be asked as a plain statement"
+    sets = f"on the {counted(row['sets'], 'held-out set')} that can be asked as a plain statement"
     return f"{_kept(row)}: {_change(row, WORDS['knowledge'])}, {sets}{_zero(row)}."
 
 
@@ -118,7 +196,7 @@ def _guidance(table: pd.DataFrame, method: str, comparisons: pd.DataFrame | None
     told = f"What guidance changed ({guided} − {method}): {_differences(shown)}."
     if comparisons is not None:
         for other, rows in _against(comparisons, guided).groupby("method", sort=False):
-            told += f" Against {other}: {_differences(rows)}."
+            told += f" {guided} − {other}: {_differences(rows)}."
     least = int(shown["n"].min())
     if least < MINIMUM_PAIRS:
         told += (
@@ -160,7 +238,8 @@ def _differences(rows: pd.DataFrame) -> str:
 
 
 def _short(measure: str) -> str:
-    return measure if measure == "forgetting" else measure.upper()
+    """Measures that the sentences before have spelt out stand as letters."""
+    return measure.upper() if measure in ("hp", "ip") else WORDS[measure]
 
 
 def picture_alt(methods: Sequence[str]) -> str:

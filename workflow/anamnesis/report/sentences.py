@@ -45,6 +45,16 @@ def number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
+def differs(value: float) -> bool:
+    """Whether a difference of fractions is printed as anything but 0.0 points."""
+    return round(abs(100 * value), 1) > 0
+
+
+def counted(count: int, word: str) -> str:
+    """A number of things: 1 -> "1 set", 5 -> "5 sets"."""
+    return f"{count} {word}" if int(count) == 1 else f"{count} {word}s"
+
+
 def level_sentence(table: pd.DataFrame, measure: str) -> str:
     """One sentence with the value of ``measure`` before training and for every method at the end, or, of more
     than ``FEW`` methods, the lowest and the highest.
@@ -158,7 +168,9 @@ def forms_sentences(curves: pd.DataFrame) -> list[str]:
     ends = held.groupby(["method", "form", "stage"])["value"].mean().unstack("stage")
     moved = (ends[stage].unstack() for stage in (ends.columns.min(), ends.columns.max()))
     first, last = (frame.loc[held["method"].unique()] for frame in moved)
-    sets = f"on the {len(names)} held-out sets that have both forms"
+    sets = "on the held-out set that has both forms"
+    if len(names) > 1:
+        sets = f"on the {len(names)} held-out sets that have both forms"
     if len(first) > FEW:
         moves = [
             f"{form} accuracy fell with {int((last[form] < first[form]).sum())} of {len(first)} methods, "
@@ -202,10 +214,12 @@ def curves_sentences(curves: pd.DataFrame) -> list[str]:
     sentences = []
     for method, row in change.iterrows():
         name = str(row.abs().idxmax())
+        most = "it is the same on all"
+        if differs(row[name]):
+            most = f"it moved most on {name} ({points(float(row[name]))})"
         sentences.append(
             f"{method}: {shots}-shot accuracy is lower after the last stage than before training on "
-            f"{int((row < 0).sum())} of {len(row)} held-out sets; it moved most on {name} "
-            f"({points(float(row[name]))})."
+            f"{int((row < 0).sum())} of {counted(len(row), 'held-out set')}; {most}."
         )
     return sentences
 
@@ -275,12 +289,15 @@ def interventions_sentences(frame: pd.DataFrame, lift: float = 0.3) -> list[str]
         return ["No vector was added to a zero-shot prompt."]
     count = int((gains >= lift - 1e-9).sum())  # as 0.5 - 0.2 falls short of 0.3 by a rounding error
     best = rows.loc[gains.idxmax()]
+    largest = (
+        f"The largest gain is on {best['set']}: {percent(best['none'])} without, {percent(best['add'])} "
+        f"with the vector after layer {best['layer']} (n\u00a0=\u00a0{best['n']})."
+    )
     sentences = [
         f"Adding the vector raises zero-shot accuracy by {100 * lift:g} points or more on {count} of "
-        f"{len(gains)} sets. The layer of each set is chosen on validation examples, accuracy is measured on "
-        "test examples.",
-        f"The largest change is on {best['set']}: {percent(best['none'])} without, {percent(best['add'])} "
-        f"with the vector after layer {best['layer']} (n\u00a0=\u00a0{best['n']}).",
+        f"{counted(len(gains), 'set')}. The layer of each set is chosen on validation examples, accuracy is "
+        "measured on test examples.",
+        largest if gains.max() > 0 and differs(gains.max()) else "It raises accuracy on no set.",
     ]
     chance = (rows["random"] - rows["none"]).dropna()
     if len(chance):

@@ -32,7 +32,7 @@ _KEYS = [*QUESTION, "example_id"]
 _NO_QUESTION = pd.DataFrame(
     columns=["set", "form", "example_id", "instruction", "question"], dtype="str"
 )  # for runs of which only the records are there
-_TEXTS = ("kind", "course", "instruction", "question", "target", "before", "guided")
+_TEXTS = ("kind", "course", "instruction", "question", "target", "before", "guided", "guided_is")
 
 
 def answer_tables(
@@ -51,7 +51,8 @@ def answer_tables(
     changes : a row for each chain and question whose answer became right or wrong (``CHANGED``): ``method,
         order, seed, set, role, form, shots, example_id, kind, course`` (right or wrong at every stage, a dash
         where it was not asked), ``instruction, question, target, before, stage_1, …``: the answers, and
-        ``guided``: that after the last stage of the guided chain of the same order and seed.
+        ``guided``: that after the last stage of the guided chain of the same order and seed, and
+        ``guided_is`` (right or wrong).
     shares : a row for each chain, set, form and number of shots: ``n`` questions, and how many are of each
         kind (``KINDS``).
     counts : for each method, set, form, shots and answer, over all chains: how often it is right
@@ -83,7 +84,7 @@ def read_counts(path: str | Path) -> pd.DataFrame:
 
 
 def _course(paths: Sequence[str]) -> pd.DataFrame:
-    """A row per question: ``_KEYS``, target, before, stage_1 …, course, kind."""
+    """A row for each question: ``_KEYS``, target, before, stage_1 …, course, kind."""
     parts = [_answers(path) for path in paths]
     table = parts[0][["target"]].copy()
     right = pd.DataFrame({stage: part["right"] for stage, part in enumerate(parts)}, index=table.index)
@@ -134,15 +135,17 @@ def _shortened(text: str) -> str:
 
 
 def _changes(whole: pd.DataFrame, asked: pd.DataFrame, stages: int) -> pd.DataFrame:
-    last = [*CHAIN, *_KEYS, f"stage_{stages}" if stages else "before"]
-    guided = whole.loc[whole["method"].str.endswith(GUIDED_SUFFIX), last]
-    guided = guided.assign(method=guided["method"].str.removesuffix(GUIDED_SUFFIX))
-    guided = guided.rename(columns={last[-1]: "guided"})
+    guided = whole[whole["method"].str.endswith(GUIDED_SUFFIX)]
+    guided = guided[[*CHAIN, *_KEYS]].assign(
+        method=guided["method"].str.removesuffix(GUIDED_SUFFIX),
+        guided=guided[f"stage_{stages}" if stages else "before"],
+        guided_is=guided["course"].str.split(" ").str[-1],
+    )
     rows = whole[whole["kind"].isin(CHANGED)].merge(guided, "left", [*CHAIN, *_KEYS])
     rows = rows.merge(asked, "left", ["set", "form", "example_id"])
-    answers = ["before", *(f"stage_{stage}" for stage in range(1, stages + 1)), "guided"]
+    answers = ["before", *(f"stage_{stage}" for stage in range(1, stages + 1)), "guided", "guided_is"]
     columns = [*CHAIN, *_KEYS, "kind", "course", "instruction", "question", "target", *answers]
-    return rows[columns].fillna({name: "" for name in ("instruction", "question", "guided")})
+    return rows[columns].fillna({name: "" for name in ("instruction", "question", "guided", "guided_is")})
 
 
 def _shares(whole: pd.DataFrame) -> pd.DataFrame:
@@ -177,3 +180,13 @@ def _most_frequent(counted: pd.DataFrame, where: list[str]) -> Iterator[pd.DataF
             ["lost_to", "often", "answer"], ascending=[False, False, True]
         )
         yield rows.loc[order.index[:MOST_ANSWERS]]
+
+
+def collapses(counts: pd.DataFrame, least: float = 0.8, lost: int = 5) -> pd.DataFrame:
+    """Where lost answers became one and the same: ``method, set, form, shots, answer, lost_to, lost``, for at
+    least the share ``least`` of ``lost`` or more of them.
+    """
+    where = ["method", "set", "form", "shots"]
+    table = counts.assign(lost=counts.groupby(where)["lost_to"].transform("sum"))
+    chosen = (table["lost"] >= lost) & (table["lost_to"] >= least * table["lost"])
+    return table.loc[chosen, [*where, "answer", "lost_to", "lost"]].reset_index(drop=True)

@@ -68,8 +68,9 @@ def _here(levels: pd.DataFrame, table: pd.DataFrame, name: str, measure: str) ->
 def direction_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Whether guidance changes what it changes in the paper: (header, rows of strings), a row per method.
 
-    A cell says which way the published means move (+ or −, a sign for each benchmark), which way ours does,
-    and "agrees" or "differs" where all published signs are the same and the interval of ours excludes zero;
+    A cell says which way the published means move (+, − or 0, a sign for each benchmark), which way
+    ours does, and "agrees" or "differs" where all published signs are the same and the interval of ours
+    excludes zero;
     "undecided" otherwise.
     """
     header = ["Method", *(HEADINGS[m] for m in _MEASURES)]
@@ -86,14 +87,19 @@ def direction_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[
 def _direction(ours: pd.Series, reference: pd.DataFrame, method: str, measure: str) -> str:
     wide = reference[reference["method"] == method].pivot(index="benchmark", columns="guided", values=measure)
     changes = (wide["yes"] - wide["no"]).dropna() if {"yes", "no"} <= set(wide) else []
-    published = "".join("+" if change > 0 else "−" for change in changes)
-    here = "+" if ours["mean"] > 0 else "−"
+    published, here = "".join(map(_sign, changes)), _sign(100 * ours["mean"])
     sure = ours["low"] > 0 or ours["high"] < 0
     verdict = "undecided"
-    if sure and len(set(published)) == 1:
+    if sure and len(set(published)) == 1 and "0" not in published + here:
         verdict = "agrees" if here == published[0] else "differs"
     weak = ", few pairs" if verdict != "undecided" and ours["n"] < MINIMUM_PAIRS else ""
     return f"published {published or '–'}, here {here}: {verdict}{weak}"
+
+
+def _sign(change: float) -> str:
+    """Which way a change in points goes, as printed with one decimal: +, − or 0."""
+    rounded = round(change, 1)
+    return "+" if rounded > 0 else "−" if rounded < 0 else "0"
 
 
 def _there(reference: pd.DataFrame, benchmark: str, method: str, guided: str, measure: str) -> str:

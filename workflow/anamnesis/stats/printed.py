@@ -21,7 +21,7 @@ def table_note(table: pd.DataFrame) -> str:
         "after the last stage. Higher is better, except for forgetting. Mean ± s.d. over chains (order × "
         "seed); n: number of chains. "
     )
-    note += f"Options ranked by: {table['scorer'].iloc[0]} (docs/reference/metrics.md). "
+    note += _ranked_by(table["scorer"].iloc[0])
     pairs = table[table["kind"] == "difference"]
     if pairs.empty:
         return note.strip()
@@ -42,6 +42,25 @@ def table_note(table: pd.DataFrame) -> str:
             f"with probability {2.0 ** (1 - least):.2g}."
         )
     return note.strip()
+
+
+_SCORERS = {
+    "sum": "log-probability of the whole answer",
+    "per_token": "mean log-probability of the answer's tokens",
+    "per_character": "log-probability of the answer by its number of characters",
+    "full_sequence": "mean log-probability of question and answer",
+}
+
+
+def _ranked_by(scorers: str) -> str:
+    """How an answer is chosen where options are given. ``scorers``: names, or "generated" for none."""
+    names = [name for name in scorers.split(", ") if name in _SCORERS]
+    if not names:
+        return ""
+    said = " or ".join(f"{_SCORERS[name]} ({name})" for name in names)
+    return (
+        f"Where options are given, the one with the highest {said} is the answer: docs/reference/metrics.md. "
+    )
 
 
 def _intervals(rows: pd.DataFrame) -> str:
