@@ -149,6 +149,15 @@ def test_marks_stand_with_the_sets(table):
     assert "mean of 1 set, none at floor or chance" in printed  # knowledge
 
 
+def test_a_mark_is_that_of_the_instruction_form_without_demonstrations():
+    frame = CHAINS[0].frame.copy()
+    others = (frame["set"] == "easy") & ((frame["shots"] == 2) | (frame["form"] == "knowledge"))
+    frame.loc[others & (frame["stage"] == 0), "value"] = 0.1
+    table = held_out_table([Chain("inclora", 1, 0, frame)], CHANCE)
+    assert [row(table, m, "easy")["mark"] for m in ("hp", "ip", "knowledge")] == ["", "floor", "chance"]
+    assert marks(table) == {"hopeless": "floor", "guessed": "chance"}
+
+
 def test_the_csv_prints_as_the_table_does(table, tmp_path):
     table.to_csv(tmp_path / "held_out.csv", index=False)
     again = pd.read_csv(tmp_path / "held_out.csv")
