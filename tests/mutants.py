@@ -35,6 +35,7 @@ MODULES = {
     "training/guidance": ["guidance_controls", "guidance_share"],
     "vectors/effects": ["effects", "vectors", "other_device"],
     "data/prompts": ["prompts", "shuffling"],
+    "data/encoding": ["encoding"],
 }
 CONFIG = """
 [tool.mutmut]

@@ -101,6 +101,18 @@ def test_the_model_at_hand_gives_its_own_mean_outputs_on_its_clean_prompts(files
         torch.testing.assert_close(found[layer][head], expected[layer, head], atol=1e-5, rtol=1e-4)
 
 
+def test_a_table_without_a_column_is_named(files, tmp_path):
+    prompts = tmp_path / "prompts.parquet"
+    write_parquet(prompts, pd.DataFrame({"text": ["up"], "kind": "clean", "target": "down"}))
+    stage = Stage(PrefixEngine(files.model), tiny_models.tokenizer(), 1, [], {}, {}, 1, 64)
+    settings = SETTINGS | {"vectors_from": "current"}
+    with pytest.raises(UserError, match=r"prompts\.parquet lacks the column lead"):
+        guided_additions(stage, settings, files.heads, files.paths[1], str(prompts))
+    write_parquet(files.heads, pd.read_parquet(files.heads).drop(columns="selected"))
+    with pytest.raises(UserError, match=r"heads\.parquet lacks the column selected"):
+        added(files)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_norm_is_that_of_what_the_residual_stream_gets_from_each_head(tmp_path, name):
     files = Files(tmp_path, name)
