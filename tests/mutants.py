@@ -35,7 +35,7 @@ MODULES = {
     "training/guidance": ["guidance_controls", "guidance_share"],
     "vectors/effects": ["effects", "vectors", "other_device"],
     "data/prompts": ["prompts", "shuffling"],
-    "data/encoding": ["encoding"],
+    "data/encoding": ["encoding", "token_ids"],
 }
 CONFIG = """
 [tool.mutmut]

@@ -11,9 +11,11 @@ import tiny_models
 from anamnesis.core.artifacts import write_parquet, write_tensors
 from anamnesis.core.errors import UserError
 from anamnesis.core.processes import run_together
+from anamnesis.data.prompts import generator
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
+from anamnesis.training.controls import random_vectors
 from anamnesis.training.guidance import guided_additions, norm
 from anamnesis.training.guidance_settings import control_tasks
 from anamnesis.training.stage import Stage
@@ -184,6 +186,12 @@ def test_random_vectors_are_drawn_once_for_each_task_of_a_chain(files):
     first = added(files, control="random_vectors")
     again = added(files, 2, seed=99, control="random_vectors")  # the task at another place of the chain
     assert all(torch.equal(first[layer], again[layer]) for layer in first)
+    # the seed is one of 2^31 that follow from those of chain and task and from the purpose
+    seed = int(generator(7, "verbs", "random_vectors").integers(2**31))
+    drawn = torch.Generator().manual_seed(seed)
+    expected = random_vectors(find_heads(files.model), files.mean, SELECTED, drawn)
+    for layer, head in SELECTED:
+        assert torch.equal(first[layer][head], expected[layer, head])
     for changed in ({"task": "nouns"}, {"chain_seed": 8}):
         other = added(files, control="random_vectors", **changed)
         for layer, head in SELECTED:

@@ -103,7 +103,7 @@ def control_tokens(tokenizer) -> dict[str, int]:
 
 def marked(tokenizer, text: str) -> str:
     """A text of the tokenizer's authors, with its control tokens marked as such."""
-    names = sorted(control_tokens(tokenizer), key=len, reverse=True)
+    names = sorted(control_tokens(tokenizer), reverse=True)  # of two that begin alike, the longer one first
     return re.sub("|".join(map(re.escape, names)), lambda name: MARK + name[0], text) if names else text
 
 

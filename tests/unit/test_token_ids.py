@@ -1,0 +1,122 @@
+"""Tokens of texts by tokenizers that do one thing each, written here, so that every id is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from tokenizers import AddedToken
+
+import readers
+from anamnesis.core.errors import UserError
+from anamnesis.data.encoding import (
+    _inside,
+    encode,
+    encode_pairs,
+    end_token,
+    marked,
+    token_ids,
+    token_starts,
+)
+from anamnesis.data.prompts import Template
+from anamnesis.data.text import MARK
+
+BEGIN, END = 1, 2
+
+
+class Letters:
+    """One token for each letter, its code; 1 in front and 2 behind where special tokens are wanted."""
+
+    is_fast = False
+    eos_token_id = END
+    added_tokens_decoder = {BEGIN: AddedToken("<s>", special=True), 9: AddedToken("word")}  # noqa: RUF012
+
+    def __call__(self, text: str, add_special_tokens: bool):
+        ids = [BEGIN if part == "<s>" else ord(part) for part in self.parts(text)]
+        return SimpleNamespace(input_ids=[BEGIN, *ids, END] if add_special_tokens else ids)
+
+    def parts(self, text: str) -> list[str]:
+        return (["<s>"] if text.startswith("<s>") else []) + list(text.removeprefix("<s>"))
+
+
+class Whole(Letters):
+    """One token for each text, whatever stands in it: its length and its last letter."""
+
+    def __call__(self, text: str, add_special_tokens: bool):
+        ids = [1000 * len(text) + ord(text[-1])] if text else []
+        return SimpleNamespace(input_ids=[BEGIN, *ids, END] if add_special_tokens else ids)
+
+
+def codes(text: str) -> list[int]:
+    return [ord(letter) for letter in text]
+
+
+def test_what_a_tokenizer_puts_around_a_text():
+    assert token_ids(Letters(), ["ab", f"{MARK}<s>c"]) == [
+        [BEGIN, *codes("ab"), END],
+        [BEGIN, BEGIN, ord("c"), END],
+    ]
+    assert token_ids(Letters(), ["ab"], add_special_tokens=False) == [codes("ab")]
+
+
+def test_a_text_that_something_follows_has_no_end_and_one_beginning():
+    """The template's own beginning, where it writes one."""
+    assert encode(Letters(), ["ab", f"{MARK}<s>c", "<s>c"]) == [
+        [BEGIN, *codes("ab")],
+        [BEGIN, ord("c")],
+        [BEGIN, BEGIN, ord("c")],  # in data it is no beginning; only fast tokenizers tell
+    ]
+    assert encode(Letters(), [""]) == [[BEGIN]]
+    alone = Letters()
+    alone.eos_token_id = BEGIN
+    assert encode(alone, [f"{MARK}<s>"]) == [[BEGIN]]  # a token alone is not removed
+    assert encode(Letters(), []) == []
+
+
+def test_an_answer_that_is_joined_with_its_prompt_is_encoded_by_itself():
+    assert encode_pairs(Letters(), ["ab"], ["cd"]) == [([BEGIN, *codes("ab")], codes("cd"))]
+    assert encode_pairs(Whole(), ["ab"], ["cd"]) == [([BEGIN, 2000 + ord("b")], [2000 + ord("d")])]
+    with pytest.raises(ValueError, match="shorter"):
+        encode_pairs(Letters(), ["ab"], [])
+
+
+def test_what_stands_inside_a_text_has_no_special_tokens():
+    assert _inside(Letters(), "ab") == codes("ab")
+    assert _inside(Whole(), "ab") == [2000 + ord("b")]
+    assert _inside(Whole(), "") == []
+
+
+def test_an_answer_without_a_token_is_refused():
+    with pytest.raises(UserError) as caught:
+        encode_pairs(Letters(), ["ab"], [""])
+    message = "the answer '' gets no token of its own after its prompt: check the task's targets"
+    assert str(caught.value) == message
+
+
+def test_an_answer_ends_with_the_token_of_the_template_or_that_of_the_tokenizer():
+    tokenizer = readers.byte_level()
+    for template, token in ((Template(), "</s>"), (Template(end="<|end|>"), "<|end|>")):
+        assert end_token(tokenizer, template) == tokenizer.convert_tokens_to_ids(token)
+    tokenizer.eos_token = None
+    assert end_token(tokenizer, Template()) is None
+
+
+def test_where_tokens_begin():
+    tokenizer = readers.byte_level()  # one token for each byte of a word it does not know
+    starts = token_starts(tokenizer, "zq jk")
+    assert starts[:2] == [0, 0]  # the token in front, and the first letter
+    assert starts == [0, *sorted(starts[1:])]
+    assert starts[-1] == 4
+    assert len(starts) == len(token_ids(tokenizer, ["zq jk"])[0])
+
+
+def test_of_two_control_tokens_that_begin_alike_the_longer_is_marked():
+    tokenizer = readers.byte_level()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|end|>", "<|end|>>", "<|endless|>"]})
+    text = "x<|end|>y<|end|>>z<|endless|>"
+    assert marked(tokenizer, text) == f"x{MARK}<|end|>y{MARK}<|end|>>z{MARK}<|endless|>"
+
+
+def test_without_control_tokens_nothing_is_marked():
+    tokenizer = SimpleNamespace(added_tokens_decoder={}, chat_template=None)
+    assert marked(tokenizer, "a <b>") == "a <b>"
