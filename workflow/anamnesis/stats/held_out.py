@@ -178,14 +178,10 @@ def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     for method in methods:
         header += [method, f"Δ {method}"]
     rows = []
-    for (measure, name), group in table.groupby(["measure", "set"], sort=False):
+    for (measure, _), group in table.groupby(["measure", "set"], sort=False):
         by_method = group.set_index("method")
         first = by_method.iloc[0]
-        cells = [
-            NAMES[measure],
-            set_label({**first, "measure": measure, "set": name}),
-            _percent(first["before"]),
-        ]
+        cells = [NAMES[measure], set_label(first), _percent(first["before"])]
         for method in methods:
             row = by_method.loc[method]
             cells += [_percent(row["after"]), difference_cell(row.rename({"change": "mean"}))]
