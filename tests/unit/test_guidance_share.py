@@ -18,6 +18,7 @@ from test_guidance import (
 from torch.nn.functional import cross_entropy
 
 import tiny_models
+from anamnesis.data.prompts import generator
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -105,7 +106,10 @@ def test_the_draw_follows_from_seed_and_batch_alone():
     intervention = Intervention({}, share=0.5, seed=3)
     draws = [intervention.guided(examples, step / 40) for step in range(40)]
     assert draws[::-1] == [intervention.guided(examples, step / 40) for step in range(40)][::-1]
-    assert draws[7] == Intervention({}, share=0.5, seed=3).guided(examples, 7 / 40)
+    # the generator's seed: that of the stage, the purpose, the progress and the prompts of the new examples
+    batch = [OLD, *examples[:3]]
+    drawn = generator(3, "guided", 0.25, [e.prompt for e in examples[:3]]).permutation([1, 2, 3])
+    assert intervention.guided(batch, 0.25) == set(drawn[:2].tolist())
     assert len(set(draws)) > 20  # anew for each batch
     assert draws != [Intervention({}, share=0.5, seed=4).guided(examples, step / 40) for step in range(40)]
     counts = [sum(place in drawn for drawn in draws) for place in range(8)]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 import readers
 from anamnesis.core.errors import UserError
 from anamnesis.data.encoding import (
     _inside,
+    _marking,
+    control_tokens,
     encode,
     encode_pairs,
     end_token,
@@ -115,6 +118,38 @@ def test_of_two_control_tokens_that_begin_alike_the_longer_is_marked():
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|end|>", "<|end|>>", "<|endless|>"]})
     text = "x<|end|>y<|end|>>z<|endless|>"
     assert marked(tokenizer, text) == f"x{MARK}<|end|>y{MARK}<|end|>>z{MARK}<|endless|>"
+
+
+def test_the_tokenizer_that_knows_marks_is_made_once_for_the_same_control_tokens():
+    tokenizer = readers.byte_level()
+    control = control_tokens(tokenizer)
+    first = _marking(tokenizer, control)
+    assert first.control == control
+    assert _marking(tokenizer, dict(control)) is first
+    fewer = {"<s>": control["<s>"]}
+    assert _marking(tokenizer, fewer).control == fewer
+    assert _marking(tokenizer, control) is not first  # the latest is kept
+
+
+def test_a_normalizer_that_removes_marks_leaves_control_tokens_alone():
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "hot": 1}, unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Replace(MARK, ""), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens([AddedToken("<turn>", normalized=True)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    turn = tokenizer.convert_tokens_to_ids("<turn>")
+    assert token_ids(tokenizer, [f"{MARK}<turn> hot <turn>"]) == [[turn, 1, 0]]
+
+
+def test_a_control_token_that_merges_spell_is_read_where_it_is_marked():
+    words = ["<unk>", "<", "e", ">", "<e", "<e>", "x"]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    backend = Tokenizer(models.BPE(vocabulary, [("<", "e"), ("<e", ">")], unk_token="<unk>"))
+    backend.add_special_tokens(["<e>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    marking = _marking(tokenizer, control_tokens(tokenizer))
+    ids = marking.reader.encode(f"x{MARK}<e>x").ids
+    assert [marking.original.get(i, i) for i in ids] == [6, 5, 6]
 
 
 def test_without_control_tokens_nothing_is_marked():
