@@ -72,7 +72,7 @@ lint: $(STAMP) ## check style, formatting and the layers of imports
 	PYTHONPATH=workflow $(BIN)/lint-imports --no-cache
 
 docs: $(STAMP) ## build the documentation as a site in site/; a warning is an error
-	PYTHONPATH=workflow $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=workflow $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP) ## run every benchmark, one after the other
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done

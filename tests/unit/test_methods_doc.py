@@ -1,4 +1,4 @@
-"""The differences in the tables of docs/explanation/methods.md are those of the committed ones."""
+"""The differences in the tables of docs/explanation/methods-compared.md are those of the committed ones."""
 
 import re
 from pathlib import Path
@@ -22,11 +22,11 @@ SECTIONS = {
 
 def sections() -> dict[str, list[list[str]]]:
     """Section -> rows of its tables of differences, the header before each as a row of its own."""
-    text = (ROOT / "docs/explanation/methods.md").read_text()
+    text = (ROOT / "docs/explanation/methods-compared.md").read_text()
     found = {}
-    for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         title, body = part.split("\n", 1)
-        lines = [line for line in body.split("\n## ")[0].split("\n") if line.startswith("| ")]
+        lines = [line for line in body.split("\n") if line.startswith("| ")]
         rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
         found[title] = [row for row in rows if "Δ" in " ".join(row) or re.search(CELL, " ".join(row[1:]))]
     return found

@@ -1,0 +1,131 @@
+"""The README and the pages: what they show can be run, and the path to a first own experiment is short."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+import tiny_models
+from anamnesis.commands.__main__ import COMMANDS, main
+from anamnesis.config.describe import alternatives, schema_of
+from anamnesis.config.load import load_config
+from anamnesis.config.models import Config
+from doc_blocks import PAGES, ROOT, TUTORIAL, blocks, commands, write_tutorial
+
+KINDS = ("tutorial", "how-to", "reference", "explanation")
+ELSEWHERE = ("squeue", "source", "bash")  # programs that are no part of this project
+SCHEMA = schema_of(Config)
+
+
+def test_the_path_to_a_first_experiment_of_ones_own_is_short():
+    """README and tutorial, code and tables included."""
+    words = [(ROOT / page).read_text(encoding="utf-8").split() for page in ("README.md", TUTORIAL)]
+    assert sum(map(len, words)) <= 1200
+
+
+def test_every_page_is_of_one_kind():
+    homes = {str(page.relative_to(ROOT / "docs").parent) for page in PAGES[1:]}
+    assert homes == {".", *KINDS}
+    assert [page.name for page in PAGES[1:] if page.parent == ROOT / "docs"] == ["index.md"]
+
+
+def test_every_command_line_is_of_a_program_that_a_test_runs():
+    tested = {"make", "snakemake", "anamnesis", "python"}
+    for block in blocks("bash"):
+        for line in block.text.splitlines():
+            words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
+            program = words[0].removeprefix(".venv/bin/") if words else "source"
+            assert program in tested or program in ELSEWHERE or program.startswith("#"), (block.name, line)
+
+
+@pytest.mark.parametrize("line", commands("make"))
+def test_make_knows_the_target(line):
+    done = subprocess.run(f"{line} --dry-run", shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", commands("anamnesis"))
+def test_commands_of_the_library_run(line, tmp_path, monkeypatch):
+    _, name, *arguments = line.split()
+    assert name in COMMANDS
+    write_tutorial(tmp_path, tiny_models.save_snapshot(tmp_path / "tiny"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").symlink_to(ROOT / "config.yaml")
+    if name in ("estimate", "export"):  # what they do has tests of its own
+        arguments = ["--help"]
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([name, *arguments])
+    else:
+        assert main([name, *arguments]) == 0
+
+
+@pytest.mark.parametrize("line", commands("python"))
+def test_python_files_are_there_and_take_the_options(line):
+    _, first, *arguments = line.split()
+    if first == "-m":
+        module, *arguments = arguments
+        file = ROOT / "workflow" / f"{module.replace('.', '/')}.py"
+    else:
+        file = ROOT / first
+    source = file.read_text(encoding="utf-8")
+    assert all(f'"{option}"' in source for option in arguments if option.startswith("--"))
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.name)
+def test_configurations_have_keys_that_exist(block):
+    content = yaml.safe_load(block.text)
+    if "set-resources" not in content:  # a profile of Snakemake: test_profiles.py
+        assert not list(unknown_keys(content, SCHEMA))
+
+
+def unknown_keys(content, node, path=""):
+    """The keys of a configuration that the schema does not have."""
+    options = alternatives(node, SCHEMA)
+    known = {name: value for option in options for name, value in option.get("properties", {}).items()}
+    named = [value for option in options for value in option.get("patternProperties", {}).values()]
+    for key, value in content.items():
+        inner = known.get(key) or next(iter(named), None)
+        if inner is None:
+            yield f"{path}{key}"
+        elif isinstance(value, dict) and any(
+            {"properties", "patternProperties"} & option.keys() for option in alternatives(inner, SCHEMA)
+        ):
+            yield from unknown_keys(value, inner, f"{path}{key}.")
+
+
+def test_unknown_keys_are_found():
+    wrong = {"data": {"tasks": {"a": {"path": "b", "metrc": None}}}, "sed": 1, "seed": 1}
+    assert list(unknown_keys(wrong, SCHEMA)) == ["data.tasks.a.metrc", "sed"]
+
+
+def test_the_experiment_of_the_tutorial_is_valid(tmp_path, monkeypatch):
+    write_tutorial(tmp_path, tiny_models.save_snapshot(tmp_path / "tiny"))
+    monkeypatch.chdir(tmp_path)
+    config = load_config([ROOT / "config.yaml", "mine.yaml"])
+    assert list(config.data.tasks) == ["last_letter"]
+    assert config.suite.orders[0][0] == "last_letter"
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.name)
+def test_python_examples_run_as_printed(block, tmp_path, monkeypatch, capsys):
+    """On a tiny random model in the place of the real one; layer 17 becomes one that the tiny model has."""
+    for folder in ("results/models/smollm2-135m-instruct", "exported"):
+        tiny_models.save_snapshot(tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    assert sum(bool(line.strip()) for line in block.text.splitlines()) <= 15
+    scope: dict = {}
+    exec(block.text.replace("layer=17", "layer=1"), scope)
+    if study := scope.get("study"):
+        assert study.vector.shape == (study.engine.geometry.hidden_size,)
+        assert len(study.heads) == study.engine.geometry.n_layers * study.engine.geometry.n_heads
+        assert "effect" in capsys.readouterr().out
+        assert study.generate("teach", layer=1, scale=50.0) != study.generate("teach")
+
+
+def test_targets_named_in_sentences_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`make ([a-z-]+)", page.read_text())}
+    assert {"run", "docs", "watch"} <= named <= targets
