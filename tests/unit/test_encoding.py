@@ -21,7 +21,7 @@ from anamnesis.engine.examples import build_examples
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation import records
 from anamnesis.evaluation.items import Item
-from anamnesis.evaluation.records import EvaluationSet, Evaluator
+from anamnesis.evaluation.records import EvaluationSet, Evaluator, ItemGroup
 from anamnesis.training.methods.jfa.encoder import PromptEncoder
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
 from anamnesis.vectors.interventions import split_questions
@@ -153,18 +153,44 @@ def test_all_that_encodes_prompts_gives_the_same_tokens(reader, chat, monkeypatc
         assert question.context == encode(tokenizer, [row.text])[0]
 
 
+def group(*items: Item) -> ItemGroup:
+    return ItemGroup(EvaluationSet("t", "held_out", task(), 4), "instruction", 0, items)
+
+
 def test_options_that_a_tokenizer_joins_with_the_prompt_are_ranked_behind_the_same_prompt():
     tokenizer, model = readers.joining(), tiny_models.shared("llama")
     evaluator = Evaluator(
         PrefixEngine(model), tokenizer, template_for(SECTION, None), 1, ["instruction"], 64, 0
     )
-    (row,) = evaluator._rank([Item("test-0", "x:", ("c", "d e", "1"), "c")], lambda done: None)
+    (row,) = evaluator._rank(group(Item("test-0", "x:", ("c", "d e", "1"), "c")), lambda done: None)
     (prompt,) = encode(tokenizer, ["x:"])
     expected = [
         reference.continuation(model, prompt, encode_pairs(tokenizer, ["x:"], [f" {option}"])[0][1])[0]
         for option in ("c", "d e", "1")
     ]
     assert row["choice_logprobs"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("choices", "alike"), [(("Hot", "cold"), False), (("Hot", "hot"), True), (("c", "é"), False)]
+)
+def test_choices_of_the_same_tokens_are_reported(choices, alike, caplog):
+    engine, template = PrefixEngine(tiny_models.shared("llama")), template_for(SECTION, None)
+    evaluator = Evaluator(engine, readers.lower_case(), template, 1, ["instruction"], 64, 0)
+    table = evaluator.evaluate([EvaluationSet("t", "train_task", task(choices=choices), 4)])
+    message = "set 't' (instruction form, 0-shot): the tokenizer writes several choices of 4 of 4 questions"
+    assert (message in caplog.text) == alike
+    assert all((len(set(row)) == 1) == alike for row in table.choice_logprobs)
+
+
+def test_an_answer_that_begins_another_has_the_score_of_its_own_tokens():
+    engine, tokenizer = PrefixEngine(tiny_models.shared("llama")), readers.byte_level()
+    evaluator = Evaluator(engine, tokenizer, template_for(SECTION, None), 1, ["instruction"], 64, 0)
+    options = ("co", "cold", "cold hot")
+    (row,) = evaluator._rank(group(Item("test-0", PROMPT, options, "co")), lambda done: None)
+    for option, value in zip(options, row["choice_logprobs"], strict=True):
+        ((prompt, answer),) = encode_pairs(tokenizer, [PROMPT], [f" {option}"])
+        assert value == pytest.approx(reference.continuation(engine.model, prompt, answer)[0], abs=1e-4)
 
 
 # ---------------------------------------------------------------- control tokens in data

@@ -16,7 +16,14 @@ from anamnesis.analyses.within_stage.measure import asked
 from anamnesis.core.artifacts import write_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.data import prompts as prompts_module
-from anamnesis.data.prompts import Template, draw_demonstrations, draw_varied_demonstrations, shuffle_labels
+from anamnesis.data.prompts import (
+    Template,
+    draw_demonstrations,
+    draw_varied_demonstrations,
+    kept_labels,
+    label_of,
+    shuffle_labels,
+)
 from anamnesis.vectors.icl import PromptPlan, build_prompts, shuffled_prompts
 from anamnesis.vectors.study import study_pairs
 from runs import ROOT
@@ -141,9 +148,16 @@ def test_a_task_of_nearly_one_answer_still_has_shuffled_prompts(name, caplog):
     frame = task(SKEWED[name])
     prompts = build_prompts(frame, name, PromptPlan(5, 4, 40), TEMPLATE, seed=0)
     assert not prompts.unshuffled.any()
+    shuffled = prompts[prompts.kind == "shuffled"]
+    assert (prompts.kept[prompts.kind == "clean"] == 1).all()
+    assert 0.2 <= shuffled.kept.min() <= shuffled.kept.mean() <= 0.6  # of five, two or more change places
     same = np.array(clean_texts(frame, prompts)) == prompts.text
     assert (same == (prompts.kind == "clean")).all()
-    assert not caplog.records
+    assert [record.getMessage() for record in caplog.records] == [
+        f"task '{name}': {100 * shuffled.kept.mean():.0f} % of the demonstrations in label-shuffled prompts "
+        "keep their label, as most have the same: causal effects are measured on prompts that still show the "
+        "task"
+    ]
     pd.testing.assert_frame_equal(shuffled_prompts(prompts, name), prompts[prompts.kind == "shuffled"])
 
 
@@ -169,6 +183,42 @@ def test_a_task_whose_prompts_all_stay_is_refused_in_one_line(answers, shots):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("answers", [["no", "yes"] * 10, ["a", "b", "c", "d"] * 5])
+def test_a_task_of_several_labels_keeps_few_of_them(answers, caplog):
+    prompts = build_prompts(task(answers), "answers", PromptPlan(4, 4, 40), TEMPLATE, seed=0)
+    shuffled = prompts[prompts.kind == "shuffled"]
+    assert not shuffled.unshuffled.any()
+    assert shuffled.kept.mean() < 0.3
+    assert not caplog.records
+
+
+LOOSE = ["no", "No", "NO", "no ", "n o"]
+
+
+def test_labels_that_differ_in_case_and_blanks_only_are_one():
+    """Changing places among themselves, they would still show the task."""
+    shown = [("a", "no"), ("b", "No"), ("c", "yes"), ("d", "Yes"), ("e", "no  way"), ("f", "No way")]
+    for seed in range(20):
+        shuffled = shuffle_labels(np.random.default_rng(seed), shown)
+        assert kept_labels(shown, shuffled) == 0
+        assert sorted(y for _, y in shuffled) == sorted(y for _, y in shown)
+    assert [label_of(text) for text in LOOSE] == ["no", "no", "no", "no", "n o"]
+    assert label_of("STRASSE") == label_of("Straße")
+    assert len({label_of(text) for text in ("0", "-0", "é", "e", "là", "la")}) == 6
+
+
+def test_a_task_of_one_label_in_several_spellings_is_refused(caplog):
+    frame = task(["no", "No", "NO"] * 6)
+    prompts = build_prompts(frame, "answers", PromptPlan(5, 2, 6), TEMPLATE, seed=0)
+    assert prompts.unshuffled.sum() == 6
+    assert "6 of 6 label-shuffled prompts (100 %)" in caplog.text
+    with pytest.raises(UserError, match="task 'answers': all 6 label-shuffled prompts"):
+        shuffled_prompts(prompts, "answers")
+    pool = list(zip(frame.input, frame.target, strict=True))
+    rng, once = np.random.default_rng(0), np.random.default_rng(0)
+    assert draw_varied_demonstrations(rng, pool, 5, "", "t") == draw_demonstrations(once, pool, 5, "", "t")
+
+
 # ---------------------------------------------------------------- where effects are averaged
 
 
@@ -191,6 +241,7 @@ def test_the_jobs_of_a_sweep_record_and_leave_out_unshuffled_prompts(tmp_path, s
     kept = prompts[(prompts.kind == "shuffled") & ~prompts.unshuffled]
     assert 0 < len(kept) < 6
     assert first["unshuffled"] == 6 - len(kept)
+    assert first["labels_kept"] == prompts.kept[prompts.kind == "shuffled"].mean()
     second = sweep(
         str(snapshot), paths["prompts"], mean, "answers", MODEL, "full", 1024, 0, 1, paths["effects"]
     )

@@ -31,7 +31,7 @@ def main(
     from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
     from anamnesis.vectors.activations import mean_head_activations
-    from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions
+    from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
 
     keys = ("shots", "activation_prompts", "effect_prompts", "include_instruction")
     plan = PromptPlan(*(vectors[key] for key in keys))
@@ -47,7 +47,9 @@ def main(
     tensors = {"mean": found.mean, "count": torch.tensor(found.count), "stream": found.stream}
     write_tensors(mean, tensors if found.scale is None else tensors | {"scale": found.scale}, header)
     facts = {"averaged_over": found.over, "correct": found.correct, "prompts": found.prompts}
-    return facts | {"inputs_cut": int(cut.sum()), "unshuffled": int(table.unshuffled.sum())}
+    shuffled = table[table.kind == SHUFFLED]
+    facts |= {"unshuffled": int(shuffled.unshuffled.sum()), "labels_kept": float(shuffled.kept.mean())}
+    return facts | {"inputs_cut": int(cut.sum())}
 
 
 if __name__ == "__main__":

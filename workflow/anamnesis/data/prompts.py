@@ -79,15 +79,27 @@ def draw_demonstrations(
 def draw_varied_demonstrations(
     rng: np.random.Generator, pool: Sequence[tuple[str, str]], shots: int, avoid: str, task: str
 ) -> list:
-    """As :func:`draw_demonstrations`, but with two different answers or more where the pool has them: drawn
+    """As :func:`draw_demonstrations`, but with two different labels or more where the pool has them: drawn
     again until it is so, ``REDRAWS`` times at most.
     """
-    possible = shots > 1 and len({y for x, y in pool if x != avoid}) > 1
+    possible = shots > 1 and len({label_of(y) for x, y in pool if x != avoid}) > 1
     for _ in range(1 + REDRAWS if possible else 1):
         shown = draw_demonstrations(rng, pool, shots, avoid, task)
-        if len({y for _, y in shown}) > 1:
+        if len({label_of(y) for _, y in shown}) > 1:
             break
     return shown
+
+
+def label_of(answer: str) -> str:
+    """An answer as a label: "No", "no" and "no " are one, as changing their places changes nothing."""
+    return " ".join(answer.casefold().split())
+
+
+def kept_labels(shown: Sequence[tuple[str, str]], shuffled: Sequence[tuple[str, str]]) -> float:
+    """The share of demonstrations with the same label in both; 1 without demonstrations."""
+    pairs = zip(shown, shuffled, strict=True)
+    kept = [label_of(before) == label_of(after) for (_, before), (_, after) in pairs]
+    return sum(kept) / len(kept) if kept else 1.0
 
 
 def shuffle_labels(
@@ -95,16 +107,16 @@ def shuffle_labels(
 ) -> list[tuple[str, str]]:
     """The same demonstrations with their answers permuted, so that the task can no longer be read off them.
 
-    No demonstration keeps its answer, unless one answer is that of more than half of them: then as few keep
-    it as can be, drawn at random. With one answer only, nothing changes.
+    No demonstration keeps its label, unless one label is that of more than half of them: then as few keep it
+    as can be, drawn at random. With one label only, none gets another.
     """
     answers = [y for _, y in demonstrations]
     order = [int(i) for i in rng.permutation(len(answers))]
     groups: dict[str, list[int]] = {}
     for i in order:
-        groups.setdefault(answers[i], []).append(i)
+        groups.setdefault(label_of(answers[i]), []).append(i)
     places = [i for group in groups.values() for i in group]
-    # equal answers stand together: moved on by the longest group, each comes to stand in another group
+    # equal labels stand together: moved on by the longest group, each comes to stand in another group
     step = max(map(len, groups.values()), default=0)
     permuted = list(answers)
     for k, place in enumerate(places):

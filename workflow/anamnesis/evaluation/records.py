@@ -119,7 +119,7 @@ class Evaluator:
         written = iter(self._write([group for group in groups if not group.ranked], progress))
         frames = {}
         for group in groups:
-            rows = pd.DataFrame(self._rank(group.items, progress) if group.ranked else next(written))
+            rows = pd.DataFrame(self._rank(group, progress) if group.ranked else next(written))
             rows = rows.assign(
                 set=group.source.name, role=group.source.role, form=group.form, shots=group.shots
             )
@@ -165,7 +165,8 @@ class Evaluator:
             frame, cut = shorten_inputs(frame, self.tokenizer, self.template, self.max_input_tokens)
         return frame.assign(cut=cut)
 
-    def _rank(self, items: Sequence[Item], progress) -> list[dict]:
+    def _rank(self, group: ItemGroup, progress) -> list[dict]:
+        items = group.items
         contexts = [item.prompt for item in items for _ in item.choices]
         pairs = iter(
             encode_pairs(self.tokenizer, contexts, [item.lead + c for item in items for c in item.choices])
@@ -174,6 +175,7 @@ class Evaluator:
         for item in items:
             encoded = [next(pairs) for _ in item.choices]
             questions.append(Question(encoded[0][0], [continuation for _, continuation in encoded]))
+        _warn_of_equal_options(group, questions)
         sums = score_questions(self.engine, questions, self.batch_tokens, progress)
         options = [item.choices for item in items]
         scores = option_scores(self.scorer, self.engine, questions, sums, options, self.batch_tokens)
@@ -247,6 +249,25 @@ def empty_shares(table: pd.DataFrame) -> dict[str, float]:
     """Of evaluation records: set -> share of its generated answers that are empty."""
     generated = table[table["scorer"] == GENERATED]
     return generated.groupby("set", sort=False)["empty"].mean().astype(float).to_dict()
+
+
+def _warn_of_equal_options(group: ItemGroup, questions: Sequence[Question]) -> None:
+    equal = [
+        item.example_id
+        for item, question in zip(group.items, questions, strict=True)
+        if len(set(map(tuple, question.continuations))) < len(question.continuations)
+    ]
+    if equal:
+        log.warning(
+            "set '%s' (%s form, %d-shot): the tokenizer writes several choices of %d of %d questions (the "
+            "first: %s) with the same tokens: no model tells them apart, and the first of them counts",
+            group.source.name,
+            group.form,
+            group.shots,
+            len(equal),
+            len(questions),
+            equal[0],
+        )
 
 
 def _warn_of_empty(table: pd.DataFrame) -> None:

@@ -16,11 +16,13 @@ from anamnesis.data.prompts import (
     draw_demonstrations,
     draw_varied_demonstrations,
     generator,
+    kept_labels,
     shuffle_labels,
 )
 from anamnesis.engine.scoring import Question
 
 CLEAN, SHUFFLED = "clean", "shuffled"
+MANY_KEPT = 0.5  # share of labels kept beyond which there is a warning
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +43,12 @@ def build_prompts(
     task: pd.DataFrame, name: str, plan: PromptPlan, template: Template, seed: int
 ) -> pd.DataFrame:
     """Prompts of a task, one row each: prompt_id, kind, text, lead (what stands between text and answer),
-    target, choices, label, query_id, demonstration_ids, unshuffled.
+    target, choices, label, query_id, demonstration_ids, kept, unshuffled.
 
     Queries come from the validation split and demonstrations from the training split, drawn anew for every
     prompt. When there are fewer validation examples than prompts, queries are used again with other
-    demonstrations. ``unshuffled``: of kind "shuffled", but all demonstrations have one answer, so that the
-    text equals the clean one; their share is logged.
+    demonstrations. ``kept``: the share of its demonstrations that have their own label; ``unshuffled``: of
+    kind "shuffled", but all have, as there is one label only. Both are logged where there are many.
     """
     train, queries = task[task.split == "train"], task[task.split == "validation"]
     if not len(queries):
@@ -59,16 +61,29 @@ def build_prompts(
         order = [i for _ in range(-(-count // len(queries))) for i in rng.permutation(len(queries))][:count]
         rows += _prompts(train, queries.iloc[order], name, kind, plan, template, rng)
     prompts = pd.DataFrame(rows)
-    if unchanged := sum(row["unshuffled"] for row in rows):
+    _warn_of_kept_labels(prompts[prompts.kind == SHUFFLED] if rows else prompts, name)
+    return prompts
+
+
+def _warn_of_kept_labels(shuffled: pd.DataFrame, name: str) -> None:
+    if not len(shuffled):
+        return
+    if unchanged := int(shuffled.unshuffled.sum()):
         log.warning(
             "task '%s': %d of %d label-shuffled prompts (%.0f %%) equal the clean ones, as their "
             "demonstrations have one answer; causal effects are averaged without them",
             name,
             unchanged,
-            plan.shuffled,
-            100 * unchanged / plan.shuffled,
+            len(shuffled),
+            100 * unchanged / len(shuffled),
         )
-    return prompts
+    if (kept := shuffled.kept[~shuffled.unshuffled].mean()) > MANY_KEPT:
+        log.warning(
+            "task '%s': %.0f %% of the demonstrations in label-shuffled prompts keep their label, as most "
+            "have the same: causal effects are measured on prompts that still show the task",
+            name,
+            100 * kept,
+        )
 
 
 def _prompts(
@@ -98,7 +113,8 @@ def _prompts(
             "label": query.label,
             "query_id": query.example_id,
             "demonstration_ids": [id_of[pair] for pair in shown],
-            "unshuffled": kind == SHUFFLED and demonstrations == shown,
+            "kept": kept_labels(shown, demonstrations),
+            "unshuffled": kind == SHUFFLED and kept_labels(shown, demonstrations) == 1,
         }
 
 
