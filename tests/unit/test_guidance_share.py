@@ -136,6 +136,8 @@ def test_the_plateau_schedule_holds_then_steps_then_ends():
     assert at[0.5] == pytest.approx(0.5)
     assert at[0.75] == pytest.approx(0.0)
     assert at[0.76] == at[1.0] == 0.0
+    assert Intervention({}, "plateau", 0.2).strength(0.27) == pytest.approx(0.8)
+    assert Intervention({}).strength(0.27) == pytest.approx(0.73)
     # another plateau: steps of 0.06 from 0.2 on
     assert [strength(u, "plateau", 0.2) for u in (0.19, 0.25, 0.27, 0.8)] == pytest.approx([1.0, 0.9, 0.8, 0])
 

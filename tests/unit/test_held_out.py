@@ -264,6 +264,14 @@ def test_knowledge_with_demonstrations_is_a_measure_of_its_own():
     assert held_out_cells(table)[1][-3][0] == "knowledge, few-shot"
 
 
+def test_a_gap_may_be_negative():
+    """Few-shot accuracy below zero-shot accuracy; no set is below chance then."""
+    frame = CHAINS[0].frame.copy()
+    frame.loc[(frame["shots"] == 2) & (frame["role"] == "held_out") & (frame["stage"] == 1), "value"] = 0.1
+    (*_, last) = held_out_cells(held_out_table([Chain("inclora", 1, 0, frame)], CHANCE))[1]
+    assert last[2:] == ["18.3", "−26.7", "−45.0 (n=1)"]  # 10.0 − (50 + 10 + 50) / 3
+
+
 def test_labels_of_sets_and_means():
     assert set_label({"set": "a", "mark": np.nan}) == "a"  # as a CSV has it
     assert set_label({"set": "mean", "sets": 1, "marked": 1}) == "mean of 1 set, 1 at floor or chance"

@@ -62,8 +62,6 @@ class Intervention:
         They follow from the seed and the batch alone, whatever was drawn before and by which process.
         """
         new = [i for i, e in enumerate(examples) if e.new]
-        if self.share == 1 or not new:
-            return frozenset(new)
         count = max(1, math.floor(self.share * len(new) + 0.5))
         drawn = generator(self.seed, "guided", progress, [examples[i].prompt for i in new])
         return frozenset(drawn.permutation(new)[:count].tolist())
