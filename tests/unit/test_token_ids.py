@@ -42,6 +42,14 @@ class Letters:
         return (["<s>"] if text.startswith("<s>") else []) + list(text.removeprefix("<s>"))
 
 
+class Places(Letters):
+    """As letters, but a letter has another token at each place."""
+
+    def __call__(self, text: str, add_special_tokens: bool):
+        ids = [100 * place + ord(letter) for place, letter in enumerate(text)]
+        return SimpleNamespace(input_ids=[BEGIN, *ids, END] if add_special_tokens else ids)
+
+
 class Whole(Letters):
     """One token for each text, whatever stands in it: its length and its last letter."""
 
@@ -81,6 +89,15 @@ def test_an_answer_that_is_joined_with_its_prompt_is_encoded_by_itself():
     assert encode_pairs(Whole(), ["ab"], ["cd"]) == [([BEGIN, 2000 + ord("b")], [2000 + ord("d")])]
     with pytest.raises(ValueError, match="shorter"):
         encode_pairs(Letters(), ["ab"], [])
+
+
+def test_an_answer_has_the_tokens_that_follow_its_prompt():
+    wanted = [BEGIN, ord("a"), 100 + ord("b")], [200 + ord("c"), 300 + ord("d")]
+    assert encode_pairs(Places(), ["ab"], ["cd"]) == [wanted]
+
+
+def test_without_texts_there_are_no_tokens():
+    assert token_ids(readers.byte_level(), []) == encode_pairs(readers.byte_level(), [], []) == []
 
 
 def test_what_stands_inside_a_text_has_no_special_tokens():

@@ -33,7 +33,7 @@ def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     encoded = token_ids(tokenizer, texts)
     if any(with_special):
         bare = token_ids(tokenizer, texts, add_special_tokens=False)
-        encoded = [b if begins else ids for b, ids, begins in zip(bare, encoded, with_special, strict=True)]
+        encoded = [bare[k] if begins else encoded[k] for k, begins in enumerate(with_special)]
     return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in encoded]
 
 
@@ -46,10 +46,11 @@ def encode_pairs(
     follow them in the whole text; where the tokenizer joins characters of both in one token, those of the
     continuation by itself. Raises UserError when a continuation gets no token.
     """
-    heads = encode(tokenizer, contexts)
-    wholes = encode(tokenizer, [c + a for c, a in zip(contexts, continuations, strict=True)])
+    texts = list(zip(contexts, continuations, strict=True))
+    heads, wholes = encode(tokenizer, contexts), encode(tokenizer, [c + a for c, a in texts])
     pairs = []
-    for head, whole, answer in zip(heads, wholes, continuations, strict=True):
+    for k, (_, answer) in enumerate(texts):
+        head, whole = heads[k], wholes[k]
         follows = whole[len(head) :] if whole[: len(head)] == head else _inside(tokenizer, answer)
         if not follows:
             raise UserError(
