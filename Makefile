@@ -18,7 +18,9 @@ STAMP := $(VENV)/.ready
 # one line a job (workflow/snakemake_logger_plugin_anamnesis); Snakemake's own words are in .snakemake/log
 SNAKEMAKE := $(BIN)/snakemake --cores all --logger anamnesis
 # a plan has no results of its own, and those that are there may be older
-PLAN = $(filter -n% --dry-run --dryrun,$(ARGS))
+PLAN = $(filter -n% -Fn% -fn% -kn% -pn% -qn% --dry-run --dryrun --dag% --rulegraph% --filegraph% --d3dag -l --list% \
+  -S --summary -D --detailed-summary --lint% --unlock -t --touch --report% --archive% --delete-% --cleanup-% --print-% \
+  --containerize --generate-unit-tests% -h --help -v --version,$(ARGS))
 # before Snakemake, which would run the expressions of a configuration that asks for it (SECURITY.md)
 CHECK = $(BIN)/python -m anamnesis.commands.check config.yaml $(CONFIG)
 TORCH := $(shell grep '^torch==' requirements.lock)

@@ -312,3 +312,11 @@ def test_record_says_what_made_a_result():
     assert record["versions"]["torch"] == metadata.version("torch")
     assert 10 < record["peak_memory_mib"] < 10**6
     json.dumps(record)
+
+
+def test_the_commit_is_that_of_this_code_in_a_hook_of_another_repository(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    expected = provenance(time.time())["git_commit"]
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    assert provenance(time.time())["git_commit"] == expected

@@ -1,12 +1,16 @@
 """What a run says at its end: where the results are, and the headline row."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 import yaml
-from report_chains import both_methods
 
 from anamnesis.commands.headline import headline, main
+from anamnesis.core.integrity import write_note
 from anamnesis.stats.printed import to_csv
 from anamnesis.stats.summary import BASELINE, chain_measures, table1
+from report_chains import both_methods
 
 
 @pytest.fixture
@@ -44,6 +48,40 @@ def test_headline_columns_are_aligned(finished):
     rows = [line for line in headline(finished).split("\n")[5:8] if line]
     assert len({line.index(".") for line in rows}) == 1
     assert len({line.index("n=") for line in rows}) == 1
+
+
+def test_headline_ends_with_what_jobs_warned_about(finished):
+    suite = Path("elsewhere/smollm2-135m-instruct/mine")
+    assert "warned" not in headline(finished)
+    for stage in (1, 2):
+        file = suite / f"stage{stage}.json"
+        file.write_text("{}")
+        texts = ["peft: tied weights", *(["x" * 400, *map(str, range(20))] if stage == 2 else [])]
+        write_note({}, [file], f"train_stage/stage{stage}", texts)
+    lines = headline(finished).splitlines()
+    start = lines.index("Jobs warned of what may concern these numbers (logs: elsewhere/logs)")
+    assert lines[start - 1] == ""
+    assert lines[start + 1] == "  train_stage/stage1 and 1 more: peft: tied weights"
+    assert lines[-1] == "  and 14 more"
+    assert len(lines) == start + 10
+    assert max(map(len, lines)) < 350
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        ("", True), ("--forcerun train_stage", True), ("--until rank_heads -k", True), ("-n", False),
+        ("--quiet rules -n", False), ("-np", False), ("--dry-run", False), ("--dag", False),
+        ("--rulegraph mermaid-js", False), ("--unlock", False), ("--touch", False), ("--lint", False),
+        ("--report page.html", False), ("-Fn", False), ("--config name='a b'", True),
+    ],
+)  # fmt: skip
+def test_the_headline_is_printed_where_something_was_run(pytestconfig, options, printed):
+    """Results that are there already are not those of a plan."""
+    command = ["make", "--dry-run", "--no-print-directory", "run", f"ARGS={options}"]
+    done = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=True)
+    assert options in done.stdout
+    assert ("anamnesis.commands.headline" in done.stdout) == printed
 
 
 def test_headline_command(finished, capsys):

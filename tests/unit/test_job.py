@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 from snakemake.iocontainers import InputFiles, Namedlist, OutputFiles, Params, ResourceList
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
@@ -46,7 +47,9 @@ def _restore(monkeypatch):
         monkeypatch.setenv(name, "1")
     root, package = logging.getLogger(), logging.getLogger("anamnesis")
     handlers, levels = list(root.handlers), (root.level, package.level)
+    threads = torch.get_num_threads()
     yield
+    torch.set_num_threads(threads)
     for handler in set(root.handlers) - set(handlers):
         with suppress(OSError):
             handler.close()
@@ -104,6 +107,7 @@ def test_arguments_and_record(call, log_file, tmp_path):
     assert record["seconds"] >= 0
     assert record["peak_memory_mib"] > 0
     assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert torch.get_num_threads() == 3  # also where torch was there first
 
 
 @pytest.mark.parametrize("named", [{}, {"few": ["b", "c"]}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
+from transformers import TrainerCallback
 
 import tiny_models
 from anamnesis.analyses.checkpoints.alignment import alignment
@@ -17,14 +18,17 @@ from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import with_stem
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.heads import find_heads
-from anamnesis.engine.modes import evaluation_mode
+from anamnesis.engine.modes import evaluation_mode, training_mode
+from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_questions
 from anamnesis.evaluation.scorers import context_log_probabilities
 from anamnesis.models.adapters import add_lora
 from anamnesis.training.guidance import guided_additions
+from anamnesis.training.loop import trainer_of
 from anamnesis.training.methods.ewc import method as ewc
 from anamnesis.training.objectives import Objective
+from anamnesis.training.reference import Start
 from anamnesis.training.stage import Stage
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
@@ -162,12 +166,50 @@ def test_vectors_of_the_current_model_are_without_its_dropout(name, tmp_path):
     same(found, guided(PrefixEngine(model.eval()), tmp_path))
 
 
-def test_training_itself_keeps_its_dropout():
-    model = in_training()
-    engine, objective = PrefixEngine(model), Objective(())
-    losses = [objective(engine, Batch(tuple(EXAMPLES)), 0.0).total.item() for _ in range(2)]
-    assert losses[0] != losses[1]
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_dropout_is_where_a_step_is_trained_and_nowhere_else(name):
+    """Whoever calls the engine, with or without gradients, and in whatever mode the model was left."""
+    model = in_training(name)
+    engine, objective, batch = PrefixEngine(model), Objective(()), Batch(tuple(EXAMPLES))
+
+    def loss() -> float:
+        return objective(engine, batch, 0.0).total.item()
+
+    resting = {loss() for _ in range(3)}
     assert model.training
+    with training_mode(model):
+        assert len({loss() for _ in range(3)} - resting) == 3
+        with Start(model).active():  # a teacher within the step
+            assert {loss()} == resting
+        assert loss() not in resting
+    model.eval()
+    assert {loss()} == resting
+    with training_mode(model):
+        assert loss() not in resting
+    assert not any(modes(model).values())
+    assert {loss()} == resting
+
+
+def test_a_trained_stage_leaves_no_dropout_behind(tmp_path):
+    """transformers' Trainer sets training mode when it begins, and callbacks look at the model then."""
+    model, seen = in_training(), []
+    engine = PrefixEngine(model)
+
+    class Looks(TrainerCallback):
+        def on_train_begin(self, *_, **__):
+            seen.append(engine.run(Pack((Tree(PROMPTS[0]),)), [3]).detach())
+
+        on_step_begin = on_step_end = on_train_end = on_train_begin
+
+    settings = {"optimizer": "adamw_torch", "scheduler": "constant", "gradient_accumulation": 1}
+    settings |= {"learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "checkpoint_steps": 9}
+    trainer = trainer_of(engine, [Batch(tuple(EXAMPLES))] * 2, Objective(()), settings, 0, tmp_path)
+    trainer.add_callback(Looks())
+    trainer.train()
+    assert len({step["loss"] for step in trainer.steps}) == 2  # nothing is learnt: two draws of dropout
+    assert len(seen) == 6
+    for logits in seen:
+        torch.testing.assert_close(logits, seen[0], rtol=0, atol=0)
 
 
 def test_modes_come_back_after_an_error():

@@ -29,6 +29,7 @@ from anamnesis.config.variants import (
 from anamnesis.data.catalogue import DEFAULT_ANSWER, look_up
 from anamnesis.data.places import PINS, find_task
 from anamnesis.core.digest import CodeDigests
+from anamnesis.core.environment import ignored_variables
 from anamnesis.core.errors import UserError
 from anamnesis.training.slices import module_name
 from anamnesis.core.integrity import check_dates, check_results
@@ -155,6 +156,12 @@ def warn_of_tuned_chat_model():
         )
 
 
+def warn_of_environment():
+    """Once for a run; the log of each job says it too."""
+    if ignored := ignored_variables():
+        logger.warning(f"ignored by all jobs, as only the configuration has a say in a result: {', '.join(ignored)}")
+
+
 def lift_default_limit():
     """Jobs are looked for when one ends, not every second as well.
 
@@ -172,6 +179,7 @@ if workflow.is_main_process:
     LOCK = prepare_run(Path(".snakemake"))  # held until the process ends
     limit_jobs()
     warn_of_tuned_chat_model()
+    warn_of_environment()
 
 RESOLVED = {name: resolve(CONFIG, name) for name in CONFIG.training.methods}
 CHAINS = chains(CONFIG)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.core.artifacts import read_json, read_parquet
+from anamnesis.core.run_warnings import run_warnings
 from anamnesis.core.steps import listed, loaded
 from anamnesis.report.answers import Answers
 from anamnesis.report.builder import Section, build_report
@@ -67,6 +68,7 @@ def main(
         ),
         answer_links={"all changed answers (CSV)": changes, "shares (CSV)": shares, "counts (CSV)": counts},
         task_effects=_beside(figures, "head_effects", BY_TASK),
+        warnings=run_warnings(Path(table).parent),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, title, abbreviations=ABBREVIATIONS)

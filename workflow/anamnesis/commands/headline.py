@@ -1,4 +1,4 @@
-"""Say where the results of a configuration are, and the headline numbers: ``python -m
+"""Say where the results of a configuration are, the headline numbers and what jobs warned about: ``python -m
 anamnesis.commands.headline FILE ...``.
 
 Several configuration files are laid over each other as Snakemake does, later ones on top.
@@ -13,13 +13,17 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.config.load import load_config
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, shorten
+from anamnesis.core.run_warnings import in_jobs, run_warnings
 from anamnesis.stats.intervals import MINIMUM_PAIRS
+
+WARNINGS_SHOWN = 8
+LONGEST_WARNING = 300  # characters
 
 
 def headline(paths: Sequence[str | Path]) -> str:
     """The text printed at the end of a run: paths of table, figures and report, then IP per method and its
-    difference.
+    difference, then the warnings of jobs that may concern the numbers.
 
     Raises UserError for a bad configuration and when the run has not finished.
     """
@@ -34,7 +38,7 @@ def headline(paths: Sequence[str | Path]) -> str:
     }
     width = max(map(len, places))
     lines = [f"{name:<{width}}  {place}" for name, place in places.items()]
-    return "\n".join([*lines, "", *_rows(table)]) + "\n"
+    return "\n".join([*lines, "", *_rows(table), *_warnings(suite, results / "logs")]) + "\n"
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -63,6 +67,16 @@ def _rows(table: pd.DataFrame) -> list[str]:
     width = max((len(name) for name, _ in cells), default=0)
     title = "In-context accuracy on held-out sets after the last stage (IP, %)"
     return [title, *(f"  {name:<{width}}  {value}" for name, value in cells)]
+
+
+def _warnings(suite: Path, logs: Path) -> list[str]:
+    """One line for each distinct warning, with the jobs that it comes from; nothing without any."""
+    found = run_warnings(suite)
+    if not found:
+        return []
+    more = [f"  and {len(found) - WARNINGS_SHOWN} more"] * (len(found) > WARNINGS_SHOWN)
+    lines = [f"  {in_jobs(jobs)}: {shorten(text, LONGEST_WARNING)}" for text, jobs in found[:WARNINGS_SHOWN]]
+    return ["", f"Jobs warned of what may concern these numbers (logs: {logs})", *lines, *more]
 
 
 def _level(row) -> tuple[str, str]:

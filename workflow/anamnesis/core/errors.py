@@ -40,9 +40,9 @@ def show_value(value: object) -> str:
     return shorten(_SHORT.repr(value))
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, longest: int = LONGEST_VALUE) -> str:
     """``text``, cut to a length that fits in a message."""
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 class _Short(reprlib.Repr):

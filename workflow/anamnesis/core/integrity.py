@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anamnesis.core.artifacts import digest_file, read_json, write_json
@@ -26,11 +26,15 @@ States = dict[str, list]
 
 @dataclass(frozen=True)
 class Note:
-    """The files and folders that a job read and wrote, each with the states of its files."""
+    """The files and folders that a job read and wrote, each with the states of its files; the job's name, and
+    what it was warned about (``job_logs.warnings_in``).
+    """
 
     file: Path
     read: Mapping[str, States]
     written: Mapping[str, States]
+    job: str = ""
+    warnings: Sequence[str] = ()
 
     @classmethod
     def load(cls, file: Path) -> Note:
@@ -39,14 +43,16 @@ class Note:
         try:
             parts = [{path: dict(states) for path, states in content[p].items()} for p in ("read", "written")]
             sizes = [size for part in parts for states in part.values() for size, _, _ in states.values()]
+            job, warned = str(content.get("job", "")), [str(text) for text in content.get("warnings", ())]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file} is no note of a job") from error
         if not all(isinstance(size, int) for size in sizes):
             raise UserError(f"{file} is no note of a job")
-        return cls(file, *parts)
+        return cls(file, *parts, job, warned)
 
     def save(self) -> None:
-        write_json(self.file, {"read": self.read, "written": self.written})
+        content = {"read": self.read, "written": self.written, "job": self.job}
+        write_json(self.file, content | {"warnings": list(self.warnings)})
 
 
 def note_file(outputs: Sequence[str | Path]) -> Path:
@@ -70,9 +76,12 @@ def _noted(path: str | Path) -> States:
     return {}
 
 
-def write_note(read: Mapping[str, States], outputs: Sequence[str | Path]) -> None:
+def write_note(
+    read: Mapping[str, States], outputs: Sequence[str | Path], job: str = "", warnings: Sequence[str] = ()
+) -> None:
     """Write the note of a job. ``read``: as :func:`states_read` returns it."""
-    Note(note_file(outputs), read, {str(path): _states(Path(path)) for path in outputs}).save()
+    written = {str(path): _states(Path(path)) for path in outputs}
+    Note(note_file(outputs), read, written, job, warnings).save()
 
 
 def check_results(results: str | Path) -> list[str]:
@@ -100,7 +109,7 @@ def check_results(results: str | Path) -> list[str]:
         messages += [_set_aside(Path(path), fault) for path, fault in faults.items() if fault]
         # same contents, other times (a copy): note the times, so that the next run need not read the files
         if not any(faults.values()) and None not in present.values() and present != note.written:
-            note = Note(file, note.read, present)
+            note = replace(note, written=present)
             note.save()
         notes.append(note)
     _settle_times(notes)

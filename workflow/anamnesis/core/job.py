@@ -12,19 +12,18 @@ import os
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
+from anamnesis.core.environment import ignore_environment
 from anamnesis.core.errors import UserError, one_line
 from anamnesis.core.hub_access import keep_off
 from anamnesis.core.integrity import States, note_file, states_read, write_note
-from anamnesis.core.job_logs import FORMAT
+from anamnesis.core.job_logs import log_to, warnings_in
 from anamnesis.core.processes import run_together
 from anamnesis.core.provenance import provenance
 from anamnesis.core.recovery import end_with_scheduler, remove_leftovers
@@ -50,9 +49,10 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
     end_with_scheduler()
     processes = int(_named(snakemake.resources).get("processes") or 1)
-    _limit_threads(max(1, snakemake.threads // processes))
     log_file = Path(snakemake.log[0]) if snakemake.log else None
-    _log_to(log_file, anew=True)
+    log_to(log_file, anew=True)
+    ignore_environment()
+    _limit_threads(max(1, snakemake.threads // processes))
     try:
         _run(snakemake, main, started, processes, log_file)
     except KeyboardInterrupt:
@@ -89,7 +89,7 @@ def _run(
     if record:
         about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
         write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
-    write_note(read, written)
+    write_note(read, written, _job_name(snakemake.rule, log_file), warnings_in(log_file))
 
 
 def _with_lists(main: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,12 +116,9 @@ def _call(main: Callable[..., dict | None], arguments: dict, processes: int, log
 
 
 def _begin(log_file: Path | None, number: int) -> None:
-    """Only the first of several processes of a job logs."""
-    if number == 0:
-        _log_to(log_file)
-    else:
-        logging.disable()
-        warnings.simplefilter("ignore")
+    """Only the first of several processes of a job speaks for all; the others log their warnings."""
+    log_to(log_file, speaks=number == 0)
+    ignore_environment()
 
 
 def _limit_threads(threads: int) -> None:
@@ -131,35 +128,18 @@ def _limit_threads(threads: int) -> None:
     # OpenMP and MKL read these once, when torch is loaded
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
+    if torch := sys.modules.get("torch"):  # imported when Python started
+        torch.set_num_threads(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_off()
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-def _log_to(file: Path | None, anew: bool = False) -> None:
-    """Everything to the job's log file; warnings and errors to the terminal too."""
-    root = logging.getLogger()
-    root.handlers.clear()
-    root.setLevel(logging.INFO)
-    logging.getLogger("anamnesis").setLevel(logging.DEBUG)
-    console = logging.StreamHandler()
-    console.setLevel(logging.WARNING)
-    console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    root.addHandler(console)
-    if file:
-        with suppress(OSError):  # a full disk: writing the results reports it
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if anew:
-                file.open("w").close()
-            handler = logging.FileHandler(file, encoding="utf-8")
-            handler.setFormatter(logging.Formatter(FORMAT))
-            root.addHandler(handler)
-    logging.raiseExceptions = (
-        False  # a log that cannot be written (full disk) must not bury the one line in tracebacks
-    )
-    logging.captureWarnings(True)
-    # Python's warnings are for developers; what concerns a result is logged by our own code
-    logging.getLogger("py.warnings").addFilter(lambda record: False)
+def _job_name(rule: str, log_file: Path | None) -> str:
+    """The path of the job's log below the folder of logs, without its ending; without a log the rule."""
+    if log_file is None:
+        return rule
+    parts = log_file.with_suffix("").parts
+    return "/".join(parts[len(parts) - parts[::-1].index("logs") :]) if "logs" in parts else parts[-1]
 
 
 def _named(values) -> dict:

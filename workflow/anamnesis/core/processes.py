@@ -33,10 +33,10 @@ def run_together(
 ) -> object:
     """``function(**arguments)`` in ``count`` new processes; returns what the first of them returned.
 
-    Each gets its number as torch's launchers give it (``RANK`` and ``LOCAL_RANK``, from 0, of
-    ``WORLD_SIZE``), and calls ``begin`` with it first. All arguments must be picklable. SIGTERM is passed on.
-    When one fails, the others are killed and its exception is raised here, a UserError when it was killed
-    itself. When this process ends, even by a signal, they end too.
+    Each calls ``begin`` with its number first. Then it has the number in its environment as torch's launchers
+    give it (``RANK`` and ``LOCAL_RANK``, from 0, of ``WORLD_SIZE``). All arguments must be picklable. SIGTERM
+    is passed on. When one fails, the others are killed and its exception is raised here, a UserError when it
+    was killed itself. When this process ends, even by a signal, they end too.
     """
     # not fork: CUDA cannot be used after it, and locks of other threads would stay locked
     context = multiprocessing.get_context("spawn")
@@ -135,13 +135,12 @@ def _work(
     """One of the processes, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all, and who started them ends them
     _end_with_parent()
-    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), RENDEZVOUS: str(rendezvous)}
-    os.environ |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the computer's name resolves to
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         if begin is not None:
             begin(number)
+        os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), RENDEZVOUS: str(rendezvous)}
+        os.environ |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the computer's name resolves to
         sender.send(((function(**arguments),), None, ""))
     except Exception as error:
         sender.send((None, _portable(error), traceback.format_exc()))

@@ -58,5 +58,7 @@ def _git_commit() -> str | None:
     # --exclude: `describe` would write a tag and a distance in place of the commit
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # GIT_DIR, which hooks of another repository set, would have git describe that one
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return done.stdout.strip() or None

@@ -14,7 +14,7 @@ from anamnesis.engine.attention import ForestLayout, layout
 from anamnesis.engine.branch_rows import BranchingLayout, BranchRows, branch_rows_hooked, keep_rows
 from anamnesis.engine.heads import HeadGeometry, find_heads
 from anamnesis.engine.hooks import without_scaling
-from anamnesis.engine.modes import measuring
+from anamnesis.engine.modes import engine_mode, measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, common_prefix_length
 
 # Tokens that a shared prefix must save: a pass of a few tokens reads all weights, and so takes as long as
@@ -25,7 +25,8 @@ WORTH_A_PASS = 64
 class PrefixEngine:
     """A Hugging Face decoder that computes shared prefixes once.
 
-    ``model`` may carry PEFT adapters; it is used as it is and left as it was. Its layers may lie on several
+    ``model`` may carry PEFT adapters; it is used as it is, in evaluation mode but for steps of training
+    (``modes.training_mode``), and left as it was. Its layers may lie on several
     devices, as accelerate dispatches them. ``geometry`` tells its layers and heads. Raises UserError for a
     model whose attention or output projections cannot be found (see ``find_heads``).
     """
@@ -123,7 +124,8 @@ class PrefixEngine:
                 f"a text has {longest} tokens, but {type(self.model).__name__} takes {reach.tokens} at most "
                 f"({reach.why}): lower training.max_input_tokens, vectors.shots or evaluation.shots"
             )
-        with layout(self.model, chosen) as calls, without_scaling(self.geometry.scaled):
+        scaling = without_scaling(self.geometry.scaled)
+        with layout(self.model, chosen) as calls, scaling, engine_mode(self.model):
             output = self.model(
                 input_ids=tokens[None],
                 position_ids=positions[None].to(self.device),

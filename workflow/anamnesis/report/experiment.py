@@ -44,7 +44,8 @@ class ExperimentResults:
     (``stats.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
     sections of analyses that were made on request. recovered : what vectors give back after training
     (``stats.vector_recovery.recovery_gain``; the figure is vector_recovery). answers : which answers changed
-    (``stats.answers``). task_effects : of every head and task (``stats.chart_tables``).
+    (``stats.answers``). task_effects : of every head and task (``stats.chart_tables``). warnings : of jobs
+    (``core.run_warnings``).
     """
 
     config: Mapping
@@ -66,6 +67,7 @@ class ExperimentResults:
     answers: Answers | None = None
     answer_links: Mapping[str, str | Path] = field(default_factory=dict)
     task_effects: pd.DataFrame | None = None
+    warnings: Sequence[tuple[str, Sequence[str]]] = ()
 
     @property
     def confidence(self) -> float:
@@ -83,6 +85,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
         _vectors(results),
         _recovery(results),
         *results.further,
+        run_facts.warned(results.warnings),
         Section("Words used here", terms=terms(results.config)),
         *(
             replace(part, folded=True)

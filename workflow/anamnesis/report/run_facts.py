@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from anamnesis.core.names import GUIDED_SUFFIX
+from anamnesis.core.run_warnings import in_jobs
 from anamnesis.report import sentences
 from anamnesis.report.builder import Section, Table
 
@@ -128,6 +129,22 @@ def provenance(records: Mapping[str, Mapping]) -> Section | None:
             Table(["Same for all results", "Value"], common, kind="text"),
             Table(["Result", *_COST_COLUMNS.values()], costs, "Every result and its cost", folded=True),
         ],
+    )
+
+
+def warned(found: Sequence[tuple[str, Sequence[str]]]) -> Section | None:
+    """What jobs were warned about; None where nothing was. ``found``: of ``core.run_warnings``."""
+    if not found:
+        return None
+    rows = [(text, len(jobs), in_jobs(jobs)) for text, jobs in found]
+    table = Table(["Warning", "Jobs", "Log"], rows, kind="text")
+    return Section(
+        "Warnings",
+        paragraphs=[
+            "What libraries and this project warned about in the jobs behind these numbers. It may concern "
+            "them. The log of a job has everything that the job was told."
+        ],
+        tables=[table],
     )
 
 

@@ -20,6 +20,7 @@ from anamnesis.core.errors import UserError
 from anamnesis.core.progress import progress
 from anamnesis.core.recovery import sigterm_received
 from anamnesis.engine.batches import Batch
+from anamnesis.engine.modes import training_mode
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.loading import check_adapter
 from anamnesis.training.checkpoints import (
@@ -150,11 +151,14 @@ class StageTrainer(Trainer):
         return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        model.train()
-        loss = self.objective(self.engine, inputs["batch"], self.state.global_step / self.state.max_steps)
-        share = self.current_gradient_accumulation_steps
+        share, progress = (
+            self.current_gradient_accumulation_steps,
+            self.state.global_step / self.state.max_steps,
+        )
         rate = self.lr_scheduler.get_last_lr()[0] if self.lr_scheduler else self.args.learning_rate
-        self._add_gradient(loss, share)
+        with training_mode(model):
+            loss = self.objective(self.engine, inputs["batch"], progress)
+            self._add_gradient(loss, share)
         numbers = [loss.total.item(), *loss.parts.values(), float(self.told())]
         total, *parts, told = self.objective.world.total(numbers)
         self.must_end = self.must_end or told > 0

@@ -11,11 +11,15 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+from anamnesis.core.environment import ACCELERATE, check_environment
 from anamnesis.core.errors import UserError, unknown
 
 
 def trainer_arguments(settings: Mapping, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
-    """What transformers' Trainer is told. ``folder``: of checkpoints. Raises UserError for names it lacks."""
+    """What transformers' Trainer is told. ``folder``: of checkpoints. Raises UserError for names it lacks,
+    and for variables of the environment that it would obey.
+    """
+    check_environment(*ACCELERATE)
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
     if "." not in optimizer and optimizer not in {o.value for o in OptimizerNames}:
         raise unknown("optimizer (training.optimizer)", optimizer, [o.value for o in OptimizerNames])
