@@ -1,11 +1,12 @@
-"""Make files outside ``docs/`` part of the site: pages link to them as they lie in the repository.
+"""Make files outside ``docs/`` part of the site, and pages of notebooks.
 
-Called by mkdocs (``hooks`` of mkdocs.yml). Pictures, tables and Markdown files that a page links to are put
-under ``repository/``, and the links are written anew.
+Called by mkdocs (``hooks`` of mkdocs.yml). Pages link to files as they lie in the repository. Pictures,
+tables and Markdown files outside ``docs/`` are put under ``repository/``, and the links are written anew.
 """
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -16,12 +17,17 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = "repository"
+NOTEBOOK = ".ipynb"
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what pages link to outside ``docs/``, and what those files link to."""
-    waiting = [(file.src_uri, Path(file.abs_src_path)) for file in files.documentation_pages()]
+    """Add a page for each notebook, and what pages link to outside ``docs/``."""
+    for notebook in [file for file in files if file.src_uri.endswith(NOTEBOOK)]:
+        place = notebook.src_uri.removesuffix(NOTEBOOK) + ".md"
+        files.append(File.generated(config, place, content=_cells(Path(notebook.abs_src_path))))
+    written = (file for file in files.documentation_pages() if file.abs_src_path)
+    waiting = [(file.src_uri, Path(file.abs_src_path)) for file in written]
     while waiting:
         name, source = waiting.pop()
         for target in _linked(name, source.read_text(encoding="utf-8")):
@@ -58,5 +64,18 @@ def _in_repository(name: str, link: str) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
 
 
+def _cells(notebook: Path) -> str:
+    """A notebook as Markdown, and a link to itself."""
+    parts = [f"[Download this notebook]({notebook.name}?download)"]
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    parts[:2] = parts[1::-1]  # behind the title
+    return "\n\n".join(parts)
+
+
 def _in_site(path: str) -> str:
+    """The place of a file of the repository on the site; a notebook's is its page."""
+    if path.startswith("docs/") and path.endswith(NOTEBOOK):
+        path = path.removesuffix(NOTEBOOK) + ".md"
     return path.removeprefix("docs/") if path.startswith("docs/") else f"{OUTSIDE}/{path}"
