@@ -102,6 +102,7 @@ def test_without_texts_there_are_no_tokens():
 
 def test_what_stands_inside_a_text_has_no_special_tokens():
     assert _inside(Letters(), "ab") == codes("ab")
+    assert _inside(Places(), "ab") == [100 + ord("a"), 200 + ord("b")]  # behind the first of BEFORE
     assert _inside(Whole(), "ab") == [2000 + ord("b")]
     assert _inside(Whole(), "") == []
 
@@ -132,9 +133,9 @@ def test_where_tokens_begin():
 
 def test_of_two_control_tokens_that_begin_alike_the_longer_is_marked():
     tokenizer = readers.byte_level()
-    tokenizer.add_special_tokens({"extra_special_tokens": ["<|end|>", "<|end|>>", "<|endless|>"]})
-    text = "x<|end|>y<|end|>>z<|endless|>"
-    assert marked(tokenizer, text) == f"x{MARK}<|end|>y{MARK}<|end|>>z{MARK}<|endless|>"
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|end|>", "<|turn|>", "<|end|><|turn|>"]})
+    text = "x<|end|>y<|turn|><|end|><|turn|>"
+    assert marked(tokenizer, text) == f"x{MARK}<|end|>y{MARK}<|turn|>{MARK}<|end|><|turn|>"
 
 
 def test_the_tokenizer_that_knows_marks_is_made_once_for_the_same_control_tokens():
