@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "mutants"
 BIN = Path(sys.executable).parent
 # Module -> the tests of tests/unit that know it best. Few seconds: a surviving mutant runs all that reach it.
+# mutmut sees what reaches it while a test runs: a fixture that does is made for each test, not once for all.
 MODULES = {
     "stats/intervals": ["intervals.py"],
     "stats/forgetting": ["forgetting.py"],

@@ -53,7 +53,7 @@ CHAINS = [chain("inclora", seed) for seed in range(3)] + [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def table() -> pd.DataFrame:
     return held_out_table(CHAINS, CHANCE)
 
