@@ -54,6 +54,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(rewritten, markdown)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Docstrings name functions as ``:func:`name```, which is no Markdown: the name is enough."""
+    return re.sub(r":(?:func|class|data|meth|mod):(?=<code>)", "", html)
+
+
 def _linked(name: str, text: str) -> set[str]:
     return {_in_repository(name, match[1]) for match in LINK.finditer(text)}
 

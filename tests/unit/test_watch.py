@@ -90,6 +90,13 @@ def test_a_stage_at_work_has_its_step_loss_and_time_left(config):
     assert "1.250" in row
 
 
+def test_before_a_stage_has_ended_its_pace_is_taken(config):
+    log(f"train_stage/{CHAIN}-stage1", steps(1, 4), ago=10)
+    log("evaluate_stage/inclora-ivg-order1-seed0-stage1", ended(20))
+    # three quarters of 40 s, another stage of 40 s, two evaluations
+    assert state(config).chains[0].seconds_left == pytest.approx(30 + 40 + 2 * 20, abs=8)
+
+
 def test_jobs_of_no_chain_are_shown_and_ended_ones_are_not(config):
     log("sweep_heads/news_topic-1-of-2", "INFO anamnesis.core.progress: sweep news_topic 1/2: 3 of 8")
     log("rank_heads", ended(2))

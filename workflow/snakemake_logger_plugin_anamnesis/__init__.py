@@ -73,6 +73,8 @@ class Lines:
 
     def _run(self, record: logging.LogRecord) -> Iterator[str]:
         stats = {rule: count for rule, count in record.stats.items() if rule != "total"}
+        if self.total:  # a plan has its table a second time, at its end
+            return
         self.waiting, self.total, self.begun = Counter(stats), sum(stats.values()), record.created
         self.frequent = {rule for rule, count in stats.items() if count == max(stats.values())}
         yield f"{self.total} jobs: " + ", ".join(f"{count} {rule}" for rule, count in stats.items())

@@ -143,13 +143,18 @@ def _chain(
 
 
 def _typical(method: str, jobs: Mapping[Path, Job]) -> dict[str, float | None]:
-    """Rule -> mean seconds of its jobs that have ended: of the method or, before there are any, of all."""
+    """Rule -> mean seconds of its jobs that have ended: of the method or, before there are any, of all.
+    Before any has ended, what those at work will take at their pace.
+    """
     taken = defaultdict(list)
     for file, job in jobs.items():
-        if not job.running and not job.error and file.parent.name in RESULT:
-            for of in (file.stem.split("-order")[0], None):
-                taken[file.parent.name, of].append(job.seconds)
-    every = {rule: taken[rule, method] or taken[rule, None] for rule in RESULT}
+        rule = file.parent.name
+        if job.running and job.share:
+            taken[rule, "at work"].append(job.seconds / job.share)
+        elif not job.running and not job.error:
+            for of in (file.stem.split("-order")[0], "all"):
+                taken[rule, of].append(job.seconds)
+    every = {rule: taken[rule, method] or taken[rule, "all"] or taken[rule, "at work"] for rule in RESULT}
     return {rule: mean(seconds) if seconds else None for rule, seconds in every.items()}
 
 
