@@ -67,10 +67,11 @@ faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of
 mutants: $(STAMP) ## put small faults into the modules that numbers come from; every one must fail a test: some 20 minutes
 	$(BIN)/python tests/mutants.py $(ARGS)
 
-lint: $(STAMP) ## check style, formatting and the layers of imports
+lint: $(STAMP) ## check style, formatting, the rules and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/snakemake --lint
 	PYTHONPATH=workflow $(BIN)/lint-imports --no-cache
 
 docs: $(STAMP) ## build the documentation as a site in site/; a warning is an error

@@ -1,15 +1,28 @@
 """Anamnesis: instruction vectors, guided training and forgetting, from a model and a list of tasks to a report."""
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 
-from snakemake.utils import min_version
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version, update_config
 
 min_version("9.0")
 logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
 
+# not workflow.basedir, which is the folder of the workflow that includes this one or has it as a module
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+if not ROOT.is_dir():
+    raise WorkflowError(
+        f"{ROOT}: jobs import the library next to this Snakefile; clone the repository, and give the path of its Snakefile"
+    )
+GIVEN = deepcopy(config)
 
-configfile: Path(workflow.basedir) / "config.yaml"
+
+configfile: ROOT / "config.yaml"
+
+
+update_config(config, GIVEN)  # what a workflow that includes this one has set stays
 
 
 include: "workflow/rules/common.smk"
@@ -22,33 +35,24 @@ include: "workflow/rules/analyses.smk"
 include: "workflow/rules/figures.smk"
 
 
-localrules:
-    all,
-    analyses,
-    figures,
-    tables,
-    vectors,
-    mechanisms,
-
-
 rule all:
     default_target: True
     input:
-        [SUITE / "first_table.md"] * (len(CONFIG.training.seeds) > 1),
-        [RESULTS / "report.html"] * bool(CHAINS),
+        [PLACES.experiment / "first_table.md"] * (len(CONFIG.training.seeds) > 1),
+        [PLACES.report] * bool(CHAINS),
         rules.tabulate_results.output,
-        figure_files(FIGURE_NAMES),
+        figure_files(SHOWN_FIGURES),
 
 
 rule figures:
     input:
-        figure_files(FIGURE_NAMES),
+        figure_files(SHOWN_FIGURES),
 
 
 rule tables:
     input:
         rules.tabulate_results.output,
-        figure_files([f.name for f in CORE_FIGURES if f.shown and f.category == FORGETTING]),
+        figure_files([figure for figure in CORE_FIGURES if figure.category == FORGETTING]),
 
 
 rule mechanisms:
@@ -61,11 +65,11 @@ rule analyses:
     input:
         of_own_chains,
         [analysis_files(analysis) for analysis in ANALYSES],
-        interventions_of(ANALYSED.interventions),
+        EXPERIMENT.interventions_of(EXPERIMENT.analysed.interventions),
 
 
 rule vectors:
     input:
-        HEADS,
-        vector_files(),
-        interventions_of(CONFIG.interventions.sets),
+        PLACES.heads,
+        EXPERIMENT.vector_files(),
+        EXPERIMENT.interventions_of(CONFIG.interventions.sets),

@@ -45,7 +45,7 @@ RESULTS = {
         SUITE / "figures/summary.png",
         SUITE / "figures/head_effects.pdf",
         SUITE / "figures/interventions.csv",
-        "results/report.html",
+        SUITE / "report.html",
     ],
 }
 

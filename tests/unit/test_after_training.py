@@ -72,7 +72,7 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
-def recover(folder: Path, output: Path, adapters: list[str], chains=CHAINS) -> tuple[pd.DataFrame, dict]:
+def recover(folder: Path, output: Path, adapters: list[str], chain: dict) -> tuple[pd.DataFrame, dict]:
     template = {"input_label": "Input:", "output_label": "Output:", "separator": "\n\n"}
     facts = runpy.run_path(str(MAIN))["main"](
         snapshot=str(folder / "model"),
@@ -81,7 +81,7 @@ def recover(folder: Path, output: Path, adapters: list[str], chains=CHAINS) -> t
         interventions=[str(folder / f"{name}.interventions.parquet") for name in SETS],
         adapters=adapters,
         sets=SETS,
-        chains=chains,
+        chain=chain,
         model={"dtype": "float32", "device": "cpu", "gpus": 1},
         settings=SETTINGS,
         prompts={**template, "chat_template": False},
@@ -107,14 +107,16 @@ def plain_accuracy(model, questions, layer: int = -1, vectors: torch.Tensor | No
 
 
 def test_every_chain_equals_merged_adapters_and_a_hook(folder, tmp_path):
-    adapters = [str(folder / f"{chain['seed']}-{stage}") for chain in CHAINS for stage in (1, 2)]
-    table, facts = recover(folder, tmp_path / "recovery.parquet", adapters)
     columns = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n"]
-    assert list(table.columns) == columns
-    assert len(table) == 2 * 2 * 4
-    assert set(table.n) == {5}
-    found = table.set_index(["seed", "set", "condition"])
+    accuracies = set()
     for chain in CHAINS:
+        adapters = [str(folder / f"{chain['seed']}-{stage}") for stage in (1, 2)]
+        table, facts = recover(folder, tmp_path / "recovery.parquet", adapters, chain)
+        assert list(table.columns) == columns
+        assert len(table) == 2 * 4
+        assert set(table.n) == {5}
+        accuracies |= {*table.accuracy}
+        found = table.set_index(["seed", "set", "condition"])
         model = build("llama")
         for stage in (1, 2):
             path = folder / f"{chain['seed']}-{stage}"
@@ -135,11 +137,11 @@ def test_every_chain_equals_merged_adapters_and_a_hook(folder, tmp_path):
             for condition, values in expected.items():
                 row = found.loc[chain["seed"], name, condition]
                 assert (row.layer, row.accuracy) == values, (chain, name, condition)
-    assert found.accuracy.nunique() > 2
+    assert len(accuracies) > 2
 
 
 def test_without_adapters_it_is_what_was_found_before_training(folder, tmp_path):
-    table, _ = recover(folder, tmp_path / "recovery.parquet", [], [{"method": "m", "order": 1, "seed": 0}])
+    table, _ = recover(folder, tmp_path / "recovery.parquet", [], {"method": "m", "order": 1, "seed": 0})
     for name in SETS:
         before = pd.read_parquet(folder / f"{name}.interventions.parquet")
         layer = best_layer(before)

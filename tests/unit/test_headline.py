@@ -1,5 +1,6 @@
 """What a run says at its end: where the results are, and the headline row."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from anamnesis.commands.headline import headline, main
+from anamnesis.core.errors import UserError
 from anamnesis.core.integrity import write_note
 from anamnesis.stats.printed import to_csv
 from anamnesis.stats.summary import BASELINE, chain_measures, table1
@@ -20,7 +22,8 @@ def finished(tmp_path, pytestconfig, monkeypatch):
     change.write_text(yaml.safe_dump({"results": "elsewhere", "suite": {"name": "mine"}}))
     suite = tmp_path / "elsewhere" / "smollm2-135m-instruct" / "mine"
     (suite / "figures").mkdir(parents=True)
-    (suite / "figures" / "summary.png").write_bytes(b"")
+    for name in ("summary", "comparisons"):  # the latter is left from a run with methods to compare
+        (suite / "figures" / f"{name}.png").write_bytes(b"")
     (suite / "table1.csv").write_text(to_csv(table1(chain_measures(both_methods()), resamples=200)))
     return [str(pytestconfig.rootpath / "config.yaml"), str(change)]
 
@@ -29,7 +32,7 @@ def test_headline_says_where_and_what(finished):
     lines = headline(finished).split("\n")
     assert lines[0] == "table    elsewhere/smollm2-135m-instruct/mine/table1.md (.csv, .tex)"
     assert lines[1] == "figures  elsewhere/smollm2-135m-instruct/mine/figures/ (summary)"
-    assert lines[2] == "report   elsewhere/report.html"
+    assert lines[2] == "report   elsewhere/smollm2-135m-instruct/mine/report.html"
     assert [" ".join(line.split()) for line in lines[5:] if line] == [
         f"{BASELINE} 70.0 n=1",
         "inclora 18.0 ± 2.8 n=2",
@@ -42,6 +45,20 @@ def test_no_report_where_nothing_was_trained(finished):
     with open(finished[1], "a") as change:
         change.write("training: {seeds: []}\nstatistics: {pool: [elsewhere.parquet]}\n")
     assert "report" not in headline(finished)
+
+
+def test_experiment_of_its_own_name_has_its_own_folder(finished):
+    with open(finished[1], "a") as change:
+        change.write("experiment: controls\n")
+    own = Path("elsewhere/smollm2-135m-instruct/mine/experiments/controls")
+    with pytest.raises(UserError, match=str(own / "table1.csv")):
+        headline(finished)
+    own.mkdir(parents=True)
+    shutil.copy(own.parents[1] / "table1.csv", own)
+    lines = headline(finished).split("\n")
+    assert lines[0] == f"table    {own}/table1.md (.csv, .tex)"
+    assert lines[1] == f"figures  {own}/figures/ (none yet)"
+    assert lines[2] == f"report   {own}/report.html"
 
 
 def test_headline_columns_are_aligned(finished):

@@ -22,8 +22,12 @@ DEFAULT, SLURM = (
 def rules() -> dict[str, str]:
     """Name and text of each that is written out, and the names of those that registries define."""
     files = (ROOT / "workflow" / "rules").glob("*.smk")
-    parts = re.split(r"^ *rule (\w*):", "".join(file.read_text() for file in files), flags=re.MULTILINE)
-    written = {name: text for name, text in zip(parts[1::2], parts[2::2], strict=True) if name}
+    text = "".join(file.read_text() for file in files)
+    parts = re.split(r"^ *(?:use rule (\w+) as (\w+) with|rule (\w*)):", text, flags=re.MULTILINE)
+    written: dict[str, str] = {}
+    for base, derived, name, body in zip(*(parts[k::4] for k in (1, 2, 3, 4)), strict=True):
+        if derived or name:
+            written[derived or name] = written.get(base, "") + body
     analyses = registered("smoke.yaml")
     figures = [figure for analysis in analyses for figure in analysis.figures]
     return {

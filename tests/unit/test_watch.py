@@ -25,7 +25,7 @@ CHAIN = "inclora-order1-seed0"
 def config(tmp_path, monkeypatch):
     """Of two chains of two stages, in a folder where a run is at work."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ANAMNESIS_RUN", raising=False)
+    monkeypatch.setenv("ANAMNESIS_RUN", "put back afterwards")  # claim_folder changes it
     file = tmp_path / "mine.yaml"
     changes = {
         "suite": {"name": "mine", "orders": [TASKS], "held_out": ["antonym"]},
@@ -125,7 +125,7 @@ def test_a_finished_run_ends_with_its_report_and_first_table(config, capsys):
             folder.mkdir(parents=True)
             (folder / "training.parquet").touch()
             (folder / "evaluation.parquet").touch()
-    Path("results/report.html").touch()
+    Path("results/smollm2-135m-instruct/mine/report.html").touch()
     Path("results/smollm2-135m-instruct/mine/table1.md").write_text("| Method |\n| --- |\n| a |\n\nPer cent.")
     assert watch.main(["--once", *map(str, config)]) == 0
     said = capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_vectors_of_heads_stand_beside_optimised_ones(analysed):
 
 
 def test_report_shows_every_figure_with_its_numbers(analysed):
-    text = (analysed.folder / "results/report.html").read_text()
+    text = (analysed.folder / SUITE / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 5 + len(FIGURES) + 5
     assert "Inside the models" in text
     assert "Mechanisms of forgetting" in text

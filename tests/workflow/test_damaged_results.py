@@ -9,7 +9,7 @@ from runs import MODEL, SUITE, SWEPT, assert_same_results, differences, remove_s
 
 MEAN = MODEL / f"vectors/{SWEPT}/mean_activations.safetensors"
 ADAPTER = stage("inclora-ivg", 2) / "adapter"
-FIGURE, TABLE, REPORT = SUITE / "figures/summary.png", SUITE / "table1.csv", "results/report.html"
+FIGURE, TABLE, REPORT = SUITE / "figures/summary.png", SUITE / "table1.csv", SUITE / "report.html"
 
 
 def cut(file) -> None:

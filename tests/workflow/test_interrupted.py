@@ -22,7 +22,7 @@ from runs import (
 
 METHOD = "inclora-ivg"
 SWEEP_LOG = f"results/logs/sweep_heads/{SWEPT}-1-of-2.log"
-RECOVERY = SUITE / METHOD / "order1/recovery.parquet"
+RECOVERY = SUITE / METHOD / "order1/seed0/recovery.parquet"
 TRAINING_LOG = f"results/logs/train_stage/{METHOD}-order1-seed0-stage1.log"
 
 

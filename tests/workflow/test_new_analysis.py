@@ -118,7 +118,7 @@ def test_an_analysis_touches_seven_files_and_makes_nothing_stale(edited):
     assert edited.plan() == ["plot_toy", "write_report"]  # from now on it is shown
     done = edited.run()
     assert done.returncode == 0, done.stdout
-    text = (edited.folder / "results/report.html").read_text()
+    text = (edited.folder / SUITE / "report.html").read_text()
     assert f"{len(table)} tensors." in text
     assert "Norms." in text
 

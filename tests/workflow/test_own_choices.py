@@ -85,5 +85,6 @@ def test_vectors_are_added_after_training_where_sets_of_the_suite_and_models_all
     assert not [job for job in outside if "recover" in job]
     latent = fresh.with_config({"training": {"methods": ["jfa", "osf", "seqlora"]}}).plan()
     assert [job for job in latent if "recover" in job] == [
-        "plot_vector_recovery", "recover method=osf, order=1", "recover method=seqlora, order=1",
+        "plot_vector_recovery", "recover method=osf, order=1, seed=0",
+        "recover method=seqlora, order=1, seed=0",
     ]  # fmt: skip

@@ -68,7 +68,7 @@ def test_the_adapter_beside_it_makes_the_tuned_model_of_the_prepared_one(tuned):
 
 
 def test_the_report_says_what_the_model_before_training_is(tuned):
-    page = (tuned.folder / "results/report.html").read_text()
+    page = (tuned.folder / SUITE / "report.html").read_text()
     assert "The model before training is tiny, tuned on 5 training examples of capital_choice." in page
     assert page.index("What was lost") < page.index("Table 1")
 

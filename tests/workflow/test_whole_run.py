@@ -35,20 +35,17 @@ COLUMNS = {
         "set", "split", "layer", "condition", "base", "accuracy", "n",
     ],
     **{
-        str(SUITE / method / "order1/recovery.parquet"): [
+        str(SUITE / method / "order1/seed0/recovery.parquet"): [
             "method", "order", "seed", "set", "condition", "layer", "accuracy", "n",
         ]
         for method in METHODS
     },
     str(SUITE / "base/stage0/evaluation.parquet"): EVALUATION,
     **{str(stage(method, number) / "evaluation.parquet"): EVALUATION for method, number in STAGES},
-    **{
-        str(SUITE / method / "order1/seed0/accuracy.parquet"): [
-            "stage", "trained_task", "set", "role", "form", "shots", "metric", "scorer", "value", "n",
-            "empty",
-        ]
-        for method in METHODS
-    },
+    str(SUITE / "accuracy.parquet"): [
+        "method", "order", "seed", "stage", "trained_task", "set", "role", "form", "shots", "metric",
+        "scorer", "value", "n", "empty",
+    ],
 }  # fmt: skip
 RECORDS = {
     "results/models/tiny.json": "prepare_model",
@@ -58,7 +55,7 @@ RECORDS = {
     str(MODEL / "vectors/heads.json"): "rank_heads",
     str(MODEL / "vectors/instruction_vectors.json"): "build_vectors",
     str(MODEL / f"vectors/{SWEPT}/interventions.json"): "intervene",
-    **{str(SUITE / method / "order1/recovery.json"): "recover" for method in METHODS},
+    **{str(SUITE / method / "order1/seed0/recovery.json"): "recover" for method in METHODS},
     str(SUITE / "base/stage0/evaluation.json"): "evaluate_base",
     **{str(stage(method, number) / "training.json"): "train_stage" for method, number in STAGES},
     **{str(stage(method, number) / "evaluation.json"): "evaluate_stage" for method, number in STAGES},
@@ -112,7 +109,8 @@ def test_evaluations_cover_every_set_form_and_number_of_shots(whole):
 
 
 def test_accuracy_matrix_has_every_stage_and_agrees_with_the_evaluation(whole):
-    matrix = pd.read_parquet(whole.folder / SUITE / "inclora/order1/seed0/accuracy.parquet")
+    matrix = pd.read_parquet(whole.folder / SUITE / "accuracy.parquet")
+    matrix = matrix[(matrix.method == "inclora") & (matrix.order == 1) & (matrix.seed == 0)]
     trained = matrix[matrix.stage > 0].groupby("stage").trained_task.unique().map(list)
     assert trained.to_dict() == {1: [TRAINED[0]], 2: [TRAINED[1]]}
     assert matrix[matrix.stage == 0].trained_task.isna().all()
@@ -141,12 +139,12 @@ def test_vectors_are_added_after_training_to_every_chain_at_the_layer_of_the_int
     record = json.loads((whole.folder / MODEL / f"vectors/{SWEPT}/interventions.json").read_text())
     layer = record["chosen_layer"]
     for method in METHODS:
-        table = pd.read_parquet(whole.folder / SUITE / method / "order1/recovery.parquet")
+        table = pd.read_parquet(whole.folder / SUITE / method / "order1/seed0/recovery.parquet")
         assert table.groupby("condition").layer.unique().map(list).to_dict() == {
             "none": [-1], "few-shot": [-1], "add": [layer], "random": [layer],
         }  # fmt: skip
         assert set(zip(table["set"], table.seed, table.n, strict=True)) == {(SWEPT, 0, 3)}
-        record = json.loads((whole.folder / SUITE / method / "order1/recovery.json").read_text())
+        record = json.loads((whole.folder / SUITE / method / "order1/seed0/recovery.json").read_text())
         adapters = [file for file in record["inputs"] if file.endswith("adapter_model.safetensors")]
         assert adapters == [str(stage(method, i) / "adapter/adapter_model.safetensors") for i in (1, 2)]
     gains = pd.read_csv(whole.folder / SUITE / "figures/vector_recovery_gain.csv")
@@ -170,7 +168,7 @@ def test_figures_and_summary_are_whole(whole):
 
 
 def test_report_is_one_file_with_its_pictures(whole):
-    text = (whole.folder / "results/report.html").read_text()
+    text = (whole.folder / SUITE / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 5
     assert "What the vectors give back" in text
     assert "inclora-ivg" in text

@@ -1,56 +1,4 @@
-"""Analyses made on request, from their registry: one rule for each kind of step, and what the report shows of them.
-
-Nothing here belongs to a plain run. Once an analysis has been made, figures and report show it and keep it up to date.
-"""
-
-from anamnesis.analyses.registry import analyses
-from anamnesis.config.analysed import held_out_sets, paraphrased
-from anamnesis.core.run import Run
-from anamnesis.figures.core_figures import FORGETTING, core_figures
-
-RUN = Run(
-    config=CONFIG,
-    settings=SETTINGS,
-    model=MODEL_PLACEMENT,
-    intervals=INTERVALS,
-    snapshot=SNAPSHOT,
-    tasks=TASKS,
-    vectors=VECTORS,
-    heads=HEADS,
-    suite=SUITE,
-    stage=STAGE,
-    base=BASE,
-    reference=REFERENCE.parent,
-    roles=ROLES,
-    chains=CHAINS,
-    resolved=RESOLVED,
-    summed=[name for name, found in RESOLVED.items() if is_sum_of_adapters(found)],
-    followed=ANALYSED,
-    held_out=held_out_sets(CONFIG),
-    paraphrases=paraphrased(CONFIG),
-    twins=TWINS,
-    comparisons=COMPARISONS,
-    compared=COMPARED,
-    interventions=interventions_of(INTERVENED),
-    recovered=recovery_files(),
-    recovered_interventions=interventions_of(RECOVERED_SETS),
-    adapters_upto=adapters_upto,
-    stage_inputs=stage_inputs,
-    training_params=training_params,
-    trained_task=trained_task,
-    answer_length=answer_length,
-    metric=metric,
-)
-ANALYSES = analyses(RUN)
-CORE_FIGURES = core_figures(RUN)
-REGISTERED_FIGURES = [*CORE_FIGURES, *(figure for analysis in ANALYSES for figure in analysis.figures)]
-MADE = [analysis for analysis in ANALYSES if analysis.asked and all(map(os.path.exists, analysis.results))]
-SHOWN_FIGURES = [
-    figure
-    for figure in [*CORE_FIGURES, *(figure for analysis in MADE for figure in analysis.figures)]
-    if figure.shown
-]
-FIGURE_NAMES = [figure.name for figure in SHOWN_FIGURES]
+"""Analyses made on request, from their registry: one rule for each kind of step. No plain run needs them."""
 
 # What a job of a measuring rule needs, by what it does with the model.
 NEEDS = {
@@ -65,26 +13,6 @@ NEEDS = {
         },
     ),
 }
-
-
-def figure_outputs(figure):
-    """The texts that belong to a figure."""
-    return [f"{FIGURES / figure.name}{ending}" for ending in figure.texts]
-
-
-def analysis_results(analysis):
-    """What the report shows of an analysis, besides its figures."""
-    texts = [text for figure in analysis.figures for text in figure_outputs(figure)]
-    return [*map(str, analysis.results), *texts]
-
-
-def analysis_files(analysis):
-    """What the target ``analyses`` makes of an analysis."""
-    if not analysis.asked:
-        return []
-    shown = [figure.name for figure in analysis.figures if figure.shown]
-    return [*analysis.results, *analysis.further, *figure_files(shown)]
-
 
 for analysis in ANALYSES:
     for step in analysis.measures:

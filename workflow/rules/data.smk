@@ -3,8 +3,8 @@
 
 rule prepare_model:
     output:
-        snapshot=directory(PREPARED),
-        record=RESULTS / "models" / f"{CONFIG.model.name}.json",
+        snapshot=directory(PLACES.prepared),
+        record=f"{PLACES.prepared}.json",
     log:
         LOGS / "prepare_model.log",
     benchmark:
@@ -19,17 +19,17 @@ rule prepare_model:
         # a function, as braces in a text would be read as wildcards
         source=lambda wildcards: CONFIG.model.source,
         sha256=CONFIG.model.sha256,
-        code=script_digest("prepare_model"),
+        code=called_digest("prepare_model"),
     script:
         "../scripts/prepare_model.py"
 
 
 rule prepare_task:
     input:
-        unpack(data_file),
+        unpack(TASKS.inputs),
     output:
-        output=TASKS / "{task}.parquet",
-        record=TASKS / "{task}.json",
+        output=PLACES.tasks / "{task}.parquet",
+        record=PLACES.tasks / "{task}.json",
     log:
         LOGS / "prepare_task" / "{task}.log",
     benchmark:
@@ -42,10 +42,10 @@ rule prepare_task:
         runtime=10,
     params:
         name="{task}",
-        data=data_settings,
-        published=published_parts,
+        data=TASKS.settings,
+        published=TASKS.entry,
         seed=CONFIG.seed,
-        pins=str(RESULTS / PINS),
-        code=script_digest("prepare_task"),
+        pins=str(PLACES.pins),
+        code=called_digest("prepare_task"),
     script:
         "../scripts/prepare_task.py"

@@ -1,42 +1,13 @@
 """Evaluation of every checkpoint, accuracy matrices and the summary table."""
 
 
-def scored(wildcards):
-    """The sets that a checkpoint is evaluated on, and their roles."""
-    stage = int(wildcards.get("stage", 0))
-    if CONFIG.evaluation.held_out_stages == "all" or stage in (0, len(TRAIN_TASKS)):
-        return ROLES
-    return {name: role for name, role in ROLES.items() if role == "train_task"}
-
-
-def scored_files(wildcards):
-    return [TASKS / f"{task}.parquet" for task in scored(wildcards)]
-
-
-def evaluation_params():
-    return {
-        "roles": scored,
-        "model": MODEL_PLACEMENT,
-        "evaluation": {
-            name: value
-            for name, value in SETTINGS["evaluation"].items()
-            if name not in ("batch_tokens", "held_out_stages", "metrics", "max_new_tokens")
-        },
-        "answer_lengths": lambda wildcards: {name: answer_length(name) for name in scored(wildcards)},
-        "metrics": lambda wildcards: {name: metric(name) for name in scored(wildcards)},
-        "max_input_tokens": CONFIG.training.max_input_tokens,
-        "prompts": SETTINGS["prompts"],
-        "seed": CONFIG.seed,
-    }
-
-
 rule evaluate_base:
     input:
-        snapshot=SNAPSHOT,
-        tasks=scored_files,
+        snapshot=PLACES.snapshot,
+        tasks=EXPERIMENT.scored_files,
     output:
-        output=BASE / "evaluation.parquet",
-        record=BASE / "evaluation.json",
+        output=PLACES.base / "evaluation.parquet",
+        record=PLACES.base / "evaluation.json",
     log:
         LOGS / "evaluate_base.log",
     benchmark:
@@ -51,39 +22,28 @@ rule evaluate_base:
         gpu=DEMANDS.gpus,
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
-        **evaluation_params(),
-        code=script_digest("evaluate_stage"),
+        **EXPERIMENT.evaluation_params(),
+        code=called_digest("evaluate_stage"),
     script:
         "../scripts/evaluate_stage.py"
 
 
-rule evaluate_stage:
+use rule evaluate_base as evaluate_stage with:
     input:
-        snapshot=SNAPSHOT,
-        tasks=scored_files,
-        adapters=lambda wildcards: adapters_upto(wildcards, int(wildcards.stage)),
+        snapshot=PLACES.snapshot,
+        tasks=EXPERIMENT.scored_files,
+        adapters=EXPERIMENT.adapters,
     output:
-        output=STAGE / "evaluation.parquet",
-        record=STAGE / "evaluation.json",
+        output=PLACES.stage / "evaluation.parquet",
+        record=PLACES.stage / "evaluation.json",
     log:
         LOGS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
     benchmark:
         BENCHMARKS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
-    priority: by_seed("evaluation")
-    conda:
-        ENVIRONMENT
-    threads: DEMANDS.threads
-    resources:
-        mem_mb=DEMANDS.memory(),
-        runtime=DEMANDS.time("evaluate"),
-        gpu=DEMANDS.gpus,
-        batch_tokens=CONFIG.evaluation.batch_tokens,
+    priority: by_seed(1)
     params:
-        **evaluation_params(),
-        method=lambda wildcards: RESOLVED[wildcards.method].base,
+        method=lambda wildcards: EXPERIMENT.resolved[wildcards.method].base,
         code=method_digest("evaluate_stage", "engine"),
-    script:
-        "../scripts/evaluate_stage.py"
 
 
 if len(CONFIG.training.seeds) > 1:
@@ -91,10 +51,10 @@ if len(CONFIG.training.seeds) > 1:
 
     rule first_table:
         input:
-            evaluations=[path for chain in FIRST_CHAINS for path in chain_evaluations(chain)],
+            evaluations=EXPERIMENT.chain_evaluations(FIRST_CHAINS),
         output:
-            markdown=SUITE / "first_table.md",
-            record=SUITE / "first_table.json",
+            markdown=PLACES.experiment / "first_table.md",
+            record=PLACES.experiment / "first_table.json",
         log:
             LOGS / "first_table.log",
         benchmark:
@@ -108,29 +68,28 @@ if len(CONFIG.training.seeds) > 1:
         params:
             chains=FIRST_CHAINS,
             orders=SETTINGS["suite"]["orders"],
-            statistics=INTERVALS,
-            code=script_digest("first_table"),
+            statistics=EXPERIMENT.intervals,
+            code=called_digest("first_table"),
         script:
             "../scripts/first_table.py"
 
 
 rule tabulate_results:
     input:
-        evaluations=[path for chain in CHAINS for path in chain_evaluations(chain)],
-        reference=REFERENCE,
-        tasks=[TASKS / f"{task}.parquet" for task in ROLES if CHAINS],
+        evaluations=EXPERIMENT.chain_evaluations(CHAINS),
+        reference=RUN.reference / "paper_table1.csv",
+        tasks=PLACES.task_files(EXPERIMENT.roles) if CHAINS else [],
         pool=SETTINGS["statistics"]["pool"],
     output:
-        accuracy=accuracy_files(),
-        curves=SUITE / "accuracy.parquet",
-        measures=SUITE / "measures.parquet",
-        table=SUITE / "table1.csv",
-        comparisons=SUITE / "comparisons.csv",
-        held_out=SUITE / "held_out.csv",
-        markdown=SUITE / "table1.md",
-        latex=SUITE / "table1.tex",
-        answers=ANSWER_TABLES,
-        record=SUITE / "table1.json",
+        curves=PLACES.experiment / "accuracy.parquet",
+        measures=PLACES.experiment / "measures.parquet",
+        table=PLACES.experiment / "table1.csv",
+        comparisons=PLACES.experiment / "comparisons.csv",
+        held_out=PLACES.experiment / "held_out.csv",
+        markdown=PLACES.experiment / "table1.md",
+        latex=PLACES.experiment / "table1.tex",
+        answers=PLACES.answers,
+        record=PLACES.experiment / "table1.json",
     log:
         LOGS / "tabulate_results.log",
     benchmark:
@@ -143,8 +102,8 @@ rule tabulate_results:
     params:
         chains=CHAINS,
         orders=SETTINGS["suite"]["orders"],
-        compared=COMPARED,
-        statistics=INTERVALS,
-        code=script_digest("tabulate_results"),
+        compared=EXPERIMENT.compared,
+        statistics=EXPERIMENT.intervals,
+        code=called_digest("tabulate_results"),
     script:
         "../scripts/tabulate_results.py"

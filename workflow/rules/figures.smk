@@ -1,6 +1,6 @@
 """Figures and the report: cheap rules that need no model and no GPU."""
 
-for figure in REGISTERED_FIGURES:
+for figure in [*CORE_FIGURES, *(figure for analysis in ANALYSES for figure in analysis.figures)]:
 
     rule:
         name:
@@ -9,12 +9,12 @@ for figure in REGISTERED_FIGURES:
             **figure.inputs,
         output:
             pdf=report(
-                FIGURES / f"{figure.name}.pdf",
+                PLACES.figures / f"{figure.name}.pdf",
                 caption="../report/figure.rst",
                 category=figure.category,
             ),
-            png=FIGURES / f"{figure.name}.png",
-            csv=FIGURES / f"{figure.name}.csv",
+            png=PLACES.figures / f"{figure.name}.png",
+            csv=PLACES.figures / f"{figure.name}.csv",
             texts=figure_outputs(figure),
         log:
             LOGS / f"plot_{figure.name}.log",
@@ -37,20 +37,20 @@ for figure in REGISTERED_FIGURES:
 
 rule write_report:
     input:
-        table=SUITE / "table1.csv",
-        paired=SUITE / "comparisons.csv",
-        held_out=SUITE / "held_out.csv",
-        answers=ANSWER_TABLES,
-        curves=SUITE / "accuracy.parquet",
-        heads=HEADS,
-        interventions=interventions_of(INTERVENED),
-        pictures=expand(FIGURES / "{name}.png", name=FIGURE_NAMES),
-        prompts=VECTORS / CONFIG.suite.held_out[0] / "prompts.parquet",
-        reference=REFERENCE,
-        records=record_files(),
+        table=PLACES.experiment / "table1.csv",
+        paired=PLACES.experiment / "comparisons.csv",
+        held_out=PLACES.experiment / "held_out.csv",
+        answers=PLACES.answers,
+        curves=PLACES.experiment / "accuracy.parquet",
+        heads=PLACES.heads,
+        interventions=RUN.interventions,
+        pictures=[PLACES.figures / f"{figure.name}.png" for figure in SHOWN_FIGURES],
+        prompts=PLACES.vectors / CONFIG.suite.held_out[0] / "prompts.parquet",
+        reference=RUN.reference / "paper_table1.csv",
+        records=EXPERIMENT.record_files(),
         analysed=[file for analysis in MADE for file in analysis_results(analysis)],
     output:
-        report=report(RESULTS / "report.html", caption="../report/report.rst", category="Report"),
+        report=report(PLACES.report, caption="../report/report.rst", category="Report"),
     log:
         LOGS / "write_report.log",
     benchmark:
@@ -62,7 +62,7 @@ rule write_report:
         runtime=10,
     params:
         config=SETTINGS,
-        figures={name: str(FIGURES / f"{name}.png") for name in FIGURE_NAMES},
+        figures={figure.name: str(PLACES.figures / f"{figure.name}.png") for figure in SHOWN_FIGURES},
         captions={figure.name: figure.caption for figure in SHOWN_FIGURES},
         sections={analysis.section: analysis_results(analysis) for analysis in MADE},
         code=called_digest("write_report", *(analysis.section for analysis in MADE)),

@@ -4,13 +4,13 @@ if CONFIG.tuning.enabled:
 
     rule tune_model:
         input:
-            snapshot=PREPARED,
-            tasks=[TASKS / f"{task}.parquet" for task in TUNING_TASKS],
+            snapshot=PLACES.prepared,
+            tasks=PLACES.task_files(EXPERIMENT.tuning_tasks),
         output:
-            tuned=directory(SNAPSHOT),
-            adapter=directory(TUNED / "adapter"),
-            steps=TUNED / "tuning.parquet",
-            record=TUNED / "tuning.json",
+            tuned=directory(PLACES.snapshot),
+            adapter=directory(PLACES.tuned / "adapter"),
+            steps=PLACES.tuned / "tuning.parquet",
+            record=PLACES.tuned / "tuning.json",
         log:
             LOGS / "tune_model.log",
         benchmark:
@@ -18,26 +18,26 @@ if CONFIG.tuning.enabled:
         priority: PRIORITY["model"]
         conda:
             ENVIRONMENT
-        threads: Demands(CONFIG, PREPARED).threads_alone
+        threads: Demands(CONFIG, PLACES.prepared).threads_alone
         resources:
-            mem_mb=Demands(CONFIG, PREPARED).memory_of_tuning,
-            runtime=Demands(CONFIG, PREPARED).time("tune_model", resumes=True),
+            mem_mb=Demands(CONFIG, PLACES.prepared).memory_of_tuning,
+            runtime=Demands(CONFIG, PLACES.prepared).time("tune_model", resumes=True),
             gpu=DEMANDS.gpus,
             batch_tokens=CONFIG.evaluation.batch_tokens,
             checkpoint_steps=CONFIG.training.checkpoint_steps,
         params:
-            names=TUNING_TASKS,
+            names=EXPERIMENT.tuning_tasks,
             tuning={
                 key: value for key, value in SETTINGS["tuning"].items() if key not in ("enabled", "tasks")
             },
             model=config_section(CONFIG, "model.name", "model.dtype", "model.device")["model"],
             prompts=SETTINGS["prompts"],
-            answer_lengths={name: answer_length(name) for name in TUNING_TASKS},
+            answer_lengths={name: TASKS.answer_length(name) for name in EXPERIMENT.tuning_tasks},
             # a user's own metric only changes how a task is scored: it must not make the model stale
-            metrics={name: published_metric(name) for name in TUNING_TASKS},
+            metrics={name: TASKS.published_metric(name) for name in EXPERIMENT.tuning_tasks},
             scorer=CONFIG.evaluation.scorer,
             max_input_tokens=CONFIG.training.max_input_tokens,
             seed=CONFIG.seed,
-            code=script_digest("tune_model"),
+            code=called_digest("tune_model"),
         script:
             "../scripts/tune_model.py"

@@ -13,12 +13,12 @@ if CONFIG.vectors.extractor == "optimised":
 
 rule average_activations:
     input:
-        snapshot=SNAPSHOT,
-        task=TASKS / "{task}.parquet",
+        snapshot=PLACES.snapshot,
+        task=PLACES.tasks / "{task}.parquet",
     output:
-        prompt_table=VECTORS / "{task}" / "prompts.parquet",
-        mean=VECTORS / "{task}" / "mean_activations.safetensors",
-        record=VECTORS / "{task}" / "mean_activations.json",
+        prompt_table=PLACES.vectors / "{task}" / "prompts.parquet",
+        mean=PLACES.vectors / "{task}" / "mean_activations.safetensors",
+        record=PLACES.vectors / "{task}" / "mean_activations.json",
     log:
         LOGS / "average_activations" / "{task}.log",
     benchmark:
@@ -34,7 +34,7 @@ rule average_activations:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=MODEL_PLACEMENT,
+        model=EXPERIMENT.placement,
         vectors=config_section(
             CONFIG,
             "vectors.shots",
@@ -45,19 +45,19 @@ rule average_activations:
         prompts=SETTINGS["prompts"],
         max_input_tokens=CONFIG.training.max_input_tokens,
         seed=CONFIG.seed,
-        code=script_digest("average_activations"),
+        code=called_digest("average_activations"),
     script:
         "../scripts/average_activations.py"
 
 
 rule sweep_heads:
     input:
-        snapshot=SNAPSHOT,
-        prompt_table=VECTORS / "{task}" / "prompts.parquet",
-        mean=VECTORS / "{task}" / "mean_activations.safetensors",
+        snapshot=PLACES.snapshot,
+        prompt_table=PLACES.vectors / "{task}" / "prompts.parquet",
+        mean=PLACES.vectors / "{task}" / "mean_activations.safetensors",
     output:
-        effects=VECTORS / "{task}" / "causal_effects-{scatteritem}.parquet",
-        record=VECTORS / "{task}" / "causal_effects-{scatteritem}.json",
+        effects=PLACES.vectors / "{task}" / "causal_effects-{scatteritem}.parquet",
+        record=PLACES.vectors / "{task}" / "causal_effects-{scatteritem}.json",
     log:
         LOGS / "sweep_heads" / "{task}-{scatteritem}.log",
     benchmark:
@@ -73,11 +73,12 @@ rule sweep_heads:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=MODEL_PLACEMENT,
+        model=EXPERIMENT.placement,
         target=CONFIG.vectors.target,
         shard=lambda wildcards: int(wildcards.scatteritem.split("-of-")[0]) - 1,
-        shards=CONFIG.sweep.shards,
-        code=script_digest("sweep_heads"),
+        # not sweep.shards, which --set-scatter may overrule
+        shards=lambda wildcards: int(wildcards.scatteritem.split("-of-")[1]),
+        code=called_digest("sweep_heads"),
     script:
         "../scripts/sweep_heads.py"
 
@@ -86,13 +87,13 @@ rule rank_heads:
     input:
         shards=[
             path
-            for task in RANK_TASKS
-            for path in gather.sweep(f"{VECTORS}/{task}/causal_effects-{{scatteritem}}.parquet")
+            for task in EXPERIMENT.rank_tasks
+            for path in gather.sweep(f"{PLACES.vectors}/{task}/causal_effects-{{scatteritem}}.parquet")
         ],
     output:
-        effects=[VECTORS / task / "causal_effects.parquet" for task in RANK_TASKS],
-        heads=HEADS,
-        record=VECTORS / "heads.json",
+        effects=PLACES.vector_files(EXPERIMENT.rank_tasks, "causal_effects.parquet"),
+        heads=PLACES.heads,
+        record=PLACES.vectors / "heads.json",
     log:
         LOGS / "rank_heads.log",
     benchmark:
@@ -104,22 +105,22 @@ rule rank_heads:
         mem_mb=2000,
         runtime=10,
     params:
-        tasks=RANK_TASKS,
+        tasks=EXPERIMENT.rank_tasks,
         vectors=config_section(CONFIG, "vectors.rank_by", "vectors.heads", "vectors.head_list")["vectors"],
-        code=script_digest("rank_heads"),
+        code=called_digest("rank_heads"),
     script:
         "../scripts/rank_heads.py"
 
 
 rule build_vectors:
     input:
-        snapshot=SNAPSHOT,
-        heads=HEADS,
-        means=[VECTORS / task / "mean_activations.safetensors" for task in VECTOR_TASKS],
-        tables=[TASKS / f"{task}.parquet" for task in VECTOR_TASKS if OPTIMISED],
+        snapshot=PLACES.snapshot,
+        heads=PLACES.heads,
+        means=PLACES.vector_files(EXPERIMENT.vector_tasks, "mean_activations.safetensors"),
+        tables=PLACES.task_files(EXPERIMENT.vector_tasks) if OPTIMISED else [],
     output:
-        vectors=vector_files(),
-        record=VECTORS / "instruction_vectors.json",
+        vectors=EXPERIMENT.vector_files(),
+        record=PLACES.vectors / "instruction_vectors.json",
     log:
         LOGS / "build_vectors.log",
     benchmark:
@@ -134,22 +135,22 @@ rule build_vectors:
         gpu=DEMANDS.gpus,
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
-        tasks=VECTOR_TASKS,
-        model=MODEL_PLACEMENT,
+        tasks=EXPERIMENT.vector_tasks,
+        model=EXPERIMENT.placement,
         optimised=OPTIMISED,
-        code=script_digest("build_vectors"),
+        code=called_digest("build_vectors"),
     script:
         "../scripts/build_vectors.py"
 
 
 rule intervene:
     input:
-        snapshot=SNAPSHOT,
-        task=TASKS / "{task}.parquet",
-        vector=VECTORS / "{task}" / "instruction_vector.safetensors",
+        snapshot=PLACES.snapshot,
+        task=PLACES.tasks / "{task}.parquet",
+        vector=PLACES.vectors / "{task}" / "instruction_vector.safetensors",
     output:
-        output=VECTORS / "{task}" / "interventions.parquet",
-        record=VECTORS / "{task}" / "interventions.json",
+        output=PLACES.vectors / "{task}" / "interventions.parquet",
+        record=PLACES.vectors / "{task}" / "interventions.json",
     log:
         LOGS / "intervene" / "{task}.log",
     benchmark:
@@ -164,42 +165,32 @@ rule intervene:
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
         name="{task}",
-        model=MODEL_PLACEMENT,
+        model=EXPERIMENT.placement,
         interventions=config_section(
             CONFIG, "interventions.layers", "interventions.examples", "interventions.shots"
         )["interventions"],
         prompts=SETTINGS["prompts"],
         max_input_tokens=CONFIG.training.max_input_tokens,
         seed=CONFIG.seed,
-        code=script_digest("intervene"),
+        code=called_digest("intervene"),
     script:
         "../scripts/intervene.py"
 
 
-def chains_of(wildcards):
-    """The chains of a method in one order, of all seeds."""
-    return [c for c in CHAINS if (c["method"], str(c["order"])) == (wildcards.method, wildcards.order)]
-
-
-def last_adapters(wildcards):
-    """What makes the models after the last stage, chain by chain."""
-    return [path for chain in chains_of(wildcards) for path in adapters_upto(chain, len(TRAIN_TASKS))]
-
-
 rule recover:
     input:
-        snapshot=SNAPSHOT,
-        tasks=[TASKS / f"{task}.parquet" for task in RECOVERED_SETS],
-        vectors=[VECTORS / task / "instruction_vector.safetensors" for task in RECOVERED_SETS],
-        interventions=interventions_of(RECOVERED_SETS),
-        adapters=last_adapters,
+        snapshot=PLACES.snapshot,
+        tasks=PLACES.task_files(EXPERIMENT.recovered_sets),
+        vectors=PLACES.vector_files(EXPERIMENT.recovered_sets, "instruction_vector.safetensors"),
+        interventions=EXPERIMENT.interventions_of(EXPERIMENT.recovered_sets),
+        adapters=EXPERIMENT.last_adapters,
     output:
-        output=SUITE / "{method}" / "order{order}" / "recovery.parquet",
-        record=SUITE / "{method}" / "order{order}" / "recovery.json",
+        output=PLACES.chain / "recovery.parquet",
+        record=PLACES.chain / "recovery.json",
     log:
-        LOGS / "recover" / "{method}-order{order}.log",
+        LOGS / "recover" / "{method}-order{order}-seed{seed}.log",
     benchmark:
-        BENCHMARKS / "recover" / "{method}-order{order}.tsv"
+        BENCHMARKS / "recover" / "{method}-order{order}-seed{seed}.tsv"
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads
@@ -209,13 +200,17 @@ rule recover:
         gpu=DEMANDS.gpus,
         batch_tokens=CONFIG.evaluation.batch_tokens,
     params:
-        sets=RECOVERED_SETS,
-        chains=chains_of,
-        model=MODEL_PLACEMENT,
+        sets=EXPERIMENT.recovered_sets,
+        chain=lambda wildcards: {
+            "method": wildcards.method,
+            "order": int(wildcards.order),
+            "seed": int(wildcards.seed),
+        },
+        model=EXPERIMENT.placement,
         settings=config_section(CONFIG, "interventions.examples", "interventions.shots")["interventions"],
         prompts=SETTINGS["prompts"],
         max_input_tokens=CONFIG.training.max_input_tokens,
         seed=CONFIG.seed,
-        code=script_digest("recover"),
+        code=called_digest("recover"),
     script:
         "../scripts/recover.py"

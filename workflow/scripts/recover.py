@@ -1,6 +1,5 @@
-"""Add the instruction vectors of the model before training to the models after the last stage (figure 7)."""
+"""Add the instruction vectors of the model before training to a model after its last stage (figure 7)."""
 
-import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ def main(
     interventions: Sequence[str],
     adapters: Sequence[str],
     sets: Sequence[str],
-    chains: Sequence[Mapping[str, Any]],
+    chain: Mapping[str, Any],
     model: Mapping[str, Any],
     settings: Mapping[str, Any],
     prompts: Mapping[str, Any],
@@ -30,22 +29,25 @@ def main(
 ) -> dict:
     """Write ``output`` (parquet: method, order, seed, set, condition, layer, accuracy, n).
 
-    ``tasks``, ``vectors``, ``interventions``: files of ``sets``; ``adapters``: those of every one of
-    ``chains`` in turn, as many for each. ``settings``, ``seed``: of the interventions before training, so
-    that the questions are the same.
+    ``tasks``, ``vectors``, ``interventions``: files of ``sets``; ``adapters``: those of ``chain``.
+    ``settings``, ``seed``: of the interventions before training, so that the questions are the same.
     """
     from anamnesis.core.progress import progress
-    from anamnesis.models.loading import load_tokenizer
+    from anamnesis.engine.prefix_engine import PrefixEngine
+    from anamnesis.models.loading import load_model, merge_adapters
+    from anamnesis.vectors.after_training import accuracy_with_vector
 
     files = zip(tasks, vectors, interventions, strict=True)
-    limits, tokenizer = (prompts, settings, max_input_tokens, seed), load_tokenizer(Path(snapshot))
+    language_model, tokenizer = load_model(snapshot, **model)
+    engine = PrefixEngine(merge_adapters(language_model, [Path(adapter) for adapter in adapters]))
+    limits = (prompts, settings, max_input_tokens, seed)
     asked = {name: _asked(tokenizer, name, *three, *limits) for name, three in zip(sets, files, strict=True)}
-    each, parts = len(adapters) // len(chains), []
-    with progress(len(chains) * len(sets), "recover") as done:
-        for k, chain in enumerate(chains):
-            own = adapters[k * each : (k + 1) * each]
-            parts.append(_chain(snapshot, own, model, asked, batch_tokens, done).assign(**chain))
-            gc.collect()  # the adapters' wrappers refer to each other: the next model needs the memory
+    parts = []
+    with progress(len(sets), "recover") as done:
+        for name, one in asked.items():
+            found = accuracy_with_vector(engine, one["questions"], one["theta"], one["layer"], batch_tokens)
+            parts.append(found.assign(set=name, **chain))
+            done(1)
     write_parquet(output, pd.concat(parts, ignore_index=True)[COLUMNS])
     layers = {name: one["layer"] for name, one in asked.items()}
     return {"layers": layers, "inputs_cut": sum(one["inputs_cut"] for one in asked.values())}
@@ -66,21 +68,6 @@ def _asked(tokenizer, name, task, vector, interventions, prompts, settings, max_
         "layer": best_layer(read_parquet(interventions)),
         "inputs_cut": int(cut.sum()),
     }
-
-
-def _chain(snapshot: str, adapters: Sequence[str], model, asked: Mapping, batch_tokens: int, done):
-    """The rows of one chain. Its model is let go of at the end, before the next one is read."""
-    from anamnesis.engine.prefix_engine import PrefixEngine
-    from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.vectors.after_training import accuracy_with_vector
-
-    engine = PrefixEngine(merge_adapters(load_model(snapshot, **model)[0], [Path(a) for a in adapters]))
-    parts = []
-    for name, one in asked.items():
-        found = accuracy_with_vector(engine, one["questions"], one["theta"], one["layer"], batch_tokens)
-        parts.append(found.assign(set=name))
-        done(1)
-    return pd.concat(parts, ignore_index=True)
 
 
 if __name__ == "__main__":

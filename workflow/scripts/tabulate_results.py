@@ -1,6 +1,4 @@
-"""Write the accuracy matrix of every chain, all of them together, each chain's measures, Table 1, and which
-answers changed.
-"""
+"""Write the accuracy matrices of all chains, each chain's measures, Table 1, and which answers changed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +24,6 @@ def main(
     orders: Sequence[Sequence[str]],
     compared: Sequence[Mapping[str, str]],
     statistics: Mapping[str, Any],
-    accuracy: Sequence[str],
     curves: str,
     measures: str,
     table: str,
@@ -44,8 +41,6 @@ def main(
     tasks, for the questions. Writes all outputs; the table in three formats.
     """
     frames, published = read_chains(evaluations, chains, orders), pd.read_csv(reference)
-    for chain, output in zip(frames, accuracy, strict=True):
-        write_parquet(output, chain.frame)
     frames = pooled(frames, [(path, read_parquet(path)) for path in pool], orders)
     per_chain = chain_measures(frames)
     how = statistics["bootstrap_resamples"], statistics["confidence"]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from anamnesis.analyses import NAMES
 from anamnesis.core.run import Run
-from anamnesis.figures.core_figures import FigureEntry
+from anamnesis.figures.core_figures import FigureEntry, core_figures
 
 STAGE = "{method}-order{order}-seed{seed}-stage{stage}"
 
@@ -70,3 +70,14 @@ class Analysis:
 def analyses(run: Run) -> list[Analysis]:
     """All analyses for an experiment."""
     return [import_module(f"anamnesis.analyses.{name}").analysis(run) for name in NAMES]
+
+
+def made(found: Sequence[Analysis]) -> list[Analysis]:
+    """Those that have been made: figures and report show them from then on, and keep them up to date."""
+    return [one for one in found if one.asked and all(path.exists() for path in one.results)]
+
+
+def shown_figures(run: Run, found: Sequence[Analysis]) -> list[FigureEntry]:
+    """The figures of an experiment in the order of the report. Others in its folder are left from before."""
+    figures = [*core_figures(run), *(figure for one in made(found) for figure in one.figures)]
+    return [figure for figure in figures if figure.shown]

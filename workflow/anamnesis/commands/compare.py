@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from anamnesis.config.layout import Layout
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
 
@@ -108,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if given[:1] in (["-h"], ["--help"]) else 2
     try:
         config = load_config(given[1:])
-        suite = Path(config.results) / config.model.name / config.suite.name
-        print("\n".join(compare_folders(suite, Path(given[0]))))
+        print("\n".join(compare_folders(Layout(config).experiment, Path(given[0]))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

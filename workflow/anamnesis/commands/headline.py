@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.analyses.registry import analyses, shown_figures
+from anamnesis.config.experiment import Experiment
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError, shorten
 from anamnesis.core.run_warnings import in_jobs, run_warnings
@@ -28,13 +30,14 @@ def headline(paths: Sequence[str | Path]) -> str:
     Raises UserError for a bad configuration and when the run has not finished.
     """
     config = load_config(list(paths))
-    results = Path(config.results)
-    suite = results / config.model.name / config.suite.name
-    table = _read_table(suite / "table1.csv")
+    experiment = Experiment(config)
+    folder, run = experiment.places.experiment, experiment.run()
+    figures = [figure.name for figure in shown_figures(run, analyses(run))]
+    table = _read_table(folder / "table1.csv")
     places = {
-        "table": f"{suite / 'table1.md'} (.csv, .tex)",
-        "figures": f"{suite / 'figures'}/ ({_figure_names(suite / 'figures')})",
-        **({"report": str(results / "report.html")} if config.training.seeds else {}),
+        "table": f"{folder / 'table1.md'} (.csv, .tex)",
+        "figures": f"{experiment.places.figures}/ ({_made_of(figures, experiment.places.figures)})",
+        **({"report": str(experiment.places.report)} if config.training.seeds else {}),
     }
     width = max(map(len, places))
     lines = [f"{name:<{width}}  {place}" for name, place in places.items()]
@@ -54,8 +57,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _figure_names(folder: Path) -> str:
-    names = sorted(path.stem for path in folder.glob("*.png"))
+def _made_of(figures: Sequence[str], folder: Path) -> str:
+    """Those that are there; others in the folder are left from an experiment of more."""
+    names = sorted(name for name in figures if (folder / f"{name}.png").exists())
     return ", ".join(names) if names else "none yet"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from anamnesis.config.layout import Layout
 from anamnesis.config.models import Config
 from anamnesis.config.variants import chains
 from anamnesis.core import progress, stopwatch
@@ -81,24 +82,26 @@ class RunState:
 
 def read_run(config: Config) -> RunState:
     """The state of the run of a configuration that was started in the working directory."""
-    results = Path(config.results)
-    suite, logs = results / config.model.name / config.suite.name, results / "logs"
+    places = Layout(config)
+    logs = places.logs
     alive = is_held(SNAKEMAKE)
     jobs = {file: job for file in sorted(logs.rglob("*.log")) if (job := read_job(file, logs, alive))}
     found, of_chains = [], set()
     for chain in chains(config):
         tasks = config.suite.orders[chain["order"] - 1]
         of_chains |= set(stage_logs(logs, chain, len(tasks)).values())
-        found.append(_chain(chain, tasks, suite, logs, jobs))
+        found.append(_chain(chain, tasks, places, jobs))
     running = [job for job in jobs.values() if job.running]
-    tables = [file for name in ("table1.md", "first_table.md") if (file := suite / name).is_file()]
+    tables = [
+        file for name in ("table1.md", "first_table.md") if (file := places.experiment / name).is_file()
+    ]
     return RunState(
         chains=found,
         others=[job for file, job in jobs.items() if job.running and file not in of_chains],
         failed={job.name: job.error for job in jobs.values() if job.error},
         alive=alive,
         first_table=_first_block(tables[0].read_text(encoding="utf-8")) if tables else "",
-        report=results / "report.html",
+        report=places.report,
         at_once=len(running),
     )
 
@@ -113,12 +116,10 @@ def stage_logs(logs: Path, chain: Mapping[str, Any], stages: int) -> dict[tuple[
     }
 
 
-def _chain(
-    chain: Mapping[str, Any], tasks: Iterable[str], suite: Path, logs: Path, jobs: Mapping[Path, Job]
-) -> Chain:
+def _chain(chain: Mapping[str, Any], tasks: Iterable[str], places: Layout, jobs: Mapping[Path, Job]) -> Chain:
     tasks = list(tasks)
-    folder = suite / "{method}/order{order}/seed{seed}".format(**chain)
-    files = stage_logs(logs, chain, len(tasks))
+    folder = Path(str(places.chain).format(**chain))
+    files = stage_logs(places.logs, chain, len(tasks))
     at_work = {key: jobs[file] for key, file in files.items() if file in jobs and jobs[file].running}
     missing = [
         key

@@ -30,6 +30,12 @@ class Config(Section):
     results: FilePath = Field(
         "results", description="Directory of everything computed, relative to the working directory."
     )
+    experiment: Name | None = Field(
+        None,
+        description="Name of this experiment, where several share the chains of a model and a suite: its "
+        "tables, figures, analyses and report lie in experiments/<name> of the suite's folder. null: in the "
+        "suite's folder itself.",
+    )
     seed: Seed = Field(
         0,
         description="Seed of the built-in data and of the prompts for vectors; an integer >= 0. Training "

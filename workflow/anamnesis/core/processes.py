@@ -21,6 +21,13 @@ RENDEZVOUS = "ANAMNESIS_RENDEZVOUS"  # environment variable: the file by which t
 SECONDS_FOR_A_CAUSE = 1.0  # the failure of a process that lost another one may arrive before that one's end
 
 
+def share_library() -> None:
+    """Let the Python processes started from now on import this library."""
+    folder, before = str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")
+    others = [path for path in before.split(os.pathsep) if path not in ("", folder)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder, *others])
+
+
 class Elsewhere(Exception):
     """The traceback of another process, for the log."""
 

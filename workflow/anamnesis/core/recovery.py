@@ -31,14 +31,19 @@ SCHEDULER = "ANAMNESIS_SCHEDULER"
 RUN = "ANAMNESIS_RUN"  # environment variable: the run a job belongs to, as `claim_folder` wrote it to a file
 SECONDS_BETWEEN_CHECKS = 0.5
 SECONDS_BETWEEN_READS = 5  # of a file that may be on a network disk
+# a workflow may have this one as a module twice: two handles of one process would exclude each other
+_HELD: dict[Path, IO] = {}
 
 
 def hold_folder(folder: Path) -> IO | None:
     """Keep other runs out of ``folder`` (.snakemake) until the returned file is closed.
 
     It holds a lock of the operating system, which also ends when the process is killed. None where the file
-    system has no such locks. Raises UserError when another run holds it.
+    system has no such locks, the same file where this process holds it. Raises UserError when another run
+    does.
     """
+    if (held := _HELD.get(folder.absolute())) and not held.closed:
+        return held
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # not "w", which would erase the name of the run that holds the lock
@@ -55,6 +60,7 @@ def hold_folder(folder: Path) -> IO | None:
     with suppress(OSError):  # a full disk: the lock holds without a name
         handle.truncate(0)
         os.write(handle.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
+    _HELD[folder.absolute()] = handle
     return handle
 
 

@@ -14,10 +14,11 @@ class Run:
 
     ``config``, ``settings``: the checked configuration, as a model and as plain values; ``model``: its keys
     that say how weights are loaded; ``intervals``: those of the statistics. ``snapshot``: the model before
-    training; ``stage``: the folder of a stage, with wildcards; ``base``: that of stage 0. ``roles``: set ->
+    training; ``experiment``: the folder of tables and figures; ``stage``: that of a stage, with wildcards;
+    ``base``: that of stage 0. ``roles``: set ->
     train_task or held_out; ``resolved``: method -> settings in force; ``followed``: the methods, seeds,
     stages and sets that analyses look at; ``held_out``: the sets among them that are never trained on;
-    ``paraphrases``: set -> other wordings. The functions are those of ``rules/common.smk``.
+    ``paraphrases``: set -> other wordings. The functions are those of ``config.experiment``.
     """
 
     config: Any
@@ -28,7 +29,7 @@ class Run:
     tasks: Path
     vectors: Path
     heads: Path
-    suite: Path
+    experiment: Path
     stage: Path
     base: Path
     reference: Path
@@ -55,12 +56,12 @@ class Run:
     @property
     def curves(self) -> Path:
         """The accuracy of all chains."""
-        return self.suite / "accuracy.parquet"
+        return self.experiment / "accuracy.parquet"
 
     @property
     def analyses(self) -> Path:
         """The folder of the tables of analyses."""
-        return self.suite / "dynamics"
+        return self.experiment / "dynamics"
 
     @property
     def train_tasks(self) -> list[str]:

@@ -64,7 +64,7 @@ def prompts_of(config: Config, rule: str) -> int:
         "sweep_heads": 4 * vectors.effect_prompts,
         "build_vectors": vectors.optimised.steps * vectors.optimised.batch_size,
         "intervene": intervened,
-        "recover": intervened * len(interventions.sets) * len(config.training.seeds),
+        "recover": intervened * len(interventions.sets),
         "train_stage": stage,
         "watch_stage": stage + 60 * (within.points + 1) * analyses.effect_prompts,
         "measure_robustness": sum(robustness.prompts) * robustness.draws * (1 + 4 * robustness.steps),

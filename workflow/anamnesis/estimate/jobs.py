@@ -112,12 +112,13 @@ class Jobs:
         )
 
     def recovery(self) -> Row:
-        """Vectors after the last stage: one job for each method and order."""
+        """Vectors after the last stage: one job for each chain."""
         sets = (work.recover(self.lengths[name], self.settings["interventions"]) for name in self.added)
-        one = sum(sets, NOTHING).times(len(self.config.training.seeds))
-        count = sum(len(self._orders(name)) for name in self.recovered)
+        count = sum(len(self._orders(name)) for name in self.recovered) * len(self.config.training.seeds)
         return self._row(
-            "recover", [one] * count, ("intervene", *map("train_stage {}".format, self.recovered))
+            "recover",
+            [sum(sets, NOTHING)] * count,
+            ("intervene", *map("train_stage {}".format, self.recovered)),
         )
 
     def evaluation(self, trained: tuple[str, ...]) -> list[Row]:

@@ -66,9 +66,9 @@ CAPTIONS = {
 
 def core_figures(run: Run) -> list[FigureEntry]:
     """In the order of the report. Tables of other runs alone have nothing of a model to show."""
-    chance, held_out = {"statistics": run.intervals}, {"held_out": run.suite / "held_out.csv"}
+    chance, held_out = {"statistics": run.intervals}, {"held_out": run.experiment / "held_out.csv"}
     curves, heads = {"frame": run.curves}, {"frame": run.heads, "effects": run.effects}
-    measures, added = {"frame": run.suite / "measures.parquet"}, {"frames": run.interventions}
+    measures, added = {"frame": run.experiment / "measures.parquet"}, {"frames": run.interventions}
     given_back = {"recovered": run.recovered, "interventions": run.recovered_interventions}
     ranked = {"unit": run.config.vectors.rank_by, "tasks": run.ranked_tasks}
     ranked["confidence"] = run.intervals["confidence"]

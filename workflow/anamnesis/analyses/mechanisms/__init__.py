@@ -48,7 +48,7 @@ CAPTION = "{} (after arXiv 2601.18699, v1; docs/explanation/mechanisms.md has th
 
 
 def analysis(run: Run) -> Analysis:
-    folder = run.suite / "mechanisms"
+    folder = run.experiment / "mechanisms"
     texts = {name: folder / f"{name}.csv" for name in ("comparison", "predictors", "claims")}
     return Analysis(
         "mechanisms",

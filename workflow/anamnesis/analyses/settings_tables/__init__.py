@@ -11,7 +11,7 @@ KINDS = ("csv", "md", "tex")
 
 
 def analysis(run: Run) -> Analysis:
-    tables = {name: [run.suite / "settings" / f"{name}.{kind}" for kind in KINDS] for name in NAMES}
+    tables = {name: [run.experiment / "settings" / f"{name}.{kind}" for kind in KINDS] for name in NAMES}
     parts = ("base", "training", "settings", "guidance")
     methods = {name: {part: getattr(r, part) for part in parts} for name, r in run.resolved.items()}
     return Analysis(

@@ -1,0 +1,108 @@
+"""The workflow as a part of another one: a module, or included. It plans and runs as it does by itself."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from runs import MODEL, ROOT, SWEPT, Experiment, announced, merged
+
+MODULE = f"""
+configfile: "{ROOT}/config.yaml"
+
+module anamnesis:
+    snakefile: "{ROOT}/Snakefile"
+    config: config
+"""
+OUTER = {
+    "module": f"{MODULE}\nuse rule * from anamnesis\n",
+    "module with names of its own": f"{MODULE}\nuse rule * from anamnesis as own_*\n",
+    "included": f'include: "{ROOT}/Snakefile"\n',
+}
+TWO = f"""
+from copy import deepcopy
+
+configfile: "{ROOT}/config.yaml"
+
+OTHER = deepcopy(config)
+OTHER["training"]["methods"] = ["inclora"]
+OTHER["experiment"] = "plain"
+
+module first:
+    snakefile: "{ROOT}/Snakefile"
+    config: config
+    prefix: "kept"
+
+module second:
+    snakefile: "{ROOT}/Snakefile"
+    config: OTHER
+
+use rule * from first as first_*
+use rule * from second as second_*
+
+use rule train_stage from second as second_train_stage with:
+    threads: 2
+
+rule both:
+    default_target: True
+    input: rules.first_all.input, rules.second_all.input
+"""
+DATA = "mine.csv"
+MEAN = MODEL / f"vectors/{SWEPT}/mean_activations.safetensors"
+
+
+def within(experiment: Experiment, text: str) -> Experiment:
+    """The same experiment by way of another Snakefile."""
+    outer = experiment.folder / "outer"
+    outer.mkdir(exist_ok=True)
+    (outer / "Snakefile").write_text(text)
+    return replace(experiment, root=outer)
+
+
+def planned(experiment: Experiment, *arguments) -> tuple[list[str], set[str]]:
+    """The jobs without a prefix of their names, and all outputs."""
+    done = experiment.run("--dry-run", *arguments)
+    assert done.returncode == 0, done.stdout
+    outputs = re.findall(r"^    output: (.*)$", done.stdout, flags=re.MULTILINE)
+    jobs = [job.removeprefix("own_") for job in announced(done.stdout).values()]
+    return sorted(jobs), {path for line in outputs for path in line.split(", ")}
+
+
+@pytest.mark.parametrize("way", OUTER)
+def test_plan_is_that_of_the_workflow_itself(fresh, way):
+    expected = planned(fresh, "all")
+    assert len(expected[0]) > 25
+    target = "own_all" if "names" in way else "all"
+    assert planned(within(fresh, OUTER[way]), target) == expected
+
+
+def test_including_workflow_keeps_what_it_sets(fresh):
+    """The default configuration of the included one goes below, not on top."""
+    outer = within(fresh, f'config["experiment"] = "set_outside"\ninclude: "{ROOT}/Snakefile"\n')
+    assert "results/tiny/small/experiments/set_outside/report.html" in planned(outer, "all")[1]
+
+
+def test_two_experiments_of_one_workflow(fresh):
+    """A prefix moves results and not the user's files; the lock of the folder is this process's own."""
+    rows = ["input,target", *(f"word {k},{'yes' if k % 2 else 'no'}" for k in range(60))]
+    (fresh.folder / DATA).write_text("\n".join(rows))
+    held_out = {"suite": {"held_out": ["own_set"]}, "data": {"tasks": {"own_set": {"path": DATA}}}}
+    run = within(replace(fresh, config=merged(fresh.config, held_out)), TWO)
+    jobs, outputs = planned(run)
+    assert sum("first_train_stage" in job for job in jobs) == 4
+    assert sum("second_train_stage" in job for job in jobs) == 2
+    own = {"kept/results/tiny/small/report.html", "results/tiny/small/experiments/plain/report.html"}
+    assert own <= outputs
+    assert {path.split("/")[0] for path in outputs} == {"kept", "results"}
+    assert "kept/results/tasks/own_set.parquet" in outputs
+    done = run.run("kept/results/tasks/own_set.parquet", "results/tasks/own_set.parquet")
+    assert done.returncode == 0, done.stdout
+    for part in ("kept/results", "results"):
+        assert (run.folder / part / "tasks" / "own_set.parquet").exists()
+
+
+def test_what_a_module_made_is_up_to_date_for_the_workflow_itself(fresh, tmp_path):
+    done = within(fresh, OUTER["module with names of its own"]).run(MEAN, cwd=tmp_path.parent)
+    assert done.returncode == 0, done.stdout
+    assert fresh.plan(MEAN) == []
+    assert (fresh.folder / MEAN).exists()
