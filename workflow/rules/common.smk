@@ -124,7 +124,9 @@ def warn_of_tuned_chat_model():
 def warn_of_environment():
     """Once for a run; the log of each job says it too."""
     if ignored := ignored_variables():
-        logger.warning(f"ignored by all jobs, as only the configuration has a say in a result: {', '.join(ignored)}")
+        logger.warning(
+            f"ignored by all jobs, as only the configuration has a say in a result: {', '.join(ignored)}"
+        )
 
 
 def lift_default_limit():

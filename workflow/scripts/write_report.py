@@ -68,7 +68,7 @@ def main(
         ),
         answer_links={"all changed answers (CSV)": changes, "shares (CSV)": shares, "counts (CSV)": counts},
         task_effects=_beside(figures, "head_effects", BY_TASK),
-        warnings=run_warnings(Path(table).parent),
+        warnings=run_warnings(Path(config["results"], config["model"]["name"], config["suite"]["name"])),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, title, abbreviations=ABBREVIATIONS)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from anamnesis.analyses.registry import analyses, shown_figures
 from anamnesis.config.experiment import Experiment
+from anamnesis.config.layout import Layout
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError, shorten
 from anamnesis.core.run_warnings import in_jobs, run_warnings
@@ -41,7 +42,7 @@ def headline(paths: Sequence[str | Path]) -> str:
     }
     width = max(map(len, places))
     lines = [f"{name:<{width}}  {place}" for name, place in places.items()]
-    return "\n".join([*lines, "", *_rows(table), *_warnings(suite, results / "logs")]) + "\n"
+    return "\n".join([*lines, "", *_rows(table), *_warnings(experiment.places)]) + "\n"
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -73,14 +74,14 @@ def _rows(table: pd.DataFrame) -> list[str]:
     return [title, *(f"  {name:<{width}}  {value}" for name, value in cells)]
 
 
-def _warnings(suite: Path, logs: Path) -> list[str]:
+def _warnings(places: Layout) -> list[str]:
     """One line for each distinct warning, with the jobs that it comes from; nothing without any."""
-    found = run_warnings(suite)
+    found = run_warnings(places.suite)
     if not found:
         return []
     more = [f"  and {len(found) - WARNINGS_SHOWN} more"] * (len(found) > WARNINGS_SHOWN)
     lines = [f"  {in_jobs(jobs)}: {shorten(text, LONGEST_WARNING)}" for text, jobs in found[:WARNINGS_SHOWN]]
-    return ["", f"Jobs warned of what may concern these numbers (logs: {logs})", *lines, *more]
+    return ["", f"Jobs warned of what may concern these numbers (logs: {places.logs})", *lines, *more]
 
 
 def _level(row) -> tuple[str, str]:
