@@ -43,7 +43,10 @@ CONFIG = """
 source_paths = ["src"]
 only_mutate = ["src/anamnesis/{module}.py"]
 also_copy = ["config.yaml", "workflow"]
-pytest_add_cli_args = ["-o", "pythonpath=src"]
+pytest_add_cli_args = [
+    "-o", "pythonpath=src", "-p", "no:cacheprovider", "-p", "no:xdist",
+    "--assert=plain", "--tb=no", # explaining a failure takes longer than most tests
+]
 pytest_add_cli_args_test_selection = {tests}
 timeout_multiplier = 4.0
 """

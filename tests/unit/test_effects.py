@@ -17,8 +17,8 @@ from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.ranking import EFFECT_COLUMNS
 from tiny_models import shared, token_ids
 
-PROMPTS = [[*token_ids(2, 13)[0], *own] for own in token_ids(1, 12, 7, 19, 1, 9)]
-IDS = ["b", "a", "e", "c", "d"]
+PROMPTS = [[*token_ids(2, 13)[0], *own] for own in token_ids(1, 12, 7, 19, 1, 9, 15)]
+IDS = ["b", "a", "f", "c", "e", "d"]
 QUESTIONS = [Question(prompt, token_ids(40 + i, 1 + i % 3)) for i, prompt in enumerate(PROMPTS)]
 
 
@@ -63,7 +63,7 @@ def test_the_log_probability_of_a_token_by_hand():
     assert found.tolist() == pytest.approx([2 - log(exp(1) + exp(2) + exp(3)), log(0.5)])
 
 
-@pytest.mark.parametrize("prompts", [5, 1])  # one prompt has no prefix in common with another
+@pytest.mark.parametrize("prompts", [6, 1])  # one prompt has no prefix in common with another
 @pytest.mark.parametrize("target", ["full", "first_token"])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_effects_equal_one_forward_per_head(name, target, prompts, monkeypatch):
@@ -105,11 +105,40 @@ def test_no_more_logits_than_allowed_are_in_float32_at_a_time(monkeypatch):
     assert found.p_patched.dtype == found.log_effect.dtype == "float64"
 
 
+@pytest.mark.parametrize(
+    ("prompts", "target", "shared_tokens", "batches"),
+    [(6, "full", 13, 3), (6, "first_token", 13, 1), (1, "full", 0, 1)],
+)
+def test_what_all_prompts_begin_with_runs_once_and_does_not_count_in_a_batch(
+    prompts, target, shared_tokens, batches, monkeypatch
+):
+    model, asked, rows = shared("llama"), [], []
+    engine, plain = PrefixEngine(model), module._batches
+
+    def watched(*args):
+        asked.append(args[2:])
+        return plain(*args)
+
+    monkeypatch.setattr(module, "_batches", watched)
+    hook = engine.geometry.blocks[0].register_forward_pre_hook(
+        lambda block, args, kwargs: rows.append((args[0] if args else kwargs["hidden_states"]).shape[1]),
+        with_kwargs=True,
+    )
+    causal_effects(engine, QUESTIONS[:prompts], IDS[:prompts], mean_of(model), 10**6, target)
+    hook.remove()
+    assert asked == [(shared_tokens, 10**6, target)]
+    assert rows[0] == shared_tokens or not shared_tokens
+    assert len(rows) == batches + bool(shared_tokens)
+    answers = 0 if target == "first_token" else sum(len(q.continuations[0]) - 1 for q in QUESTIONS[:prompts])
+    own = sum(len(q.context) - shared_tokens for q in QUESTIONS[:prompts])
+    assert sum(rows) == shared_tokens + own + answers  # below the first layer no head has a row of its own
+
+
 def test_each_batch_is_told_when_it_is_done():
     model, done = shared("llama"), []
     engine = PrefixEngine(model)
     causal_effects(engine, QUESTIONS, IDS, mean_of(model), 10**6, progress=done.append)
-    assert done == [2, 2, 1]  # targets of one, two and three tokens
+    assert done == [2, 2, 2]  # targets of one, two and three tokens
     done.clear()
     causal_effects(engine, QUESTIONS, IDS, mean_of(model), 10**6, "full", 1, 2, progress=done.append)
     assert done == [2]

@@ -55,7 +55,7 @@ def causal_effects(
     if not frames:  # more shards than batches: the same column types, so that joining changes none
         nothing = torch.zeros(0, dtype=torch.float64)
         return _frame([], nothing.view(0, 0, 0), nothing).astype({"prompt_id": "str"})
-    return pd.concat(frames, ignore_index=True).sort_values(EFFECT_COLUMNS[:3], ignore_index=True)
+    return pd.concat(frames).sort_values(EFFECT_COLUMNS[:3], ignore_index=True)
 
 
 def _batches(
