@@ -12,7 +12,7 @@ import pytest
 from anamnesis.figures.bars import summary_bars
 from anamnesis.figures.style import save_figure
 from anamnesis.report import ExperimentResults, build_report, experiment_sections
-from anamnesis.report.words import ABBREVIATIONS
+from anamnesis.report.words import ABBREVIATIONS, TITLE
 from anamnesis.stats.chart_tables import task_effects
 from anamnesis.stats.held_out import held_out_table
 from anamnesis.stats.summary import chain_measures, curves_frame, table1
@@ -73,6 +73,7 @@ def results(tmp_path_factory) -> ExperimentResults:
         prompts=pd.DataFrame([("x", "clean", "a prompt", " up")], columns=["task", "kind", "text", "target"]),
         answers=hostile_answers(),
         task_effects=task_effects(effects),
+        measures=measures,
     )
 
 
@@ -81,7 +82,7 @@ def report(results):
     """The page on disk."""
     path = results.figures["summary"].with_name("report.html")
     return build_report(
-        experiment_sections(results), path, "Anamnesis: s · tiny", abbreviations=ABBREVIATIONS
+        experiment_sections(results), path, "Anamnesis: s · tiny", abbreviations=ABBREVIATIONS, glossary=TITLE
     )
 
 

@@ -24,7 +24,7 @@ def test_the_first_screen_has_three_numbers_and_the_picture(opened):
     assert numbers.count() == 3
     assert numbers.locator("h3").all_text_contents()[0] == "What was lost"
     assert numbers.locator(".value").first.text_content().split() == ["−20.0", "points"]
-    assert page.locator("section").first.locator("img").is_visible()
+    page.locator("section").first.locator("svg").wait_for()
     assert numbers.last.bounding_box()["y"] < 500
 
 

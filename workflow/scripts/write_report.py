@@ -14,7 +14,7 @@ from anamnesis.report.answers import Answers
 from anamnesis.report.builder import Section, build_report
 from anamnesis.report.experiment import ExperimentResults, experiment_sections
 from anamnesis.report.results import AnalysisResults
-from anamnesis.report.words import ABBREVIATIONS
+from anamnesis.report.words import ABBREVIATIONS, TITLE
 from anamnesis.stats.answers import read_changes, read_counts
 
 GAINS, BY_TASK = "vector_recovery_gain.csv", "head_effects_by_task.csv"  # in the folder of the figures
@@ -67,11 +67,12 @@ def main(
             recovered,
         ),
         answer_links={"all changed answers (CSV)": changes, "shares (CSV)": shares, "counts (CSV)": counts},
+        measures=_beside(figures, "summary", "summary.csv"),
         task_effects=_beside(figures, "head_effects", BY_TASK),
         warnings=run_warnings(Path(config["results"], config["model"]["name"], config["suite"]["name"])),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
-    build_report(experiment_sections(results), report, title, abbreviations=ABBREVIATIONS)
+    build_report(experiment_sections(results), report, title, abbreviations=ABBREVIATIONS, glossary=TITLE)
 
 
 def _beside(figures: Mapping[str, str], name: str, table: str) -> pd.DataFrame | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.style import readable
 from anamnesis.report.builder import Section, Table
-from anamnesis.report.sentences import percent
+from anamnesis.report.sentences import asked, percent
 from anamnesis.stats.answers import CHAIN, KINDS, QUESTION, collapses
 
 MOST_ROWS = 12_000
@@ -72,7 +72,7 @@ def collapse_sentences(counts: pd.DataFrame) -> list[str]:
     if found.empty:
         return []
     parts = [
-        f"{readable(row.set)} with {row.method} ({_asked(row.form, row.shots)}): "
+        f"{readable(row.set)} with {row.method} ({asked(row.form, row.shots)}): "
         f"{_of_all(row.lost_to, row.lost)} became “{row.answer or '(empty)'}”"
         for row in found.itertuples()
     ]
@@ -81,10 +81,6 @@ def collapse_sentences(counts: pd.DataFrame) -> list[str]:
 
 def _of_all(count: int, total: int) -> str:
     return f"all {total}" if count == total else f"{count} of {total}"
-
-
-def _asked(form: str, shots: int) -> str:
-    return f"{form}, {shots}-shot" if shots else f"{form}, zero-shot"
 
 
 def browser_data(answers: Answers) -> dict:
@@ -102,7 +98,7 @@ def browser_data(answers: Answers) -> dict:
     stages = [name for name in changes.columns if name.startswith("stage_")]
     rows = [
         [
-            index(row["set"]), index(_asked(row["form"], row["shots"])), index(row["method"]), row["order"],
+            index(row["set"]), index(asked(row["form"], row["shots"])), index(row["method"]), row["order"],
             row["seed"], row["kind"], index(row["question"]), index(row["target"]),
             [index(row[name]) for name in ("before", *stages)],
             [_RIGHT.get(word) for word in row["course"].split(" ")],
@@ -113,7 +109,7 @@ def browser_data(answers: Answers) -> dict:
     shares = [
         [
             row["set"],
-            _asked(row["form"], row["shots"]),
+            asked(row["form"], row["shots"]),
             *(row[c] for c in CHAIN),
             row["n"],
             *(row[k] for k in KINDS),
@@ -121,17 +117,17 @@ def browser_data(answers: Answers) -> dict:
         for row in answers.shares.to_dict("records")
     ]
     counts = [
-        [row["set"], _asked(row["form"], row["shots"]), row["method"], row["answer"],
+        [row["set"], asked(row["form"], row["shots"]), row["method"], row["answer"],
          *(row[name] for name in ("target", "before", "after", "lost_to"))]
         for row in answers.counts.to_dict("records")
     ]  # fmt: skip
-    asked = answers.changes.drop_duplicates("set")
+    first = answers.changes.drop_duplicates("set")
     return {
         "start": _start(answers.changes),
         "kinds": {kind: [KIND_NAMES[kind], meaning] for kind, meaning in KINDS.items()},
         "orders": [[readable(task) for task in order] for order in answers.orders],
         "stages": len(stages),
-        "instructions": {row["set"]: row["instruction"] for row in asked.to_dict("records")},
+        "instructions": {row["set"]: row["instruction"] for row in first.to_dict("records")},
         "rows": rows,
         "left_out": len(answers.changes) - len(rows),
         "shares": shares,
@@ -149,7 +145,7 @@ def _start(changes: pd.DataFrame) -> dict[str, str]:
         if len(zero):
             first = zero[zero["method"] == zero["method"].iloc[0]]
             return {
-                "set": first["set"].value_counts().index[0], "asked": _asked("instruction", 0),
+                "set": first["set"].value_counts().index[0], "asked": asked("instruction", 0),
                 "method": first["method"].iloc[0], "kind": first["kind"].iloc[0],
             }  # fmt: skip
     return {}
@@ -176,7 +172,7 @@ def _share_table(shares: pd.DataFrame) -> Table:
     totals = shares.groupby(["method", *QUESTION], sort=False)[["n", *KINDS]].sum().reset_index()
     rows = [
         [
-            readable(row["set"]), _asked(row["form"], row["shots"]), row["method"],
+            readable(row["set"]), asked(row["form"], row["shots"]), row["method"],
             *(percent(row[kind] / row["n"]) for kind in KINDS), row["n"],
         ]
         for row in totals.to_dict("records")
@@ -206,7 +202,7 @@ def _count_table(counts: pd.DataFrame) -> Table:
     shown = counts[(few | (counts["lost_to"] > 1)) & (counts["form"] == "instruction")]
     rows = [
         [
-            readable(row["set"]), _asked(row["form"], row["shots"]), row["method"],
+            readable(row["set"]), asked(row["form"], row["shots"]), row["method"],
             row["answer"] or "(empty)",
             *(row[name] for name in ("target", "before", "after", "lost_to")),
         ]

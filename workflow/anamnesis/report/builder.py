@@ -111,10 +111,12 @@ def build_report(
     title: str,
     subtitle: str = "",
     abbreviations: Mapping[str, str] | None = None,
+    glossary: str = "",
 ) -> Path:
     """Write the sections to ``out_path`` as one HTML file and return its path.
 
-    ``abbreviations`` are spelt out where they are the words of a table's header. All text is escaped, and
+    ``abbreviations`` are spelt out where they are the words of a table's header, and lead to the section
+    with the title ``glossary``. All text is escaped, and
     data for scripts is JSON without "<"; only scripts of ours run (by their digests). Links are relative to
     the folder of ``out_path``. The same input gives the same bytes (there is no date in it), and the file is
     complete or absent.
@@ -142,7 +144,7 @@ def build_report(
         "ensure_ascii": False,
     }
     environment.filters["embedded"] = _embedded
-    environment.filters["spelt"] = lambda text: _spelt(str(text), abbreviations or {})
+    environment.filters["spelt"] = lambda text: _spelt(str(text), abbreviations or {}, _anchor(glossary))
     environment.filters["relative"] = lambda path: _relative(path, out_path.parent)
     scripts = _scripts(sections)
     page = environment.get_template("report.html.j2").render(
@@ -186,10 +188,10 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(content).decode('ascii')}'"
 
 
-def _spelt(text: str, abbreviations: Mapping[str, str]) -> Markup:
+def _spelt(text: str, abbreviations: Mapping[str, str], anchor: str) -> Markup:
     if text not in abbreviations:
         return escape(text)
-    return Markup('<abbr title="{}">{}</abbr>').format(abbreviations[text], text)
+    return Markup('<a href="#{}"><abbr title="{}">{}</abbr></a>').format(anchor, abbreviations[text], text)
 
 
 def _embedded(path: str | Path) -> str:

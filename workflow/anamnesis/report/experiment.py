@@ -12,12 +12,12 @@ import pandas as pd
 
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.data.text import unmarked
-from anamnesis.report import charts, first_screen, run_facts, sentences
+from anamnesis.report import charts, first_screen, run_facts, sentences, words
 from anamnesis.report.answers import Answers, answers_section
 from anamnesis.report.builder import Picture, Section, Table, picture
 from anamnesis.report.given_back import recovery_section
-from anamnesis.report.words import GUIDANCE, terms
-from anamnesis.stats.chart_tables import curve_means, head_intervals, intervention_intervals
+from anamnesis.report.head_chart import head_chart
+from anamnesis.stats.chart_tables import curve_means, head_intervals, intervention_intervals, level_means
 from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_note
 from anamnesis.stats.held_out import NOTE as HELD_OUT_NOTE
 from anamnesis.stats.held_out import held_out_cells
@@ -44,8 +44,8 @@ class ExperimentResults:
     (``stats.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
     sections of analyses that were made on request. recovered : what vectors give back after training
     (``stats.vector_recovery.recovery_gain``; the figure is vector_recovery). answers : which answers changed
-    (``stats.answers``). task_effects : of every head and task (``stats.chart_tables``). warnings : of jobs
-    (``core.run_warnings``).
+    (``stats.answers``). task_effects : of every head and task (``stats.chart_tables``). measures : of every
+    chain. warnings : of jobs (``core.run_warnings``).
     """
 
     config: Mapping
@@ -67,6 +67,7 @@ class ExperimentResults:
     answers: Answers | None = None
     answer_links: Mapping[str, str | Path] = field(default_factory=dict)
     task_effects: pd.DataFrame | None = None
+    measures: pd.DataFrame | None = None
     warnings: Sequence[tuple[str, Sequence[str]]] = ()
 
     @property
@@ -86,7 +87,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
         _recovery(results),
         *results.further,
         run_facts.warned(results.warnings),
-        Section("Words used here", terms=terms(results.config)),
+        Section(words.TITLE, terms=words.terms(results.config)),
         *(
             replace(part, folded=True)
             for part in (
@@ -110,11 +111,17 @@ def _first_screen(results: ExperimentResults) -> Section | None:
         "What was lost, what stayed, what guidance changed",
         numbers=first_screen.first_numbers(results.held_out, results.table),
         terms=[
-            *([("Guidance (-ivg)", GUIDANCE)] if run_facts.guided(results.config) else []),
+            *([("Guidance (-ivg)", words.GUIDANCE)] if run_facts.guided(results.config) else []),
             *([("The model before training", tuned)] if tuned else []),
         ],
-        pictures=_picture(results, "summary", alt, []),
+        pictures=_picture(results, "summary", alt, [], _summary_chart(results, alt)),
     )
+
+
+def _summary_chart(results: ExperimentResults, alt: str) -> dict | None:
+    if results.measures is None:
+        return None
+    return charts.summary_chart(level_means(results.measures, results.confidence), alt)
 
 
 def _table1(results: ExperimentResults) -> Section:
@@ -211,7 +218,7 @@ def _vectors(results: ExperimentResults) -> Section:
     map_of_heads = None
     if results.task_effects is not None:
         found = head_intervals(results.heads, results.confidence)
-        map_of_heads = charts.head_chart(found, results.task_effects, "task", HEADS, str(unit))
+        map_of_heads = head_chart(found, results.task_effects, "task", HEADS, str(unit))
     pictures = _picture(
         results, "head_effects", HEADS, sentences.heads_sentences(results.heads, str(unit)), map_of_heads
     )

@@ -78,7 +78,7 @@ def _covered(row: pd.Series) -> str:
     if pd.isna(row["low"]):
         return f"no interval, {n}"
     low, high = (points(row[end]).removesuffix("\u00a0points") for end in ("low", "high"))
-    return f"{100 * row.get('confidence', 0.95):g}\u00a0% interval {low} to {high}, {n}"
+    return f"{100 * row['confidence']:g}\u00a0% interval {low} to {high}, {n}"
 
 
 def _verdict(row: pd.Series) -> str:

@@ -28,6 +28,11 @@ class AnalysisResults:
     files: Sequence[Path] = ()
 
     def picture(
-        self, name: str, alt: str, sentences: Sequence[str] = (), tables: Sequence[Table] = ()
+        self,
+        name: str,
+        alt: str,
+        sentences: Sequence[str] = (),
+        tables: Sequence[Table] = (),
+        chart: Mapping | None = None,
     ) -> Picture:
-        return picture(self.figures[name], alt, self.captions.get(name, ""), sentences, tables)
+        return picture(self.figures[name], alt, self.captions.get(name, ""), sentences, tables, chart)

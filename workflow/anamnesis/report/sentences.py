@@ -55,6 +55,11 @@ def counted(count: int, word: str) -> str:
     return f"{count} {word}" if int(count) == 1 else f"{count} {word}s"
 
 
+def asked(form: str, shots: int) -> str:
+    """How a question was put, in words."""
+    return f"{form}, {shots}-shot" if shots else f"{form}, zero-shot"
+
+
 def level_sentence(table: pd.DataFrame, measure: str) -> str:
     """One sentence with the value of ``measure`` before training and for every method at the end, or, of more
     than ``FEW`` methods, the lowest and the highest.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from anamnesis.report import run_facts
 
+TITLE = "Words used here"
 GUIDANCE = (
     "Guidance by instruction vectors: while the model learns a task, the average output of the attention "
     "heads that carry the task's instruction is added to it, and its answers are held close to those of the "

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from anamnesis.stats.intervals import proportion_interval, student_interval
+from anamnesis.stats.summary import BASELINE
+
+LEVELS = ["hp", "ip", "knowledge", "op"]
 
 
 def curve_means(curves: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
@@ -22,6 +25,22 @@ def curve_means(curves: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         found["mean"], found.pop("std"), found["count"], confidence
     )
     return found.rename(columns={"count": "chains"})
+
+
+def level_means(measures: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Held-out, knowledge and training-task accuracy of every method at the end, over its chains.
+
+    ``measures``: ``stats.summary.chain_measures``. Returns ``measure, method, mean, low, high, chains,
+    before``: the last is the model before training's. Measures that no method has are left out.
+    """
+    long = measures.melt("method", LEVELS, "measure", "value").dropna(subset="value")
+    before = long[long["method"] == BASELINE].groupby("measure")["value"].mean()
+    groups = long[long["method"] != BASELINE].groupby(["measure", "method"], sort=False)["value"]
+    found = groups.agg(["mean", "std", "count"]).reset_index().rename(columns={"count": "chains"})
+    found["low"], found["high"] = student_interval(
+        found["mean"], found.pop("std"), found["chains"], confidence
+    )
+    return found.assign(before=found["measure"].map(before))
 
 
 def intervention_intervals(interventions: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
@@ -43,6 +62,23 @@ def head_intervals(heads: pd.DataFrame, confidence: float = 0.95) -> pd.DataFram
     degrees = heads["n_prompts"] - heads["n_tasks"] + 1  # a mean is taken away in every task
     low, high = student_interval(heads["effect"], heads["standard_error"], degrees, confidence, error=True)
     return heads.assign(low=low, high=high)
+
+
+def stage_effects(heads: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """The mean causal effect of every head after each stage of a method, over its chains.
+
+    ``heads``: rankings of heads with ``method, stage``. The interval is over chains, or, of one chain, over
+    prompts. Returns ``method, stage, layer, head, effect, low, high, n``, where n counts prompts.
+    """
+    keys = ["method", "stage", "layer", "head"]
+    single = head_intervals(heads, confidence)
+    found = single.groupby(keys, sort=False).agg(
+        effect=("effect", "mean"), std=("effect", "std"), chains=("effect", "size"), low=("low", "first"),
+        high=("high", "first"), n=("n_prompts", "sum"),
+    ).reset_index()  # fmt: skip
+    ends = student_interval(found["effect"], found.pop("std"), found["chains"], confidence)
+    several = found.pop("chains") > 1
+    return found.assign(low=ends[0].where(several, found["low"]), high=ends[1].where(several, found["high"]))
 
 
 def task_effects(

@@ -85,7 +85,7 @@ def difference_cell(row: pd.Series) -> str:
     if row["n"] == 0:
         return "–"
     interval = f" [{100 * row['low']:+z.1f}, {100 * row['high']:+z.1f}]" if pd.notna(row["low"]) else ""
-    return f"{100 * row['mean']:+z.1f}{interval} (n={row['n']})".replace("-", "−")
+    return f"{100 * row['mean']:+z.1f}{interval} (n={int(row['n'])})".replace("-", "−")
 
 
 def table_cells(table: pd.DataFrame, plus_minus: str = "±") -> tuple[list[str], list[list[str]]]:

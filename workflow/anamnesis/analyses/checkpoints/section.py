@@ -20,8 +20,10 @@ from anamnesis.analyses.checkpoints.tables import (
 )
 from anamnesis.report.builder import Section, Table
 from anamnesis.report.findings import frame_table
+from anamnesis.report.head_chart import head_chart
 from anamnesis.report.results import AnalysisResults
 from anamnesis.report.sentences import number, percent, points
+from anamnesis.stats.chart_tables import head_intervals, stage_effects
 
 ALTERNATIVES = {
     "form_changes": "Bars of the change of accuracy by form",
@@ -76,11 +78,23 @@ RECOVERED = {
 def sections(results: AnalysisResults) -> list[Section]:
     """All figures of the analysis with their numbers, and the paper's claims."""
     numbers = tables(results)
+    charts = {"effect_maps": stage_chart(results)}
     pictures = [
-        results.picture(name, alternative, tables=[numbers[name]] if name in numbers else [])
+        results.picture(
+            name, alternative, tables=[numbers[name]] if name in numbers else [], chart=charts.get(name)
+        )
         for name, alternative in ALTERNATIVES.items()
     ]
     return [Section("Inside the models", pictures=pictures), claims_section(results)]
+
+
+def stage_chart(results: AnalysisResults) -> dict | None:
+    """The heads of the model before training; the effect of a chosen one after each stage."""
+    heads, unit = results.frames["heads"], results.config["vectors"]["rank_by"]
+    first = heads[(heads["stage"] == 0) & (heads["method"] == heads["method"].iloc[0])]
+    first = first.drop_duplicates(["layer", "head"])
+    shown = head_intervals(first.assign(selected=first["initial"]))
+    return head_chart(shown, stage_effects(heads), "stage", ALTERNATIVES["effect_maps"], unit)
 
 
 def tables(results: AnalysisResults) -> dict[str, Table]:

@@ -7,7 +7,7 @@ const SIDE = 130; // names of tasks beside bars
 
 function fit(spec, width) {
   if (spec.facet) {
-    const columns = Math.max(1, Math.floor(width / PANEL));
+    const columns = Math.max(1, Math.min(spec.columns, Math.floor(width / (3 * PANEL / spec.columns))));
     spec.columns = columns;
     spec.spec.width = Math.max(120, Math.floor((width - AXIS) / columns) - GAP);
   } else {

@@ -1,0 +1,105 @@
+"""The three numbers of the first screen, and words that would claim more than a number does."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from test_first_screen import DIFFERENCES, HP, IP, KNOWN, NAN, NOTHING, SINGLE, held_out, plain, table
+
+from anamnesis.report import sentences, words
+from anamnesis.report.first_screen import first_numbers
+from anamnesis.stats.paper_table import direction_cells
+
+
+def numbers(frame, differences=NOTHING):
+    return first_numbers(frame.assign(confidence=0.9), differences.assign(confidence=0.9))
+
+
+def test_what_was_lost_what_stayed_and_what_guidance_changed():
+    lost, stayed, guidance = numbers(held_out(HP, IP, KNOWN, SINGLE), table(*DIFFERENCES))
+    assert (lost.label, lost.value, lost.unit) == ("What was lost", "−28.0", "points")
+    assert plain(lost.interval) == "90 % interval −30.0 to −26.0, n = 3 chains"
+    assert plain(lost.sentence) == (
+        "Training with inclora took zero-shot accuracy on 5 held-out sets from 70.0 % to 42.0 %."
+    )
+    assert (stayed.label, stayed.value) == ("What stayed", "+1.3")
+    assert "on the 4 held-out sets that can be asked" in stayed.sentence
+    assert (guidance.label, guidance.value) == ("What guidance changed", "+21.3")
+    assert "with guidance (inclora-ivg) minus without (inclora)" in guidance.sentence
+
+
+def test_the_set_that_lost_most_is_named_where_there_are_several():
+    other = ("hp", "past_tense", "inclora", 0.9, 0.8, -0.2, 0.0, 3, 1, 0)
+    (lost,) = numbers(held_out(HP, SINGLE, other))
+    assert plain(lost.sentence).endswith("to 42.0 %; most was lost on antonym (−98.0 points).")
+    rising = [(*row[:3], 0.1, 0.2, *row[5:]) for row in (SINGLE, other)]
+    assert "most was lost" not in numbers(held_out(HP, *rising))[0].sentence
+
+
+def test_what_rose_is_not_called_lost():
+    (gained,) = numbers(held_out(("hp", "mean", "inclora", 0.2, 0.4, 0.1, 0.3, 3, 1, 0)))
+    assert (gained.label, gained.value) == ("What was gained", "+20.0")
+    assert "on 1 held-out set from" in gained.sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "said"),
+    [
+        (-0.3, -0.2, 6, "Hardly: the interval excludes zero."),
+        (-0.3, -0.2, 3, "Probably not: the interval excludes zero. But 3 chains are weak evidence"),
+        (-0.6, 0.1, 6, "It may be: the interval contains zero."),
+        (-0.6, 0.0, 6, "It may be: the interval contains zero."),
+        (NAN, NAN, 1, "This cannot be told: one chain has no interval."),
+        (NAN, NAN, 3, "This cannot be told: all chains agree, and without spread there is none."),
+    ],
+)
+def test_whether_it_is_chance_follows_the_interval(low, high, n, said):
+    (lost,) = numbers(held_out((*HP[:5], low, high, n, 5, 0)))
+    assert lost.verdict.startswith(f"Is it chance? {said}")
+    assert lost.interval.startswith("no interval") is (low != low)
+    assert ("n\u00a0=\u00a01 chain" in lost.interval and "chains" not in lost.interval) is (n == 1)
+
+
+def published(change):
+    return pd.DataFrame(
+        [("trace", "inclora", guided, hp, hp, hp) for guided, hp in (("no", 10.0), ("yes", 10.0 + change))],
+        columns=["benchmark", "method", "guided", "hp", "ip", "op"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        ((0.2, 0.1, 0.3), 1.0, "published +, here +: agrees"),
+        ((0.0002, 0.0001, 0.0003), 1.0, "published +, here 0: undecided"),
+        ((-0.0002, -0.0003, -0.0001), 1.0, "published +, here 0: undecided"),
+        ((0.2, 0.1, 0.3), 0.0, "published 0, here +: undecided"),
+        ((-0.2, -0.3, -0.1), 0.06, "published +, here −: differs"),
+    ],
+)
+def test_a_difference_that_is_printed_as_zero_has_no_direction(here, there, said):
+    rows = table(*((measure, *here, 6) for measure in ("hp", "ip", "op")))
+    _, ((_, *cells),) = direction_cells(rows, published(there))
+    assert set(cells) == {said}
+
+
+def curves(after):
+    keys = {"role": "held_out", "shots": 5, "form": "instruction", "method": "m"}
+    return pd.DataFrame([keys | {"set": "x", "stage": i, "value": v} for i, v in ((0, 0.5), (1, after))])
+
+
+def test_no_set_moved_most_where_none_moved():
+    (same,) = sentences.curves_sentences(curves(0.5002))
+    assert same.endswith("on 0 of 1 held-out set; it is the same on all.")
+    (other,) = sentences.curves_sentences(curves(0.4))
+    assert plain(other).endswith("on 1 of 1 held-out set; it moved most on x (−10.0 points).")
+
+
+def test_words_of_the_methods_that_ran_are_explained():
+    with_guidance = dict(words.terms({"training": {"methods": ["inclora", "inclora-ivg"]}}))
+    assert {"inclora", "-ivg", "Forgetting", "BWT (backward transfer)"} <= set(with_guidance)
+    other = dict(words.terms({"training": {"methods": ["ewc"]}}))
+    assert not {"inclora", "-ivg"} & set(other)
+    for short in ("HP", "IP", "OP", "BWT", "Forgetting"):
+        assert any(term.startswith(short) for term in other)
+        assert short in words.ABBREVIATIONS
