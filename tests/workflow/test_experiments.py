@@ -19,6 +19,9 @@ def test_second_experiment_takes_the_chains_and_leaves_the_first_as_it_was(whole
     first = whole.copy(tmp_path / "both")
     second = first.with_config({"experiment": "plain", "training": {"methods": ["inclora"]}})
     assert all(map(own, second.plan()))
+    warned = "have also inclora-ivg, and are written anew without: set experiment to a name"
+    assert warned not in second.run("--dry-run").stdout
+    assert warned in second.with_config({"experiment": None}).run("--dry-run").stdout
     before = times(first)
     done = second.run()
     assert done.returncode == 0, done.stdout
@@ -31,6 +34,10 @@ def test_second_experiment_takes_the_chains_and_leaves_the_first_as_it_was(whole
     assert "inclora-ivg" not in (first.folder / folder / "table1.csv").read_text()
     assert first.plan() == []
     assert second.plan() == []
+    for name in ("report.html", "report.zip"):
+        done = second.run("--report", name)
+        assert done.returncode == 0, done.stdout
+        assert (second.folder / name).stat().st_size > 100_000
 
 
 def test_more_seeds_train_and_look_at_the_new_ones_alone(whole):

@@ -121,6 +121,15 @@ def warn_of_tuned_chat_model():
         )
 
 
+def warn_of_lost_tables():
+    """An experiment of the same name with other methods writes over tables that may have cost days."""
+    if lost := EXPERIMENT.methods_to_lose():
+        logger.warning(
+            f"the tables, figures and report in {PLACES.experiment} have also {', '.join(lost)}, and are written anew without: "
+            "set experiment to a name of its own to keep both"
+        )
+
+
 def warn_of_environment():
     """Once for a run; the log of each job says it too."""
     if ignored := ignored_variables():
@@ -147,6 +156,7 @@ if workflow.is_main_process:
     prepare_run(Path(".snakemake"))
     limit_jobs()
     warn_of_tuned_chat_model()
+    warn_of_lost_tables()
     warn_of_environment()
     lift_default_limit()
 

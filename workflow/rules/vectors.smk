@@ -87,11 +87,11 @@ rule rank_heads:
     input:
         shards=[
             path
-            for task in EXPERIMENT.rank_tasks
+            for task in EXPERIMENT.ranked_tasks
             for path in gather.sweep(f"{PLACES.vectors}/{task}/causal_effects-{{scatteritem}}.parquet")
         ],
     output:
-        effects=PLACES.vector_files(EXPERIMENT.rank_tasks, "causal_effects.parquet"),
+        effects=PLACES.vector_files(EXPERIMENT.ranked_tasks, "causal_effects.parquet"),
         heads=PLACES.heads,
         record=PLACES.vectors / "heads.json",
     log:
@@ -105,7 +105,7 @@ rule rank_heads:
         mem_mb=2000,
         runtime=10,
     params:
-        tasks=EXPERIMENT.rank_tasks,
+        tasks=EXPERIMENT.ranked_tasks,
         vectors=config_section(CONFIG, "vectors.rank_by", "vectors.heads", "vectors.head_list")["vectors"],
         code=called_digest("rank_heads"),
     script:

@@ -6,6 +6,7 @@ Methods with ``wildcards`` are input and params functions of rules; they also ta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from anamnesis.config.analysed import analysed, has_latent_tasks, held_out_sets,
 from anamnesis.config.layout import Layout
 from anamnesis.config.load import config_section
 from anamnesis.config.models import Config
-from anamnesis.config.prepared_tasks import PreparedTasks
+from anamnesis.config.prepared_tasks import PreparedTasks, ranked_tasks, vector_tasks
 from anamnesis.config.variants import (
     chains,
     flashback_tasks,
@@ -22,6 +23,8 @@ from anamnesis.config.variants import (
     resolve,
     variant_comparisons,
 )
+from anamnesis.core.artifacts import read_json
+from anamnesis.core.errors import UserError
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.core.run import Run
 from anamnesis.training.guidance_settings import control_tasks
@@ -47,8 +50,7 @@ class Experiment:
         self.train_tasks = list(config.suite.orders[0])
         self.roles = dict.fromkeys(self.train_tasks, "train_task")
         self.roles |= dict.fromkeys(config.suite.held_out, "held_out")
-        self.rank_tasks = list(config.vectors.tasks or self.train_tasks)
-        self.vector_tasks = list(dict.fromkeys([*self.roles, *self.rank_tasks, *config.interventions.sets]))
+        self.ranked_tasks, self.vector_tasks = ranked_tasks(config), vector_tasks(config)
         self.tuning_tasks = tuning_tasks(config)
         # what vectors give back is measured on sets of the suite
         self.recovered_sets = [name for name in config.interventions.sets if name in self.roles]
@@ -60,6 +62,14 @@ class Experiment:
         """All tasks that a run may read."""
         further = flashback_tasks(self.config), self.tuning_tasks, self.config.data.tasks
         return {*self.vector_tasks, *(name for names in further for name in names)}
+
+    def methods_to_lose(self) -> list[str]:
+        """The methods that the experiment's tables have from before, and will not have any more."""
+        record = self.places.experiment / "table1.json"
+        with suppress(UserError, KeyError, TypeError):  # none, damaged, or of an earlier version
+            before = {chain["method"] for chain in read_json(record)["params"]["chains"]}
+            return sorted(before - {*self.config.training.methods})
+        return []
 
     def intervened(self) -> list[str]:
         """Sets with interventions; those that only analyses ask for join the others once they are there."""
@@ -243,6 +253,7 @@ class Experiment:
             base=places.base,
             reference=REFERENCE,
             roles=self.roles,
+            ranked_tasks=self.ranked_tasks,
             chains=self.chains,
             resolved=resolved,
             summed=[name for name, method in resolved.items() if is_sum_of_adapters(method)],

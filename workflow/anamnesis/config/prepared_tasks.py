@@ -1,4 +1,4 @@
-"""What jobs are told of each task, so that a job depends on its own tasks and on nothing else of the data."""
+"""Which tasks there are, and what jobs are told of each: a job depends on nothing else of the data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from anamnesis.data.places import find_task
 
 if TYPE_CHECKING:
     from anamnesis.data.catalogue.entry import DataSet
+
+
+def suite_sets(config: Config) -> list[str]:
+    """What checkpoints are evaluated on: the tasks that are trained, and the held-out sets."""
+    return [*config.suite.orders[0], *config.suite.held_out]
+
+
+def ranked_tasks(config: Config) -> list[str]:
+    """The tasks that heads are ranked by."""
+    return list(config.vectors.tasks or config.suite.orders[0])
+
+
+def vector_tasks(config: Config) -> list[str]:
+    """The tasks that have in-context prompts, mean activations and vectors."""
+    return list(dict.fromkeys([*suite_sets(config), *ranked_tasks(config), *config.interventions.sets]))
 
 
 class PreparedTasks:

@@ -15,8 +15,8 @@ class Run:
     ``config``, ``settings``: the checked configuration, as a model and as plain values; ``model``: its keys
     that say how weights are loaded; ``intervals``: those of the statistics. ``snapshot``: the model before
     training; ``experiment``: the folder of tables and figures; ``stage``: that of a stage, with wildcards;
-    ``base``: that of stage 0. ``roles``: set ->
-    train_task or held_out; ``resolved``: method -> settings in force; ``followed``: the methods, seeds,
+    ``base``: that of stage 0. ``roles``: set -> train_task or held_out; ``ranked_tasks``: those whose causal
+    effects rank the heads; ``resolved``: method -> settings in force; ``followed``: the methods, seeds,
     stages and sets that analyses look at; ``held_out``: the sets among them that are never trained on;
     ``paraphrases``: set -> other wordings. The functions are those of ``config.experiment``.
     """
@@ -34,6 +34,7 @@ class Run:
     base: Path
     reference: Path
     roles: Mapping[str, str]
+    ranked_tasks: Sequence[str]
     chains: Sequence[Mapping[str, Any]]
     resolved: Mapping[str, Any]
     summed: Sequence[str]
@@ -66,11 +67,6 @@ class Run:
     @property
     def train_tasks(self) -> list[str]:
         return [name for name, role in self.roles.items() if role == "train_task"]
-
-    @property
-    def ranked_tasks(self) -> list[str]:
-        """The tasks whose causal effects rank the heads."""
-        return list(self.config.vectors.tasks or self.train_tasks)
 
     @property
     def effects(self) -> list[Path]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from anamnesis.config.analysed import has_latent_tasks
 from anamnesis.config.models import Config
+from anamnesis.config.prepared_tasks import ranked_tasks, suite_sets, vector_tasks
 from anamnesis.config.variants import Resolved, chains, flashback_tasks, resolve
 from anamnesis.core.errors import UserError
 from anamnesis.data.chat import template_for
@@ -179,20 +180,6 @@ class Jobs:
 
 def _disk(evaluated: Sequence[Lengths]) -> float:
     return sum(2 * (task.test + task.known) for task in evaluated) * BYTES_PER_ANSWER
-
-
-def suite_sets(config: Config) -> list[str]:
-    """What checkpoints are evaluated on: the tasks that are trained, and the held-out sets."""
-    return [*config.suite.orders[0], *config.suite.held_out]
-
-
-def ranked_tasks(config: Config) -> list[str]:
-    """The tasks that heads are ranked by."""
-    return list(config.vectors.tasks or config.suite.orders[0])
-
-
-def vector_tasks(config: Config) -> list[str]:
-    return list(dict.fromkeys([*suite_sets(config), *ranked_tasks(config), *config.interventions.sets]))
 
 
 def measure_tasks(config: Config, tokenizer=None) -> tuple[dict[str, Lengths], tuple[str, ...]]:
