@@ -14,7 +14,7 @@ import tiny_models
 from anamnesis.analyses.questions import set_questions
 from anamnesis.core.errors import UserError
 from anamnesis.data.chat import template_for
-from anamnesis.data.encoding import _marking, control_tokens, encode, encode_pairs, marked, token_ids
+from anamnesis.data.encoding import _known, control_tokens, encode, encode_pairs, marked, token_ids
 from anamnesis.data.shortening import shorten_inputs
 from anamnesis.data.text import MARK, unmarked
 from anamnesis.engine.examples import build_examples
@@ -213,17 +213,17 @@ def test_control_tokens_in_data_are_text(reader, text):
 def test_other_texts_have_the_tokens_of_their_tokenizer(reader):
     """Both of the tokenizer that knows marks, which is not needed for them, and of the function."""
     tokenizer = reader()
-    marking = _marking(tokenizer, control_tokens(tokenizer))
+    marking, original = _known(tokenizer).marking(tokenizer)
     for text in (PROMPT, PROMPT + ANSWER, "", " x: c\n", "<|en d|> <s >", "Café 猫 \u0301"):
         for around in (False, True):
             expected = tokenizer(text, add_special_tokens=around).input_ids
-            ids = marking.reader.encode(text, add_special_tokens=around).ids
-            assert [marking.original.get(i, i) for i in ids] == expected
+            ids = marking.encode(text, add_special_tokens=around).ids
+            assert [original.get(i, i) for i in ids] == expected
             assert token_ids(tokenizer, [text], around) == [expected]
     for text in ("<|turn|>user\nx: c<|end|>\n", "x<s> x</s>", "<|turn|> <|end|>"):
         assert token_ids(tokenizer, [marked(tokenizer, text)]) == [tokenizer(text).input_ids]
-        ids = marking.reader.encode(marked(tokenizer, text)).ids
-        assert [marking.original.get(i, i) for i in ids] == tokenizer(text).input_ids
+        ids = marking.encode(marked(tokenizer, text)).ids
+        assert [original.get(i, i) for i in ids] == tokenizer(text).input_ids
 
 
 @ALL
@@ -267,6 +267,15 @@ def test_added_tokens_that_are_not_special():
     assert token_ids(tokenizer, [f"{MARK}<think>x [cell]"])[0][1:] == [
         think, *tokenizer("x ", add_special_tokens=False).input_ids, cell,
     ]  # fmt: skip
+
+
+def test_tokens_that_are_added_later_are_known():
+    tokenizer = readers.byte_level()
+    assert token_ids(tokenizer, ["cold"], False)[0] == tokenizer("cold", add_special_tokens=False).input_ids
+    tokenizer.add_special_tokens({"extra_special_tokens": ["cold"]})
+    cold = tokenizer.convert_tokens_to_ids("cold")
+    assert tokenizer("cold", add_special_tokens=False).input_ids == [cold]
+    assert cold not in token_ids(tokenizer, ["cold"], False)[0]
 
 
 def test_a_long_input_of_control_tokens_loses_no_more_than_it_must():

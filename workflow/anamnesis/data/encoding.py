@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
+
+from tokenizers import Tokenizer
 
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
@@ -26,10 +27,8 @@ def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     templates do. An end-of-text token that it appends is removed: it would stand between prompt and answer.
     """
     texts, end = list(texts), tokenizer.eos_token_id
-    special = tuple(
-        MARK + token.content for token in tokenizer.added_tokens_decoder.values() if token.special
-    )
-    with_special = [text.startswith(special) for text in texts]
+    special = tuple(MARK + name for name in _known(tokenizer).special)
+    with_special = [text.startswith(MARK) and text.startswith(special) for text in texts]
     encoded = token_ids(tokenizer, texts)
     if any(with_special):
         bare = token_ids(tokenizer, texts, add_special_tokens=False)
@@ -94,46 +93,52 @@ def control_tokens(tokenizer) -> dict[str, int]:
     """Name -> id of the control tokens: all special tokens, and those among the other added tokens that the
     chat template names. Words and blanks in it are none.
     """
-    template = str(tokenizer.chat_template or "")
-    return {
-        token.content: i
-        for i, token in tokenizer.added_tokens_decoder.items()
-        if token.special or (token.content in template and re.search(r"[^\w\s]", token.content))
-    }
+    return _known(tokenizer).control
 
 
 def marked(tokenizer, text: str) -> str:
     """A text of the tokenizer's authors, with its control tokens marked as such."""
-    names = sorted(control_tokens(tokenizer), reverse=True)  # of two that begin alike, the longer one first
+    names = sorted(control_tokens(tokenizer), key=len, reverse=True)
     return re.sub("|".join(map(re.escape, names)), lambda name: MARK + name[0], text) if names else text
 
 
-@dataclass(frozen=True)
-class _Marking:
-    """A tokenizer (of the library tokenizers) whose control tokens are those of another behind ``MARK``.
-    ``original``: the other's id of each added token.
+class _Known:
+    """The tokens of a tokenizer in some ``state``: those that were ``added`` to its words (name -> id), those
+    of them that it calls ``special``, and its ``control`` tokens.
     """
 
-    reader: object
-    control: dict[str, int]
-    original: dict[int, int]
+    def __init__(self, tokenizer, state: tuple):
+        template, tokens = str(tokenizer.chat_template or ""), tokenizer.added_tokens_decoder
+        self.state = state
+        self.added = {token.content: i for i, token in tokens.items()}
+        self.special = [token.content for token in tokens.values() if token.special]
+        named = [name for name in self.added if name in template and re.search(r"[^\w\s]", name)]
+        self.control = {name: self.added[name] for name in dict.fromkeys([*self.special, *named])}
+        self._marking: tuple | None = None
+
+    def marking(self, tokenizer) -> tuple[Tokenizer, dict[int, int]]:
+        """(a tokenizer whose control tokens are those of this one behind ``MARK``, the id here of each added
+        token there). Making it takes seconds.
+        """
+        if self._marking is None:
+            reader = _with_marks(json.loads(tokenizer.backend_tokenizer.to_str()), self.control)
+            names = {MARK * (name in self.control) + name: i for name, i in self.added.items()}
+            self._marking = reader, {reader.token_to_id(name): i for name, i in names.items()}
+        return self._marking
 
 
-_markings: WeakKeyDictionary = WeakKeyDictionary()
+_all_known: WeakKeyDictionary = WeakKeyDictionary()  # asking a tokenizer for its tokens takes a while
 
 
-def _marking(tokenizer, control: dict[str, int]) -> _Marking:
-    if tokenizer not in _markings or _markings[tokenizer].control != control:
-        reader = _with_marks(json.loads(tokenizer.backend_tokenizer.to_str()), control)
-        added = {token.content: i for i, token in tokenizer.added_tokens_decoder.items()}
-        original = {reader.token_to_id(MARK * (t in control) + t): i for t, i in added.items()}
-        _markings[tokenizer] = _Marking(reader, control, original)
-    return _markings[tokenizer]
+def _known(tokenizer) -> _Known:
+    state = len(tokenizer), str(tokenizer.chat_template), tuple(tokenizer.all_special_tokens)
+    if tokenizer not in _all_known or _all_known[tokenizer].state != state:
+        _all_known[tokenizer] = _Known(tokenizer, state)
+    return _all_known[tokenizer]
 
 
-def _with_marks(description: dict, control: dict[str, int]):
+def _with_marks(description: dict, control: dict[str, int]) -> Tokenizer:
     """The described tokenizer, with its control tokens behind ``MARK`` and nowhere else."""
-    from tokenizers import Tokenizer
 
     def name(token):
         return MARK + token if token in control else token
@@ -153,18 +158,17 @@ def _with_marks(description: dict, control: dict[str, int]):
 
 def _read(tokenizer, texts: Sequence[str], add_special_tokens: bool) -> list[tuple[list[int], list[int]]]:
     """(ids, where their texts begin) of each text."""
-    control, texts = control_tokens(tokenizer), list(texts)
+    known, texts, read = _known(tokenizer), list(texts), []
     plain = [unmarked(text) for text in texts]
     found = tokenizer(plain, add_special_tokens=add_special_tokens).encodings if texts else []
-    of_control, read = set(control.values()), []
+    control = set(known.control.values())
     for text, encoding in zip(texts, found, strict=True):
         original: dict[int, int] = {}
         inside = zip(encoding.ids, encoding.special_tokens_mask, strict=True)  # the mask: put around the text
-        # the marking tokenizer is made where data hold control tokens only: it takes seconds
-        if sum(i in of_control for i, around in inside if not around) != text.count(MARK):
-            marking = _marking(tokenizer, control)
-            encoding = marking.reader.encode(text, add_special_tokens=add_special_tokens)
-            original = marking.original
+        # two tokenizers are needed where data hold control tokens only
+        if sum(i in control for i, around in inside if not around) != text.count(MARK):
+            reader, original = known.marking(tokenizer)
+            encoding = reader.encode(text, add_special_tokens=add_special_tokens)
         ids = [original.get(i, i) for i in encoding.ids]
         read.append((ids, [start for start, _ in encoding.offsets]))
     return read
