@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from tokenizers import AddedToken
+from transformers import ByT5Tokenizer
 
 import readers
 import reference
@@ -20,7 +21,7 @@ from anamnesis.data.text import MARK, unmarked
 from anamnesis.engine.examples import build_examples
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation import records
-from anamnesis.evaluation.items import Item
+from anamnesis.evaluation.items import Item, build_items
 from anamnesis.evaluation.records import EvaluationSet, Evaluator, ItemGroup
 from anamnesis.training.methods.jfa.encoder import PromptEncoder
 from anamnesis.vectors.icl import PromptPlan, build_prompts, encode_questions
@@ -240,6 +241,20 @@ def test_only_the_templates_own_control_tokens_are_control_tokens(reader, text):
     assert not special & set(answer)
 
 
+@pytest.mark.parametrize("chat", [False, True])
+def test_labels_of_the_configuration_may_be_control_tokens(chat):
+    tokenizer = readers.byte_level()
+    tokenizer.chat_template = CHAT
+    section = {**SECTION, "input_label": "<|turn|>user\n", "separator": "<|end|>", "chat_template": chat}
+    template = template_for(section, tokenizer)
+    turn, end = tokenizer.convert_tokens_to_ids(["<|turn|>", "<|end|>"])
+    (ids,) = encode(tokenizer, [template.render("<|end|>", [("<|turn|>", "</s>")], "<|end|>")])
+    ours = [i for i in ids if i in (turn, end)]
+    assert ours == [turn] * chat + [end, turn, end, turn] + [end, turn] * chat
+    (item, *_) = build_items(task(), "t", "instruction", 0, template, 0)
+    assert item.bare == "Say the opposite.<|end|><|turn|>user\n test  0\nOutput:"
+
+
 def test_the_tokens_of_a_template_around_data_are_worked_out_by_hand():
     tokenizer = readers.byte_level()
     tokenizer.chat_template = CHAT
@@ -287,6 +302,26 @@ def test_a_long_input_of_control_tokens_loses_no_more_than_it_must():
     ]
     assert max(lengths) <= 80
     assert min(lengths) >= 78
+
+
+def test_a_tokenizer_that_is_written_in_python():
+    """Of bytes, with an end-of-text token behind every text; it does not tell where its tokens begin."""
+    tokenizer, frame = ByT5Tokenizer(), task("<pad></s>" * 5)
+    tokenizer.chat_template = CHAT.replace("<|end|>", "</s>")
+    template = template_for({**SECTION, "chat_template": True}, tokenizer)
+    text = template.render(None, [], "a</s>")
+
+    def plain(words: str) -> list[int]:
+        return [byte + 3 for byte in words.encode()]
+
+    end = [tokenizer.eos_token_id]
+    asked = [*plain("<|turn|>user\nInput: a</s>\nOutput:"), *end, *plain("\n<|turn|>assistant\n")]
+    assert encode(tokenizer, [text, "a"]) == [asked, plain("a")]
+    assert encode_pairs(tokenizer, [text], ["é</s>"]) == [(asked, plain("é</s>"))]
+    cut, _ = shorten_inputs(frame, tokenizer, template, 110)
+    prompts = [template.render(row.instruction, [], row.input) for row in cut.itertuples()]
+    assert {len(ids) for ids in encode(tokenizer, prompts)} <= {108, 109, 110}
+    assert all(whole.endswith(part) for whole, part in zip(frame.input, cut.input, strict=True))
 
 
 def test_marks_are_no_part_of_what_is_shown_and_hashed():

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny_models
+from anamnesis.core.errors import UserError
+from anamnesis.data.benchmark_files import _with_short_answer, compose
 from anamnesis.data.builtin import builtin_task
 from anamnesis.data.catalogue import catalogue
+from anamnesis.data.files import RawRow
 from anamnesis.data.paraphrases import builtin_paraphrases
 from anamnesis.data.preparation import load_task
 from anamnesis.data.text import MARK, PLACE, answer_line, normal_form, without_blanks
+from anamnesis.vectors.study import study_pairs
 
 SIZES = {"train": 20, "validation": 5, "test": 10}
 NFC, NFD = "Ärger über Café", unicodedata.normalize("NFD", "Ärger über Café")
@@ -108,3 +114,37 @@ def test_what_comes_with_the_workflow_is_in_the_normal_form():
         frame = builtin_task(name, 0, SIZES)
         texts += [t for column in ("instruction", "input", "target") for t in frame[column]]
     assert [text for text in texts if normal_form(text) != text] == []
+
+
+def test_rows_of_any_source_are_read_in_it():
+    row = RawRow(Path("hub"), 1, {"input": f" {NFD}\r\n", "choices": [NFD, "\u200fnein"], "note": None})
+    assert row.text("input") == row.optional_text("input") == NFC
+    assert row.texts("choices") == [NFC, "nein"]
+    with pytest.raises(UserError, match="column 'input': is empty"):
+        RawRow(Path("hub"), 1, {"input": "\ufeff\u200b\ufdd0"}).text("input")
+
+
+def test_a_translation_is_found_in_either_form():
+    words = [RawRow(Path("a"), 1, {"input": "x", "target": NFD})]
+    translations = [RawRow(Path("b"), 1, {"input": NFC, "target": "irritation"})]
+    ((row,), left_out) = compose(words, translations)
+    assert (row.text("target"), left_out) == ("irritation", [])
+
+
+@pytest.mark.parametrize(
+    ("target", "short"),
+    [(f"{NFD}\r\nas it is so", NFC), ("\ufeff\r\nnein\nno", "nein"), ("other\r\nno", "other\nno")],
+)
+def test_answers_with_a_reasoning_are_cut_whatever_their_form(target, short):
+    row = RawRow(Path("a"), 1, {"input": "x", "target": target, "choices": [NFC, "nein"]})
+    assert _with_short_answer(row).text("target") == short
+
+
+def test_what_a_user_gives_in_a_notebook_is_read_in_it():
+    pairs = [(f"{word}{i}", word) for i in range(6) for word in (NFD, "cold")]
+    studied = study_pairs(
+        tiny_models.shared("llama"), tiny_models.tokenizer(), pairs, NFD, shots=2, heads=1,
+        activation_prompts=2, effect_prompts=1,
+    )  # fmt: skip
+    assert studied.instruction == NFC
+    assert studied.generate(NFD) == studied.generate(NFC)

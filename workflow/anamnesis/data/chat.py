@@ -25,7 +25,10 @@ def template_for(prompts: Mapping, tokenizer) -> Template:
     for a tokenizer without a chat template, or with one that cannot write such a turn.
     """
     words = {key: normal_form(value) for key, value in prompts.items() if key != "chat_template"}
-    if not prompts.get("chat_template") or tokenizer is None:
+    if tokenizer is None:
+        return Template(**words)
+    words = {key: marked(tokenizer, text) for key, text in words.items()}
+    if not prompts.get("chat_template"):
         return Template(**words)
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(

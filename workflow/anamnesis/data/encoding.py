@@ -75,13 +75,17 @@ def end_token(tokenizer, template: Template) -> int | None:
 
 def token_ids(tokenizer, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
     """The ids of texts, with what the tokenizer puts around them or without."""
-    if not tokenizer.is_fast:  # only those of the library tokenizers tell control tokens from text
-        return [tokenizer(unmarked(t), add_special_tokens=add_special_tokens).input_ids for t in texts]
+    if not tokenizer.is_fast:
+        return [_piecewise(tokenizer, text, add_special_tokens) for text in texts]
     return [ids for ids, _ in _read(tokenizer, texts, add_special_tokens)]
 
 
 def token_starts(tokenizer, text: str) -> list[int]:
-    """Where in a text without marks each of its tokens begins, also those that the tokenizer adds."""
+    """Where in a text without marks each of its tokens begins, also those that the tokenizer adds. Where it
+    does not tell, that may be anywhere.
+    """
+    if not tokenizer.is_fast:
+        return list(range(len(text)))
     ((_, starts),) = _read(tokenizer, [text], True)
     return starts
 
@@ -172,3 +176,15 @@ def _read(tokenizer, texts: Sequence[str], add_special_tokens: bool) -> list[tup
         ids = [original.get(i, i) for i in encoding.ids]
         read.append((ids, [start for start, _ in encoding.offsets]))
     return read
+
+
+def _piecewise(tokenizer, text: str, add_special_tokens: bool) -> list[int]:
+    """The ids of a text from a tokenizer that is written in Python."""
+    control, ids = control_tokens(tokenizer), []
+    names = "|".join(re.escape(MARK + name) for name in sorted(control, key=len, reverse=True))
+    for piece in re.split(f"({names})", text) if names else [text]:
+        if piece.startswith(MARK):
+            ids.append(control[unmarked(piece)])
+        else:
+            ids += tokenizer(piece, add_special_tokens=False, split_special_tokens=True).input_ids
+    return tokenizer.build_inputs_with_special_tokens(ids) if add_special_tokens else ids

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from anamnesis.data.prompts import Template, answer_text, draw_demonstrations, generator
+from anamnesis.data.text import unmarked
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _instruction_items(rows, train, name: str, shots: int, template: Template, r
             _options(r.choices),
             r.target,
             r.input,
-            template.plain(r.instruction, [], r.input),
+            unmarked(template.plain(r.instruction, [], r.input)),
             cut,
             template.lead,
         )
