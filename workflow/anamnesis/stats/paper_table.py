@@ -87,7 +87,7 @@ def direction_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[
 def _direction(ours: pd.Series, reference: pd.DataFrame, method: str, measure: str) -> str:
     wide = reference[reference["method"] == method].pivot(index="benchmark", columns="guided", values=measure)
     changes = (wide["yes"] - wide["no"]).dropna() if {"yes", "no"} <= set(wide) else []
-    published, here = "".join(map(_sign, changes)), _sign(100 * ours["mean"])
+    published, here = "".join(_sign(change, 2) for change in changes), _sign(100 * ours["mean"], 1)
     sure = ours["low"] > 0 or ours["high"] < 0
     verdict = "undecided"
     if sure and len(set(published)) == 1 and "0" not in published + here:
@@ -96,9 +96,9 @@ def _direction(ours: pd.Series, reference: pd.DataFrame, method: str, measure: s
     return f"published {published or '–'}, here {here}: {verdict}{weak}"
 
 
-def _sign(change: float) -> str:
-    """Which way a change in points goes, as printed with one decimal: +, − or 0."""
-    rounded = round(change, 1)
+def _sign(change: float, decimals: int) -> str:
+    """Which way a change in points goes, as it is printed: +, − or 0."""
+    rounded = round(change, decimals)
     return "+" if rounded > 0 else "−" if rounded < 0 else "0"
 
 
