@@ -11,10 +11,10 @@ min_version("9.0")
 logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
 
 # not workflow.basedir, which is the folder of the workflow that includes this one or has it as a module
-ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+ROOT = Path(workflow.snakefile).absolute().parent
 if not ROOT.is_dir():
     raise WorkflowError(
-        f"{ROOT}: jobs import the library next to this Snakefile; clone the repository, and give the path of its Snakefile"
+        f"{workflow.snakefile}: jobs import the library next to this Snakefile; clone the repository and give its path"
     )
 GIVEN = deepcopy(config)
 
