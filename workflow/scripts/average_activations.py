@@ -46,10 +46,13 @@ def main(
     header = {"task": name, "over": found.over, "correct": str(found.correct), "prompts": str(found.prompts)}
     tensors = {"mean": found.mean, "count": torch.tensor(found.count), "stream": found.stream}
     write_tensors(mean, tensors if found.scale is None else tensors | {"scale": found.scale}, header)
+    return {**_facts(found, table[table.kind == SHUFFLED]), "inputs_cut": int(cut.sum())}
+
+
+def _facts(found, shuffled) -> dict:
+    """What the record says of the averages and of the shuffled prompts."""
     facts = {"averaged_over": found.over, "correct": found.correct, "prompts": found.prompts}
-    shuffled = table[table.kind == SHUFFLED]
-    facts |= {"unshuffled": int(shuffled.unshuffled.sum()), "labels_kept": float(shuffled.kept.mean())}
-    return facts | {"inputs_cut": int(cut.sum())}
+    return facts | {"unshuffled": int(shuffled.unshuffled.sum()), "labels_kept": float(shuffled.kept.mean())}
 
 
 if __name__ == "__main__":
