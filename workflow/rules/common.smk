@@ -9,6 +9,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "anamnesi
         del sys.modules[name]
 
 from anamnesis.analyses.registry import analyses, made, shown_figures
+from anamnesis.config.adapted import check_adapters
 from anamnesis.config.experiment import Experiment
 from anamnesis.config.load import config_section, load_config
 from anamnesis.core.artifacts import check_writable
@@ -43,11 +44,13 @@ workflow.modifier.path_modifier = PathModifier(None, None, workflow)
 try:
     CONFIG = load_config([config, {"results": PREFIXED}])
     check_writable(CONFIG.results)
+    EXPERIMENT = Experiment(CONFIG)
+    # of a model that is not prepared yet, the first job after its preparation checks them
+    check_adapters(CONFIG, Path(f"{EXPERIMENT.places.prepared}.json"))
 except UserError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
 
-EXPERIMENT = Experiment(CONFIG)
 PLACES, TASKS, SETTINGS, CHAINS = EXPERIMENT.places, EXPERIMENT.tasks, EXPERIMENT.settings, EXPERIMENT.chains
 LOGS, BENCHMARKS = PLACES.logs, PLACES.benchmarks
 ENVIRONMENT = str(ROOT / "envs" / "anamnesis.yaml")

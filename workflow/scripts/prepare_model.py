@@ -4,10 +4,11 @@ from pathlib import Path
 
 
 def main(source: str, sha256: str | None, snapshot: str) -> dict:
-    """Write the folder ``snapshot``; the digests found go into the record."""
+    """Write the folder ``snapshot``; digests and what adapters may go to are put into the record."""
+    from anamnesis.engine.exactness import check_exact
     from anamnesis.models.sources import prepare_model
 
-    return prepare_model(source, sha256, Path(snapshot))
+    return prepare_model(source, sha256, Path(snapshot), check_exact)
 
 
 if __name__ == "__main__":

@@ -144,8 +144,8 @@ def _require_one_shape(
     if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model):
         raise UserError(
             f"{name} mixes tokens outside transformers' attention interface (convolutions, state-space "
-            "layers, attention of its own), so that texts packed into one row disturb each other: use a "
-            "model whose layers all are attention layers"
+            "layers, attention or positions of its own), so that texts packed into one row disturb each "
+            "other: use a model whose layers all are attention layers"
         )
     return tuple(siblings[i] for siblings, i in layers), tuple(f.projection for f in seen)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from anamnesis.core.artifacts import read_json, write_json, write_text
 from anamnesis.core.errors import UserError
 from anamnesis.models.cards import adapter_card
+from anamnesis.models.targets import adapter_targets, matching
 
 
 def add_lora(model, settings: Mapping, seed: int, key: str = "training.lora"):
@@ -17,12 +18,12 @@ def add_lora(model, settings: Mapping, seed: int, key: str = "training.lora"):
     import torch
     from peft import LoraConfig, get_peft_model
 
-    _check_targets(model, settings["target_modules"], key)
+    targets = adapter_targets(model, settings["target_modules"], key)
     config = LoraConfig(
         r=settings["rank"],
         lora_alpha=settings["alpha"],
         lora_dropout=settings["dropout"],
-        target_modules=list(settings["target_modules"]),
+        target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -39,18 +40,14 @@ def add_osf(model, target_modules: Sequence[str], preserved: float):
     """
     from peft import OSFConfig, get_peft_model
 
-    _check_targets(model, target_modules)
-    smallest = min(
-        min(m.weight.shape) for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in target_modules
-    )
+    targets = adapter_targets(model, target_modules)
+    smallest = min(min(module.weight.shape) for _, module in matching(model, targets))
     if int(smallest * preserved) < 1:
         raise UserError(
             f"methods.osf.preserved = {preserved:g}: of the {smallest} singular directions of the smallest "
             f"weight none would be preserved; give at least {1 / smallest:.2g}"
         )
-    config = OSFConfig(
-        effective_rank=float(preserved), target_modules=list(target_modules), task_type="CAUSAL_LM"
-    )
+    config = OSFConfig(effective_rank=float(preserved), target_modules=targets, task_type="CAUSAL_LM")
     tuned = get_peft_model(model, config)
     if not any(p.requires_grad for p in tuned.parameters()):
         raise UserError(
@@ -68,25 +65,6 @@ def linear_layers(blocks: Sequence, model) -> list[str]:
 
     inside = {module for block in blocks for module in block.modules() if isinstance(module, Linear | Conv1D)}
     return [name for name, module in model.named_modules() if module in inside]
-
-
-def _check_targets(model, target_modules: Sequence[str], key: str = "training.lora") -> None:
-    leaves = [name for name, module in model.named_modules() if not list(module.children())]
-    names = {*leaves, *(name.rsplit(".", 1)[-1] for name in leaves)}
-    missing = [name for name in target_modules if name not in names]
-    if missing:
-        linear = sorted(
-            {
-                n.rsplit(".", 1)[-1]
-                for n, m in model.named_modules()
-                if getattr(m, "weight", None) is not None and m.weight.dim() == 2
-            }
-        )
-        raise UserError(
-            f"{key}.target_modules names {', '.join(missing)}, which {type(model).__name__} does "
-            f"not have: "
-            f"choose from {', '.join(linear)}"
-        )
 
 
 def save_adapter(

@@ -62,6 +62,32 @@ def load_tokenizer(snapshot: Path):
     return AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
 
 
+def check_tokenizer(tokenizer, model) -> None:
+    """Raise UserError for a tokenizer that gives ids which the embedding of ``model`` has no row for, or
+    that does not say where in a text its tokens begin. Fewer ids than rows are fine.
+    """
+    # Special tokens that neither the tokenizer itself nor its chat template uses are given by no text.
+    used = {*tokenizer("").input_ids, tokenizer.eos_token_id}
+    template = str(tokenizer.chat_template or "")
+    unused = {
+        i
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special and i not in used and token.content not in template
+    }
+    rows = model.get_input_embeddings().weight.shape[0]
+    largest = max(set(tokenizer.get_vocab().values()) - unused)
+    if largest >= rows:
+        raise UserError(
+            f"the tokenizer gives ids up to {largest}, but the embedding of {type(model).__name__} has "
+            f"{rows} rows: give the model its own tokenizer, or add rows with resize_token_embeddings"
+        )
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer {type(tokenizer).__name__} does not say where in a text its tokens begin, which "
+            "long inputs are cut by: add its tokenizer.json (save_pretrained of a fast tokenizer writes it)"
+        )
+
+
 def weight_sizes(snapshot: Path) -> dict[str, list[int]]:
     """The size of every weight of a snapshot by its name, from the headers of its files: without torch, which
     the start of Snakemake has no time for. Raises UserError for a damaged file.

