@@ -15,8 +15,9 @@ REFERENCE ?= workflow/reference/default
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-# one line a job (workflow/snakemake_logger_plugin_anamnesis); Snakemake's own words are in .snakemake/log
-SNAKEMAKE := $(BIN)/snakemake --cores all --logger anamnesis
+# one line a job (workflow/snakemake_logger_plugin_anamnesis); Snakemake's own words are in .snakemake/log. --logger takes all
+# words up to the next option, so that an option has to follow
+SNAKEMAKE := $(BIN)/snakemake --logger anamnesis --cores all
 # a plan has no results of its own, and those that are there may be older
 PLAN = $(filter -n% -Fn% -fn% -kn% -pn% -qn% --dry-run --dryrun --dag% --rulegraph% --filegraph% --d3dag -l --list% \
   -S --summary -D --detailed-summary --lint% --unlock -t --touch --report% --archive% --delete-% --cleanup-% --print-% \

@@ -69,6 +69,14 @@ def test_a_plan_prints_no_headline_of_older_results(plan):
     assert "commands.headline" not in said(plan)
 
 
+@pytest.mark.parametrize("target", ["run", "analyses", "figures"])
+def test_the_logger_takes_no_target_for_a_second_name_of_its_own(target):
+    command = ["make", "--dry-run", target]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"--logger anamnesis (\S+)", said) == ["--cores"] * said.count("--logger")
+    assert "--logger" in said
+
+
 def test_commands_go_by_their_names(capsys):
     for name in COMMANDS:
         with contextlib.suppress(SystemExit):  # argparse ends with it

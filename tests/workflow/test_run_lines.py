@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-LOGGER = ("--logger", "anamnesis")
+LOGGER = ("--logger", "anamnesis", "--cores", "2")  # before another option: it takes all words up to the next
 
 
 def said(done) -> list[str]:
