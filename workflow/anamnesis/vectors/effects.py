@@ -84,10 +84,7 @@ def _sweep(
     """
     geometry, shared = engine.geometry, prefix.length if prefix else 0
     answers = [q.continuations[0][:1] if target == "first_token" else q.continuations[0] for q in questions]
-    trees = [
-        Tree(q.context[shared:-1], [[q.context[-1], *a[:-1]]])
-        for q, a in zip(questions, answers, strict=True)
-    ]
+    trees = [Tree(q.context[shared:-1], [[q.context[-1], *answers[k][:-1]]]) for k, q in enumerate(questions)]
     pack, mean = Pack(tuple(trees), prefix), mean.to(engine.device)
 
     def replace_own_head(layer: int, x: torch.Tensor) -> torch.Tensor:
@@ -102,8 +99,8 @@ def _sweep(
     rows = torch.cat([index.flatten(0, 1), clean[None]])  # (layer·head + 1, prompt, m)
     logits = engine.run(pack, rows.flatten(), branch_rows)
     want = torch.tensor(answers).expand(rows.shape).flatten().to(logits.device)
-    parts = zip(logits.split(ROWS), want.split(ROWS), strict=True)
-    chosen = torch.cat([_log_probability(part.float(), wanted) for part, wanted in parts])
+    parts = [slice(start, start + ROWS) for start in range(0, len(want), ROWS)]
+    chosen = torch.cat([_log_probability(logits[part].float(), want[part]) for part in parts])
     total = chosen.double().view(rows.shape).sum(-1).cpu()  # (layer·head + 1, prompt)
     return total[:-1].view(geometry.n_layers, geometry.n_heads, len(trees)), total[-1]
 
@@ -119,7 +116,7 @@ def _frame(prompt_ids: Sequence[str], patched: torch.Tensor, clean: torch.Tensor
     p_clean, p_patched = clean.exp().numpy().repeat(layers * heads), np.exp(log_patched)
     return pd.DataFrame(
         {
-            "prompt_id": np.repeat(np.asarray(prompt_ids, dtype=object), layers * heads),
+            "prompt_id": np.repeat(prompt_ids, layers * heads),
             "layer": np.tile(np.repeat(np.arange(layers), heads), prompts),
             "head": np.tile(np.arange(heads), layers * prompts),
             "p_clean": p_clean,
