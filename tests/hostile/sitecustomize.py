@@ -1,5 +1,6 @@
 """Runs when Python starts with this folder on its path: what a set-up may do to every process."""
 
+import logging
 import os
 import warnings
 
@@ -32,6 +33,7 @@ class _Reversed:
 os.listdir = lambda path=".": _listdir(path)[::-1]
 os.scandir = lambda path=".": _Reversed(path)
 os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
+logging.disable()
 
 if "HOSTILE_TORCH" in os.environ:
     with warnings.catch_warnings(action="ignore"):
