@@ -108,8 +108,9 @@ def test_the_draw_follows_from_seed_and_batch_alone():
     assert draws[::-1] == [intervention.guided(examples, step / 40) for step in range(40)][::-1]
     # the generator's seed: that of the stage, the purpose, the progress and the prompts of the new examples
     batch = [OLD, *examples[:3]]
-    drawn = generator(3, "guided", 0.25, [e.prompt for e in examples[:3]]).permutation([1, 2, 3])
-    assert intervention.guided(batch, 0.25) == set(drawn[:2].tolist())
+    for progress in (0.0, 0.25, 0.5, 0.625, 0.75, 0.875):
+        drawn = generator(3, "guided", progress, [e.prompt for e in examples[:3]]).permutation([1, 2, 3])
+        assert intervention.guided(batch, progress) == set(drawn[:2].tolist())
     assert len(set(draws)) > 20  # anew for each batch
     assert draws != [Intervention({}, share=0.5, seed=4).guided(examples, step / 40) for step in range(40)]
     counts = [sum(place in drawn for drawn in draws) for place in range(8)]
