@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -130,3 +132,14 @@ def test_training_outside_of_a_job_does_not_obey_the_environment(bare, tmp_path,
     bare.setenv(name, "4")
     with pytest.raises(UserError, match=rf"environment variable {name}=4 would have a say .* unset it"):
         call()
+
+
+@pytest.mark.parametrize("name", ["estimate", "watch"])
+def test_commands_print_where_the_terminal_knows_ascii_only(pytestconfig, tmp_path, name):
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(pytestconfig.rootpath / "workflow")}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", f"anamnesis.commands.{name}", str(pytestconfig.rootpath / "config.yaml")]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "?" in done.stdout
+    assert "Traceback" not in done.stderr

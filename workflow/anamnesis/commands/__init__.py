@@ -7,3 +7,10 @@
 ``compare``       tables and figures with reference ones
 ``watch``         how far a run is, while it goes on; ``run_state`` reads it
 """
+
+import sys
+
+# a terminal that cannot show a sign, as in the locale C, gets a question mark in its place
+for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
