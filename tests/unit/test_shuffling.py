@@ -134,6 +134,15 @@ def test_answers_move_on_by_the_longest_group_of_equal_ones():
     assert shuffled == list(zip("01234", "bbcaa", strict=True))
 
 
+def test_the_share_of_kept_labels_is_counted_place_by_place():
+    shown = [("x0", "no"), ("x1", "yes"), ("x2", "no"), ("x3", "yes")]
+    shuffled = [("x0", "yes"), ("x1", "no"), ("x2", "no"), ("x3", "yes")]
+    assert kept_labels(shown, shuffled) == 0.5
+    assert kept_labels([], []) == 1.0
+    with pytest.raises(ValueError, match="shorter"):
+        kept_labels(shown, shuffled[:3])
+
+
 # ---------------------------------------------------------------- the prompts of a task
 
 SKEWED = {
