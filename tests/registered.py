@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anamnesis.analyses.registry import Analysis, analyses
-from anamnesis.config.experiment import Experiment
+from anamnesis.config.job_inputs import Experiment
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.core.run import Run

@@ -10,7 +10,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "anamnesi
 
 from anamnesis.analyses.registry import analyses, made, shown_figures
 from anamnesis.config.adapted import check_adapters
-from anamnesis.config.experiment import Experiment
+from anamnesis.config.job_inputs import Experiment
 from anamnesis.config.load import config_section, load_config
 from anamnesis.core.artifacts import check_writable
 from anamnesis.core.computer import limits

@@ -47,11 +47,10 @@ def main(
     summary = table1(per_chain, *how)
     write_parquet(curves, curves_frame(frames))
     write_parquet(measures, per_chain)
-    write_text(table, to_csv(summary))
     paired = comparison_table(per_chain, [*compared, *by_order(per_chain, compared)], *how)
-    write_text(comparisons, to_csv(paired))
     lost = held_out_table(frames, read_chance(evaluations), *how)
-    write_text(held_out, to_csv(lost))
+    for path, frame in ((table, summary), (comparisons, paired), (held_out, lost)):
+        write_text(path, to_csv(frame))
     others = f"\nChains of other runs: {len(frames) - len(chains)} ({', '.join(pool)}).\n" if pool else ""
     further = held_out_markdown(lost), comparison_markdown(paired), published_markdown(summary, published)
     write_text(markdown, "".join((to_markdown(summary), others, *further)))

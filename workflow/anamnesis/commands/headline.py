@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.analyses.registry import analyses, shown_figures
-from anamnesis.config.experiment import Experiment
+from anamnesis.config.job_inputs import Experiment
 from anamnesis.config.layout import Layout
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError, shorten

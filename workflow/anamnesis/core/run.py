@@ -18,7 +18,7 @@ class Run:
     ``base``: that of stage 0. ``roles``: set -> train_task or held_out; ``ranked_tasks``: those whose causal
     effects rank the heads; ``resolved``: method -> settings in force; ``followed``: the methods, seeds,
     stages and sets that analyses look at; ``held_out``: the sets among them that are never trained on;
-    ``paraphrases``: set -> other wordings. The functions are those of ``config.experiment``.
+    ``paraphrases``: set -> other wordings. The functions are those of ``config.job_inputs``.
     """
 
     config: Any

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anamnesis.config.experiment import Experiment
+from anamnesis.config.job_inputs import Experiment
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
 
