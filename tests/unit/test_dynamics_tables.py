@@ -152,6 +152,22 @@ def test_empty_and_incomplete_tables_are_refused():
         )
 
 
+def test_the_chart_of_heads_has_each_stage_of_each_method(heads):
+    results = AnalysisResults({"heads": heads}, {}, config={"vectors": {"rank_by": "probability"}})
+    spec = said.stage_chart(results)
+    maps, effects = (spec["datasets"][view["data"]["name"]] for view in spec["vconcat"])
+    first = heads[heads["stage"] == 0].drop_duplicates(["layer", "head"])
+    assert {row["name"] for row in maps if row["selected"]} == {
+        f"{row.layer}.{row.head}" for row in first[first["initial"]].itertuples()
+    }
+    row = effects[-1]
+    layer, head = map(int, row["name"].split("."))
+    found = heads[(heads["method"] == row["method"]) & (heads["stage"] == row["of"])]
+    found = found[(found["layer"] == layer) & (found["head"] == head)]
+    assert row["effect"] == pytest.approx(found["effect"].mean(), abs=1e-5)
+    assert len(effects) == heads.groupby(["method", "stage", "layer", "head"]).ngroups
+
+
 def test_numbers_below_the_figures_are_those_of_the_tables(heads):
     frames = {
         "alignment": made.alignment(),

@@ -25,7 +25,34 @@ def test_what_was_lost_what_stayed_and_what_guidance_changed():
     assert (stayed.label, stayed.value) == ("What stayed", "+1.3")
     assert "on the 4 held-out sets that can be asked" in stayed.sentence
     assert (guidance.label, guidance.value) == ("What guidance changed", "+21.3")
-    assert "with guidance (inclora-ivg) minus without (inclora)" in guidance.sentence
+    assert plain(guidance.sentence) == (
+        "With guidance (inclora-ivg), zero-shot accuracy on held-out sets ends 21.3 points higher than "
+        "without (inclora)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "ends"),
+    [
+        (-0.05, "5.0 points lower than without"),
+        (0.0002, "as high as without"),
+        (-0.0002, "as high as without"),
+    ],
+)
+def test_guidance_may_do_harm_or_nothing(mean, ends):
+    (_, guidance) = numbers(held_out(HP), table(("hp", mean, -0.1, 0.1, 3)))
+    assert ends in plain(guidance.sentence)
+
+
+def test_what_guidance_does_harm_to_beyond_chance_stands_beside_what_it_helps():
+    harmed = [("hp", 0.2, 0.1, 0.3, 6), ("ip", 0.1, -0.2, 0.4, 6), ("op", -0.05, -0.09, -0.01, 6)]
+    (_, guidance) = numbers(held_out(HP), table(*harmed, ("forgetting", 0.076, 0.011, 0.142, 6)))
+    assert plain(guidance.sentence).endswith(
+        "(inclora); for the worse: accuracy on the training tasks (OP) −5.0 points, forgetting of the "
+        "training tasks +7.6 points."
+    )
+    (_, unsure) = numbers(held_out(HP), table(*harmed[:2], ("forgetting", 0.076, -0.01, 0.142, 6)))
+    assert "worse" not in unsure.sentence
 
 
 def test_the_set_that_lost_most_is_named_where_there_are_several():

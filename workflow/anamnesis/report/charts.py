@@ -59,7 +59,10 @@ def summary_chart(means: pd.DataFrame, description: str) -> dict | None:
         height=190,
     )
     chart = layers.facet(
-        facet=alt.Facet("measure:N", title=None, sort=list(LEVELS.values())), columns=4, bounds="flush"
+        facet=alt.Facet("measure:N", title=None, sort=list(LEVELS.values())),
+        columns=4,
+        bounds="flush",
+        spacing={"row": 32, "column": 24},
     )
     note = "Dashed: the model before training. Lines on bars are intervals of the mean."
     return finished(chart, description, note) if 0 < len(rows) <= chart_style.MOST_ROWS else None
@@ -149,7 +152,10 @@ def _panels(
     )
     sets = list(dict.fromkeys(row["set"] for row in rows))
     chart = layers.facet(
-        facet=alt.Facet("set:N", title=None, sort=sets), columns=3, bounds="flush"
+        facet=alt.Facet("set:N", title=None, sort=sets),
+        columns=3,
+        bounds="flush",
+        spacing={"row": 70, "column": 24},
     ).resolve_axis(x="independent")
     for param in params:
         chart = chart.add_params(param).transform_filter(

@@ -9,7 +9,7 @@ import pandas as pd
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.style import readable
 from anamnesis.report.builder import Number
-from anamnesis.report.sentences import counted, percent, points
+from anamnesis.report.sentences import counted, differs, percent, points
 from anamnesis.stats.held_out import AT, MEAN
 from anamnesis.stats.intervals import MINIMUM_PAIRS
 from anamnesis.stats.summary import BASELINE
@@ -41,14 +41,29 @@ def first_numbers(held_out: pd.DataFrame, table: pd.DataFrame) -> list[Number]:
             f"statement, went from {percent(row['before'])} to {percent(row['after'])}."
         )
         numbers.append(_number(_kept(row), row["change"], row, sentence))
-    pair = table[(table["kind"] == "difference") & (table["method"] == method) & (table["measure"] == "hp")]
-    for _, row in pair[pair["n"] > 0].head(1).iterrows():
-        sentence = (
-            f"Zero-shot accuracy on held-out sets after training with guidance ({row['twin']}) minus without "
-            f"({method}), chain by chain."
+    pairs = table[(table["kind"] == "difference") & (table["method"] == method) & (table["n"] > 0)]
+    for _, row in pairs[pairs["measure"] == "hp"].iterrows():
+        numbers.append(
+            _number("What guidance changed", row["mean"], row, _guided_sentence(row, pairs, method))
         )
-        numbers.append(_number("What guidance changed", row["mean"], row, sentence))
     return numbers
+
+
+def _guided_sentence(row: pd.Series, pairs: pd.DataFrame, method: str) -> str:
+    """Where held-out accuracy ends with guidance, and what guidance does harm to beyond chance."""
+    ends = "as high as"
+    if differs(row["mean"]):
+        size = points(abs(row["mean"])).removeprefix("+")
+        ends = f"{size} {'higher' if row['mean'] > 0 else 'lower'} than"
+    sentence = (
+        f"With guidance ({row['twin']}), zero-shot accuracy on held-out sets ends {ends} without ({method})"
+    )
+    harmed = [
+        f"{WORDS[other['measure']]} {points(other['mean'])}"
+        for _, other in pairs[pairs["measure"].isin(["ip", "op", "forgetting"])].iterrows()
+        if (other["low"] > 0 if other["measure"] == "forgetting" else other["high"] < 0)
+    ]
+    return sentence + (f"; for the worse: {', '.join(harmed)}." if harmed else ".")
 
 
 def _lost_number(row: pd.Series, held_out: pd.DataFrame, method: str) -> Number:
