@@ -6,7 +6,12 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
+
+# a busy machine fails no test
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Set before any test imports the libraries that read them.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

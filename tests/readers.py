@@ -29,13 +29,13 @@ def _wrapped(backend: Tokenizer, **more) -> PreTrainedTokenizerFast:
     )
 
 
-def _bpe(prepared: Callable[[Tokenizer], None], **options) -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.BPE(unk_token="<unk>", **options))
+def _bpe(prepared: Callable[[Tokenizer], None], alphabet=ALPHABET) -> PreTrainedTokenizerFast:
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
     prepared(backend)
     trainer = trainers.BpeTrainer(
-        vocab_size=tiny_models.VOCABULARY - 20,
+        vocab_size=max(tiny_models.VOCABULARY - 20, len(alphabet) + 20),
         special_tokens=SPECIAL,
-        initial_alphabet=ALPHABET,
+        initial_alphabet=sorted(alphabet),
         show_progress=False,
     )
     backend.train_from_iterator(TEXT, trainer)
@@ -55,6 +55,16 @@ def byte_level() -> PreTrainedTokenizerFast:
         backend.decoder = decoders.ByteLevel()
 
     return _bpe(prepare)
+
+
+def bytes_only() -> PreTrainedTokenizerFast:
+    """As GPT-2, with a token for every byte: what is read can be written."""
+
+    def prepare(backend):
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+
+    return _bpe(prepare, alphabet=pre_tokenizers.ByteLevel.alphabet())
 
 
 def blanks_in_words(scheme: str) -> Callable[[], PreTrainedTokenizerFast]:

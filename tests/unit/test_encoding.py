@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import ByT5Tokenizer
 
@@ -197,6 +199,18 @@ def test_an_answer_that_begins_another_has_the_score_of_its_own_tokens():
 # ---------------------------------------------------------------- control tokens in data
 
 
+def with_template(tokenizer, chat: bool = True) -> tuple:
+    tokenizer.chat_template = CHAT
+    return tokenizer, template_for({**SECTION, "chat_template": chat}, tokenizer)
+
+
+FUZZED = [
+    with_template(reader(), chat)
+    for reader in (readers.joining, readers.unigram, readers.READERS["blank first"], readers.bytes_only)
+    for chat in (False, True)
+]
+
+
 @ALL
 @pytest.mark.parametrize("text", HOSTILE)
 def test_control_tokens_in_data_are_text(reader, text):
@@ -268,6 +282,28 @@ def test_the_tokens_of_a_template_around_data_are_worked_out_by_hand():
     assert encode(tokenizer, [text]) == [
         [turn, *plain("user\nInput: <|end|>\nOutput:"), end, *plain("\n"), turn, *plain("assistant\n")]
     ]
+
+
+PIECES = st.sampled_from(
+    ["<|", "end", "|>", "<|end|>", "<|turn|>", "</s", ">", "<s>", " ", "\n\n", "x: c", "é", "猫", "\u0301"]
+)
+DATA = st.lists(PIECES).map("".join)
+
+
+@settings(max_examples=50)
+@given(DATA, DATA, DATA)
+@example("", "é><s>\n\n猫", "><s><|end|> <|turn|><|end|>é<| \u0301<|end|></s</s")
+def test_whatever_data_hold_there_are_as_many_control_tokens_as_a_template_writes(before, query, answer):
+    for tokenizer, template in FUZZED:
+        control = set(control_tokens(tokenizer).values()) - {tokenizer.unk_token_id, tokenizer.bos_token_id}
+        text = template.render(before, [(query, answer)], query)
+        (harmless,) = encode(tokenizer, [template.render("x", [], "y")])
+        ((prompt, follows),) = encode_pairs(tokenizer, [text], [f" {answer}."])
+        assert [i for i in prompt if i in control] == [i for i in harmless if i in control]
+        assert not control & set(follows)
+        assert [prompt] == encode(tokenizer, [text])
+    # the last tokenizer knows all bytes
+    assert tokenizer.decode(prompt + follows).removeprefix("<s>") == unmarked(f"{text} {answer}.")
 
 
 def test_added_tokens_that_are_not_special():
