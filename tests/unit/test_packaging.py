@@ -83,3 +83,9 @@ def test_commands_go_by_their_names(capsys):
             main([name, "--help"])
         assert re.match(rf"usage: (python -m anamnesis.commands.)?{name} ", "".join(capsys.readouterr()))
     assert main(["nothing"]) == main([]) == 2
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
