@@ -222,10 +222,11 @@ def test_every_row_says_what_guessing_gives_and_whether_there_was_something_to_l
 def test_a_set_that_has_nothing_to_lose_in_both_forms_counts_once():
     frames = [c.frame.copy() for c in CHAINS[:3]]
     for frame in frames:
-        frame.loc[(frame["set"] == "hopeless") & (frame["stage"] == 0), "value"] = 0.1
+        few = (frame["set"] == "easy") & (frame["shots"] == 2)  # has nothing to lose there only
+        frame.loc[((frame["set"] == "hopeless") | few) & (frame["stage"] == 0), "value"] = 0.1
     chains = [Chain("inclora", 1, k, frame) for k, frame in enumerate(frames)]
     table = held_out_table(chains, CHANCE)
-    assert [row(table, m, "mean")["marked"] for m in ("hp", "ip", "ip_hp")] == [2, 1, 2]
+    assert [row(table, m, "mean")["marked"] for m in ("hp", "ip", "ip_hp")] == [2, 2, 3]
 
 
 @pytest.mark.parametrize(
