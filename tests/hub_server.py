@@ -50,7 +50,7 @@ def empty_cache(folder, monkeypatch):
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "".join(path[1:]))
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "ANAMNESIS_USER_OFFLINE", "HF_TOKEN"):
             monkeypatch.delenv(name, raising=False)
         yield hub
 

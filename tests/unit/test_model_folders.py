@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import reference
 from anamnesis.core.errors import UserError
-from anamnesis.models import folders
+from anamnesis.models import tokenizers
 from anamnesis.models.loading import load_model
 from anamnesis.models.sources import prepare_model
 from tiny_models import build, save_snapshot, shared, token_ids, tokenizer, write_gguf
@@ -215,7 +215,7 @@ def test_half_a_tokenizer_is_refused(tmp_path):
 def test_a_tokenizer_of_sentencepiece_alone_names_the_package(folder, tmp_path, monkeypatch, installed):
     remove("tokenizer.json")(folder)
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
-    monkeypatch.setattr(folders, "find_spec", lambda name: installed or None)
+    monkeypatch.setattr(tokenizers, "find_spec", lambda name: installed or None)
     message = (
         r"the model in \S*there cannot be read \("
         if installed
@@ -228,5 +228,5 @@ def test_a_tokenizer_of_sentencepiece_alone_names_the_package(folder, tmp_path, 
 
 def test_both_kinds_of_tokenizer_need_no_sentencepiece(folder, tmp_path, monkeypatch):
     (folder / "tokenizer.model").write_bytes(b"not read")
-    monkeypatch.setattr(folders, "find_spec", lambda name: None)
+    monkeypatch.setattr(tokenizers, "find_spec", lambda name: None)
     is_the_model(folder, tmp_path / "out")

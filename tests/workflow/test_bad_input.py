@@ -43,8 +43,17 @@ def refused(experiment, *targets, **options) -> str:
             {"results": "experiment.yaml/results"},
             ["results = 'experiment.yaml/results'", "is not a folder", "set `results`"],
         ),
+        (
+            {"model": {"source": "path:/no/such/{model} $(id)"}},
+            ["model.source is 'path:/no/such/{model} $(id)': no such file or folder; give a folder"],
+        ),
+        (
+            {"data": {"tasks": {"plural": {"path": "gone.csv", "instruction": "Do it."}}}},
+            ["data.tasks.plural.path = 'gone.csv': no such file; give its path"],
+        ),
+        ({"results": "$NOT_SET/out"}, ["results = '$NOT_SET/out'", "NOT_SET is not set"]),
     ],
-    ids=["key", "task", "method", "shots", "name", "head", "results"],
+    ids=["key", "task", "method", "shots", "name", "head", "results", "model", "file", "variable"],
 )
 def test_configuration_is_refused_before_anything_is_run(fresh, changes, parts):
     line = refused(fresh.with_config(changes), TABLE)
@@ -53,11 +62,6 @@ def test_configuration_is_refused_before_anything_is_run(fresh, changes, parts):
 
 
 # ------------------------------------------------- the model
-
-
-def test_model_that_does_not_exist(fresh):
-    line = refused(fresh.with_config({"model": {"source": "path:/no/such/{model} $(id)"}}), SNAPSHOT)
-    assert "model.source is 'path:/no/such/{model} $(id)': no such file or folder; give a folder" in line
 
 
 def test_model_with_another_digest(fresh):

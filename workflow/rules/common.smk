@@ -12,12 +12,14 @@ from anamnesis.analyses.registry import analyses, made, shown_figures
 from anamnesis.config.adapted import check_adapters
 from anamnesis.config.job_inputs import Experiment
 from anamnesis.config.load import config_section, load_config
+from anamnesis.config.named_files import check_named_files
 from anamnesis.core.artifacts import check_writable
 from anamnesis.core.computer import limits
 from anamnesis.core.devices import present
 from anamnesis.core.digest import CodeDigests
 from anamnesis.core.environment import ignored_variables
 from anamnesis.core.errors import UserError
+from anamnesis.core.fields import expand_path
 from anamnesis.core.integrity import check_dates, check_results
 from anamnesis.core.processes import share_library
 from anamnesis.core.recovery import (
@@ -38,12 +40,15 @@ announce_scheduler()
 if not workflow.is_main_process and superseded(Path(".snakemake")):
     raise WorkflowError("another run was started in this folder since this job was submitted: the job ends")
 
-# The prefix that a module statement may give moves the results, and no files of the user.
-PREFIXED = workflow.modifier.path_modifier.replace_prefix(str(config.get("results", "results")))
-workflow.modifier.path_modifier = PathModifier(None, None, workflow)
 try:
+    # The prefix that a module statement may give moves the results, and no files of the user.
+    WRITTEN = expand_path(str(config.get("results", "results")))
+    PREFIXED = workflow.modifier.path_modifier.replace_prefix(WRITTEN)
+    workflow.modifier.path_modifier = PathModifier(None, None, workflow)
     CONFIG = load_config([config, {"results": PREFIXED}])
     check_writable(CONFIG.results)
+    if workflow.is_main_process:
+        check_named_files(CONFIG)
     EXPERIMENT = Experiment(CONFIG)
     # of a model that is not prepared yet, the first job after its preparation checks them
     check_adapters(CONFIG, Path(f"{EXPERIMENT.places.prepared}.json"))

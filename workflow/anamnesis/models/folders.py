@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from anamnesis.core.artifacts import read_json, write_json
 from anamnesis.core.errors import UserError, first_line
+from anamnesis.core.fields import expand_path
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +17,42 @@ PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 """Files of a repository that a model is read from: those below have no others."""
 WHOLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 TEMPLATES = "additional_chat_templates"
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _SHARD = re.compile(r".*-\d+-of-(\d+)\.safetensors")
+
+
+def local_weights(name: str) -> list[Path]:
+    """The files that the weights of a ``path:`` source are read from. Raises UserError for a folder or file
+    that is not there or holds no model.
+    """
+    path = Path(expand_path(name))
+    if not path.exists():
+        raise UserError(
+            f"model.source is 'path:{name}': no such file or folder; give a folder with config.json and "
+            "safetensors weights, or a GGUF file"
+        )
+    if path.is_dir():
+        return weights_in(path)
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise UserError(
+                f"model.source is 'path:{name}', which is no GGUF file: give a folder with config.json and "
+                "safetensors weights, or a GGUF file"
+            )
+    return [path]
+
+
+def weights_in(folder: Path) -> list[Path]:
+    """The files that the weights of the model in a folder are read from: safetensors, or one GGUF file.
+
+    Raises UserError as ``weight_files``, and where there is no model that can be read.
+    """
+    weights = weight_files(folder)
+    if weights and (folder / "config.json").exists():
+        return weights
+    packed = sorted(folder.glob("*.gguf"))
+    if len(packed) != 1:
+        raise _no_model(folder)
+    return packed
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -110,7 +144,7 @@ def _places_of_weights(files: Iterable[Path]) -> Iterable[tuple[str, str]]:
             ) from error
 
 
-def no_model(folder: Path) -> UserError:
+def _no_model(folder: Path) -> UserError:
     """The error for a folder without weights, or without their configuration, that can be read."""
     if (folder / ADAPTER).exists():
         base = read_json(folder / ADAPTER).get("base_model_name_or_path")
@@ -130,44 +164,3 @@ def no_model(folder: Path) -> UserError:
 
 def _is_of_adapter(file: Path) -> bool:
     return file.name.startswith("adapter_")
-
-
-def read_tokenizer(folder: Path, model_alone: Path, gguf: str | None):
-    """The tokenizer of the model in ``folder``, of which ``model_alone`` is what :func:`only_the_model` made.
-
-    Raises UserError where there is none, for which transformers may make one without words, and for one that
-    this installation cannot read.
-    """
-    from transformers import AutoTokenizer
-
-    if not gguf:
-        _require_sentencepiece(folder)
-    options = {"gguf_file": gguf} if gguf else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model_alone, local_files_only=True, trust_remote_code=False, **options
-        )
-    except Exception:
-        if gguf or any((folder / name).exists() for name in TOKENIZERS):
-            raise
-        tokenizer = None
-    if tokenizer is None or not set(_read(tokenizer)) - {tokenizer.unk_token_id}:
-        raise UserError(
-            f"{folder} has no tokenizer, or one without words: copy tokenizer.json and tokenizer_config.json "
-            "there from where the model is from"
-        )
-    return tokenizer
-
-
-def _read(tokenizer) -> list[int]:
-    return tokenizer("The quick brown fox", add_special_tokens=False)["input_ids"]
-
-
-def _require_sentencepiece(folder: Path) -> None:
-    alone = (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists()
-    if alone and find_spec("sentencepiece") is None:
-        raise UserError(
-            f"{folder} has its tokenizer in tokenizer.model alone, and reading that takes the package "
-            "sentencepiece: install sentencepiece and protobuf, or add the tokenizer.json that other copies "
-            "of the model have"
-        )

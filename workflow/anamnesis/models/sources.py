@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 from anamnesis.core.artifacts import atomic_directory, atomic_path, digest_file
 from anamnesis.core.errors import UserError, first_line
-from anamnesis.core.fields import expand_path
 from anamnesis.core.hub_access import download, explain
-from anamnesis.models.folders import PATTERNS, no_model, only_the_model, read_tokenizer, weight_files
+from anamnesis.models.folders import PATTERNS, local_weights, only_the_model, weights_in
 from anamnesis.models.loading import check_tokenizer, read_weights, without_progress_bars
 from anamnesis.models.targets import Adaptable, adaptable
+from anamnesis.models.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -153,38 +153,7 @@ def _fetch_hub(name: str) -> list[Path]:
         folder = download("model", repository, revision, PATTERNS)
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
         raise UserError(f"model.source: {explain(f'hf:{name}', error)}; or use path:<folder>") from error
-    return _weights_in(folder)
-
-
-def local_weights(name: str) -> list[Path]:
-    """The files that the weights of a ``path:`` source are read from. Raises UserError for a folder or file
-    that is not there or holds no model.
-    """
-    path = Path(expand_path(name))
-    if not path.exists():
-        raise UserError(
-            f"model.source is 'path:{name}': no such file or folder; give a folder with config.json and "
-            "safetensors weights, or a GGUF file"
-        )
-    if path.is_dir():
-        return _weights_in(path)
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise UserError(
-                f"model.source is 'path:{name}', which is no GGUF file: give a folder with config.json and "
-                "safetensors weights, or a GGUF file"
-            )
-    return [path]
-
-
-def _weights_in(folder: Path) -> list[Path]:
-    weights = weight_files(folder)
-    if weights and (folder / "config.json").exists():
-        return weights
-    packed = sorted(folder.glob("*.gguf"))
-    if len(packed) != 1:
-        raise no_model(folder)
-    return packed
+    return weights_in(folder)
 
 
 def _check_digest(file: Path, sha256: str | None) -> str:

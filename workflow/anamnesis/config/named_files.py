@@ -1,0 +1,58 @@
+"""Files that the configuration names and a run has yet to read: looked for before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from anamnesis.config.checks import named_tasks
+from anamnesis.config.models import Config
+from anamnesis.config.variants import resolve
+from anamnesis.core.artifacts import read_json
+from anamnesis.core.errors import UserError
+from anamnesis.models.folders import local_weights
+
+
+def check_named_files(config: Config) -> None:
+    """Raise UserError, one line for all, for a model, a task's file or an encoder that is not there.
+
+    A model and tasks that are prepared are not looked for: a run goes on without what it has read.
+    """
+    results = Path(config.results)
+    if problems := [*_model(config, results), *_tasks(config, results), *_encoders(config)]:
+        raise UserError("; ".join(problems))
+
+
+def _model(config: Config, results: Path) -> Iterator[str]:
+    source, folder = config.model.source, results / "models" / config.model.name
+    kind, _, path = source.partition(":")
+    with suppress(UserError):  # the record of another run, or none
+        if folder.is_dir() and read_json(folder.with_name(f"{folder.name}.json")).get("source") == source:
+            return
+    if kind == "path":
+        try:
+            local_weights(path)
+        except UserError as error:
+            yield str(error)
+
+
+def _tasks(config: Config, results: Path) -> Iterator[str]:
+    for name in sorted(named_tasks(config) & set(config.data.tasks)):
+        path = config.data.tasks[name].path
+        if not (Path(path).is_file() or (results / "tasks" / f"{name}.parquet").exists()):
+            yield (
+                f"data.tasks.{name}.path = '{path}': no such file; give its path, absolute or relative to "
+                f"{Path.cwd()}"
+            )
+
+
+def _encoders(config: Config) -> Iterator[str]:
+    encoders = {resolve(config, name).settings.get("encoder") for name in config.training.methods}
+    for encoder in sorted(encoders - {None}):
+        kind, _, path = encoder.partition(":")
+        if kind == "path" and not Path(path, "config.json").is_file():
+            yield (
+                f"methods.jfa.encoder = '{encoder}': no config.json there; give a folder in Hugging Face "
+                "format, or self"
+            )
