@@ -48,8 +48,8 @@ def refused(experiment, *targets, **options) -> str:
             ["model.source is 'path:/no/such/{model} $(id)': no such file or folder; give a folder"],
         ),
         (
-            {"data": {"tasks": {"plural": {"path": "gone.csv", "instruction": "Do it."}}}},
-            ["data.tasks.plural.path = 'gone.csv': no such file; give its path"],
+            {"data": {"tasks": {"news_topic": {"path": "gone.csv", "instruction": "Do it."}}}},
+            ["data.tasks.news_topic.path = 'gone.csv': no such file; give its path"],
         ),
         ({"results": "$NOT_SET/out"}, ["results = '$NOT_SET/out'", "NOT_SET is not set"]),
     ],
