@@ -92,6 +92,28 @@ def test_bytes_that_are_no_text_are_called_that(tmp_path, content):
         read_rows(write(tmp_path, "t.csv", content))
 
 
+def test_a_file_cut_within_a_character_is_called_that(tmp_path):
+    with pytest.raises(UserError, match=r"t\.csv is not UTF-8 text \(byte 14\) but ends within a character"):
+        read_rows(write(tmp_path, "t.csv", "input,target\na\u00e9".encode()[:-1]))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "parquet"])
+def test_a_pointer_of_git_lfs_is_called_that(tmp_path, kind):
+    path = write(tmp_path, f"t.{kind}", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(
+        UserError, match=rf"t\.{kind} is a pointer of Git LFS, not the file: run 'git lfs pull'"
+    ):
+        read_rows(path)
+
+
+def test_a_list_of_json_in_a_table_is_told_how_to_write_it(tmp_path):
+    text = 'input,target,choices\na,x,"[""x"", ""y""]"\n'
+    with pytest.raises(
+        UserError, match=r"column 'choices': .* two or more texts, .* in a CSV file they stand"
+    ):
+        load_user(write(tmp_path, "t.csv", text))
+
+
 @pytest.mark.parametrize("name", ["t.csv.gz", "T.CSV.GZ", "t.jsonl.gz", "t.csv"])
 def test_compressed_files_are_read(tmp_path, name):
     text = "\n".join(map(json.dumps, ROWS)) if "jsonl" in name else table()

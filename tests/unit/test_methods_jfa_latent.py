@@ -268,3 +268,13 @@ def test_an_encoder_with_pickled_weights_is_refused(snapshot, tmp_path):
     encoder = PromptEncoder(f"path:{other}", 1, snapshot, tokenizer, torch.float32, "cpu")
     with pytest.raises(UserError, match=r"encoder 'path:\S*other' cannot be read \(.*safetensors"):
         encoder.encode([(1, 2, 3)])
+
+
+def test_an_adapter_in_the_folder_of_an_encoder_is_left_out(snapshot, tmp_path):
+    other, prompt = tiny_models.save_snapshot(tmp_path / "other", "gpt2"), (5, 6, 7)
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "gone")}
+    (other / "adapter_config.json").write_text(json.dumps(adapter))
+    encoder = PromptEncoder(f"path:{other}", 1, snapshot, tiny_models.tokenizer(), torch.float32, "cpu")
+    found = encoder.encode([prompt])[0]
+    (other / "adapter_config.json").unlink()
+    torch.testing.assert_close(found, mean_hidden(other, prompt, 1), atol=1e-5, rtol=1e-5)

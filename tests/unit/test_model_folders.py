@@ -147,6 +147,10 @@ def test_an_adapter_in_the_folder_of_a_gguf_file_changes_nothing(tmp_path):
             r"holds several weight files and no .*\(a\.safetensors, b\.safetensors\): keep",
         ),
         (
+            lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
+            r"there/model\.safetensors is a pointer of Git LFS, not the file: run 'git lfs pull'",
+        ),
+        (
             lambda f: ((f / "sub").mkdir(), (f / "config.json").rename(f / "sub" / "config.json")),
             r"holds neither config\.json .*; \S*there/sub has a config\.json: perhaps that is meant",
         ),

@@ -288,6 +288,13 @@ def _unreadable(path, error: Exception) -> UserError:
     )
 
 
+def require_content(path: str | Path) -> None:
+    """Raise UserError for a pointer of Git LFS in the place of a file."""
+    with Path(path).open("rb") as handle:
+        if handle.read(40).startswith(b"version https://git-lfs"):
+            raise UserError(f"{path} is a pointer of Git LFS, not the file: run 'git lfs pull' in its folder")
+
+
 def digest_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes."""
     with Path(path).open("rb") as handle:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anamnesis.core.artifacts import require_content
 from anamnesis.core.errors import UserError, first_line, shorten, show_value
 from anamnesis.data.text import normal_form, without_blanks
 
@@ -67,7 +68,11 @@ class RawRow:
             raise self.error(column, problem)
         items = [self._clean(column, item) for item in value]
         if len(items) < 2 or not all(items):
-            raise self.error(column, f"{show_value(value)} must hold two or more texts, none of them empty")
+            raise self.error(
+                column,
+                f"{show_value(value)} must hold two or more texts, none of them empty; in "
+                "a CSV file they stand between |",
+            )
         return items
 
     def _clean(self, column: str, text: str) -> str:
@@ -160,6 +165,7 @@ def _plain(value: Any) -> Any:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        require_content(path)
         content = path.read_bytes()
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (OSError, EOFError, zlib.error) as error:
@@ -178,6 +184,8 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         if b"\0" in content:
             remedy = "no text (a spreadsheet or an archive?); save the table as CSV in UTF-8"
+        elif error.reason == "unexpected end of data":
+            remedy = "ends within a character; copy or download it again"
         else:
             start = max(0, error.start - 12)
             seen = content[start : error.start + 12].decode("cp1252", "replace")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from anamnesis.core.artifacts import read_json, write_json
+from anamnesis.core.artifacts import read_json, require_content, write_json
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.core.fields import expand_path
 
@@ -47,6 +47,8 @@ def weights_in(folder: Path) -> list[Path]:
     Raises UserError as ``weight_files``, and where there is no model that can be read.
     """
     weights = weight_files(folder)
+    for file in weights:
+        require_content(file)
     if weights and (folder / "config.json").exists():
         return weights
     packed = sorted(folder.glob("*.gguf"))
@@ -106,7 +108,7 @@ def only_the_model(folder: Path, weights: Sequence[Path], empty: Path) -> Path:
     load the base model of an adapter in it instead, and shards only with an index.
     """
     empty.mkdir()
-    if weights[0].suffix != ".safetensors":  # GGUF holds all of a model
+    if weights and weights[0].suffix != ".safetensors":  # GGUF holds all of a model
         (empty / weights[0].name).symlink_to(weights[0].absolute())
         return empty
     files = [

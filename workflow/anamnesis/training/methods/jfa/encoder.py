@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from anamnesis.core.hub_access import download, explain
 from anamnesis.data.encoding import token_ids
 from anamnesis.engine.pack import Pack, Tree, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.models.folders import PATTERNS
+from anamnesis.models.folders import PATTERNS, only_the_model, weight_files
 from anamnesis.models.loading import read_weights, without_progress_bars
 
 Prompt = tuple[int, ...]
@@ -145,9 +146,10 @@ def _other(source: str, folder: Path):
         )
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with without_progress_bars():
-            model = AutoModel.from_pretrained(folder, use_safetensors=True, **options)
-            return model, AutoTokenizer.from_pretrained(folder, **options)
+        with without_progress_bars(), TemporaryDirectory() as scratch:
+            alone = only_the_model(folder, weight_files(folder), Path(scratch, "model"))
+            model = AutoModel.from_pretrained(alone, use_safetensors=True, **options)
+            return model, AutoTokenizer.from_pretrained(alone, **options)
     except Exception as error:  # a cut file fails in safetensors, json or transformers: one remedy for all
         raise UserError(
             f"methods.jfa.encoder '{source}' cannot be read ({first_line(error)}): give another folder, or "
