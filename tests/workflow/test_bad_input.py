@@ -51,7 +51,7 @@ def refused(experiment, *targets, **options) -> str:
             {"data": {"tasks": {"news_topic": {"path": "gone.csv", "instruction": "Do it."}}}},
             ["data.tasks.news_topic.path = 'gone.csv': no such file; give its path"],
         ),
-        ({"results": "$NOT_SET/out"}, ["results = '$NOT_SET/out'", "NOT_SET is not set"]),
+        ({"results": "$NOT_SET/out"}, ["the environment variable NOT_SET is not set; set it"]),
     ],
     ids=["key", "task", "method", "shots", "name", "head", "results", "model", "file", "variable"],
 )
