@@ -91,3 +91,23 @@ def test_a_run_without_chains_of_its_own_has_empty_tables():
     for table in answer_tables([], [], 2, []):
         assert table.empty
         assert {"method", "set"} <= set(table)
+
+
+def test_any_text_comes_back_from_the_file(tmp_path):
+    texts = [
+        "a\rb",
+        "a\r\nb",
+        "a\nb",
+        'q"uo,te',
+        "null",
+        "",
+        "\u2028",
+        "  blanks ",
+        "1.0",
+        "=1+1",
+        "\\",
+        "nul\x00",
+    ]
+    frame = pd.DataFrame({"set": "x", "example_id": "e", "before": texts, "stage_1": texts[::-1]})
+    store_all([str(tmp_path / "changes.csv")], [frame])
+    pd.testing.assert_frame_equal(read_changes(tmp_path / "changes.csv"), frame, check_dtype=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,19 @@ def store(path: str | Path, content: pd.DataFrame | str) -> None:
     if isinstance(content, pd.DataFrame):
         if Path(path).suffix == ".parquet":
             return write_parquet(path, content)
-        content = content.to_csv(index=False, lineterminator="\n")
+        content = _as_csv(content)
     write_text(path, content)
+
+
+def _as_csv(frame: pd.DataFrame) -> str:
+    """All texts in quotes where one has a carriage return: csv quotes line ends of the file's kind only, and
+    a reader would end the row there.
+    """
+    texts = frame.select_dtypes(["object", "str"]).astype(str)
+    broken = any(texts[name].str.contains("\r", regex=False).any() for name in texts)
+    return frame.to_csv(
+        index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
+    )
 
 
 def store_all(paths: Sequence[str] | str, contents: Sequence | pd.DataFrame | str) -> None:
