@@ -61,7 +61,7 @@ def main(
         recovered=recovered,
         answers=Answers(
             read_changes(changes),
-            pd.read_csv(shares),
+            read_counts(shares),
             read_counts(counts),
             config["suite"]["orders"],
             recovered,

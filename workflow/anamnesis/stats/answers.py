@@ -79,7 +79,7 @@ def read_changes(path: str | Path) -> pd.DataFrame:
 
 
 def read_counts(path: str | Path) -> pd.DataFrame:
-    """The table of counts from its CSV."""
+    """The table of counts, or that of shares, from its CSV."""
     return pd.read_csv(path, dtype={"answer": str, "set": str}, keep_default_na=False)
 
 
