@@ -130,7 +130,7 @@ def _user_rows(rows: Sequence[RawRow], settings: Mapping[str, Any]) -> list[Task
 
 
 def _require_different_choices(row: RawRow) -> None:
-    """Two equal options have one score, and which of them is the answer would be chance."""
+    """Raise UserError for a choice that is listed twice: a slip, with which guessing has other odds."""
     for column in LIST_COLUMNS:
         for choice, count in Counter(row.texts(column) or ()).items():
             if count > 1:
