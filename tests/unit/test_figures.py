@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from anamnesis.core.errors import UserError
 from anamnesis.figures.bars import summary_bars
 from anamnesis.figures.curves import accuracy_curves
+from anamnesis.figures.curves import draw as draw_curves
 from anamnesis.figures.effect_map import head_effects
 from anamnesis.figures.intervention_panels import interventions
 from anamnesis.figures.style import (
@@ -206,6 +207,12 @@ def test_curves_draw_means_in_the_methods_colours():
     assert any(np.allclose(line.get_ydata(), expected) for line in blue)
     assert len({line.get_linestyle() for line in blue}) == 2
     assert len(axes.collections) == 4  # bands
+
+
+def test_the_table_of_the_curves_holds_what_is_drawn():
+    data = curves()
+    drawn = draw_curves(data.assign(empty=0.1), held_out().assign(mark=""))
+    pd.testing.assert_frame_equal(drawn.data, data)
 
 
 def test_stage_of_a_tasks_own_training_is_marked():

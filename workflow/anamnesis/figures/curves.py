@@ -90,7 +90,8 @@ def accuracy_curves(
 
 def draw(frame: pd.DataFrame, held_out: pd.DataFrame) -> Drawn:
     """From the accuracy of all chains and the table of held-out sets."""
-    return Drawn(accuracy_curves(frame, marks=marks_of(held_out)), frame)
+    drawn = frame.drop(columns="empty")
+    return Drawn(accuracy_curves(frame, marks=marks_of(held_out)), drawn)
 
 
 def _sections(frame: pd.DataFrame, names: Sequence[str]) -> list[_Section]:
