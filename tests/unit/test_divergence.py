@@ -111,3 +111,4 @@ def test_no_rows_have_no_divergence():
 def test_a_gpu_takes_more_at_a_time_than_a_core_has_cache_for():
     assert module._logits_at_once(torch.device("cpu")) == (2**24, 2**19)
     assert module._logits_at_once(torch.device("cuda")) == (2**25, 2**23)
+    assert isinstance(module._logits_at_once(torch.device("cuda"))[1], int)  # rows are counted with it

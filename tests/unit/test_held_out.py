@@ -229,6 +229,33 @@ def test_a_set_that_has_nothing_to_lose_in_both_forms_counts_once():
     assert [row(table, m, "mean")["marked"] for m in ("hp", "ip", "ip_hp")] == [2, 2, 3]
 
 
+def test_each_chain_is_compared_with_its_own_start():
+    """Runs that are pooled may differ before training."""
+    starts = {0: [0.8, 0.7, 0.6], 2: [0.7, 0.55, 0.9]}
+    chains = []
+    for k, one in enumerate(CHAINS[:3]):
+        frame = one.frame.copy()
+        for shots, values in starts.items():
+            chosen = (frame["set"] == "easy") & (frame["form"] == "instruction") & (frame["shots"] == shots)
+            frame.loc[chosen & (frame["stage"] == 0), "value"] = values[k]
+        chains.append(Chain("inclora", 1, k, frame))
+    table = held_out_table(chains, CHANCE)
+    changes = {}
+    for shots, values in starts.items():
+        per_set = [np.array(VALUES["easy", "instruction", shots][1]) - values]
+        for name in ("hopeless", "guessed"):
+            before, after = VALUES[name, "instruction", shots]
+            per_set.append(np.array(after) - before)
+        changes[shots] = np.mean(per_set, axis=0)
+    wanted = {"hp": changes[0], "ip": changes[2], "ip_hp": changes[2] - changes[0]}
+    for measure, values in wanted.items():
+        half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
+        found = row(table, measure, "mean")
+        assert found["change"] == pytest.approx(values.mean())
+        assert (found["low"], found["high"]) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert row(table, "hp", "easy")["before"] == pytest.approx(0.7)
+
+
 @pytest.mark.parametrize(
     ("options", "how"), [({}, (10_000, 0.95)), ({"resamples": 77, "confidence": 0.8}, (77, 0.8))]
 )

@@ -106,7 +106,7 @@ def _measure_rows(
             changed = _row(before[name], after[name], *how)
             rows.append({**where, **own, **changed, "marked": int(bool(marks[name]))})
         if len(first.columns):
-            own = {"set": MEAN, "sets": len(first.columns), "chance": np.nan, "mark": "", "marked": marked}
+            own = {"set": MEAN, "sets": len(first.columns), "mark": "", "marked": marked}
             rows.append({**where, **own, **_row(before.mean(axis=1), after.mean(axis=1), *how)})
     return rows
 
@@ -117,7 +117,7 @@ def _gap_row(chains: Sequence[Chain], method: str, marked: int, how: tuple[int, 
     """
     zero, few = (_ends(chains, method, *FORMS[name]) for name in ("hp", "ip"))
     before, after = (few[end].mean(axis=1) - zero[end].mean(axis=1) for end in (0, 1))
-    own = {"sets": zero[0].shape[1], "chance": np.nan, "mark": "", "marked": marked}
+    own = {"sets": zero[0].shape[1], "mark": "", "marked": marked}
     return {"measure": "ip_hp", "set": MEAN, "method": method, **_row(before, after, *how), **own}
 
 
