@@ -9,8 +9,6 @@ from torch import nn
 from transformers import (
     GPTNeoConfig,
     GPTNeoForCausalLM,
-    GptOssConfig,
-    GptOssForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
 )
@@ -143,9 +141,12 @@ def outside_a_list() -> nn.Module:
     return model
 
 
-def with_sinks() -> nn.Module:
-    small = {"num_key_value_heads": 2, "head_dim": 12, "num_local_experts": 2, "num_experts_per_tok": 1}
-    return GptOssForCausalLM(GptOssConfig(**{**COMMON, "num_hidden_layers": 2}, **small)).eval()
+def with_a_position_bias() -> nn.Module:
+    model = build("llama")
+    attention = model.model.layers[1].self_attn
+    forward = attention.forward
+    attention.forward = lambda *args, **kwargs: forward(*args, **kwargs, position_bias=torch.zeros(1))
+    return model
 
 
 def with_attention_of_its_own() -> nn.Module:
@@ -178,7 +179,7 @@ REFUSED = [
     (without_projection, "no output projection found in LlamaForCausalLM at 'model.layers.1.self_attn'"),
     (of_two_shapes, r"3 attention layers of \(heads, head size\) \[\(2, 12\), \(4, 12\)\]"),
     (outside_a_list, "is not inside a list of decoder layers"),
-    (with_sinks, "GptOssAttention uses attention sinks"),
+    (with_a_position_bias, "LlamaAttention uses a position bias"),
     (
         with_attention_of_its_own,
         "GPTNeoForCausalLM calls no attention through transformers' attention interface",

@@ -38,6 +38,9 @@ class Call:
     dropout: float
     window: int | None  # sliding window in tokens, or None
     softcap: float | None
+    sinks: torch.Tensor | None = (
+        None  # (n_heads,): scores of a key that every query sees and that has no value
+    )
 
 
 class Layout(Protocol):
@@ -78,10 +81,10 @@ def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, 
             "the attention function 'anamnesis' runs only inside anamnesis.engine.attention.layout"
         )
     chosen, calls = active
-    if options.get("s_aux") is not None or options.get("position_bias") is not None:
+    if options.get("position_bias") is not None:
         raise UserError(
-            f"{type(module).__name__} uses attention sinks or a position bias, which the shared-prefix "
-            "engine does not cover: use a model with plain, sliding-window or soft-capped attention"
+            f"{type(module).__name__} uses a position bias, which the shared-prefix engine does not cover: "
+            "use a model with plain, sliding-window or soft-capped attention"
         )
     call = Call(
         len(calls),
@@ -89,6 +92,7 @@ def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, 
         dropout,
         options.get("sliding_window"),
         options.get("softcap"),
+        options.get("s_aux"),
     )
     calls.append(module)
     return chosen.attend(query[0], key[0], value[0], call)[None], None
@@ -239,8 +243,8 @@ def masked_attention(query, key, value, mask, call: Call) -> torch.Tensor:
     """(B, n_heads, n, d) attention with grouped keys; ``mask`` None is causal, otherwise True where a key is
     seen.
     """
-    if call.softcap is not None:
-        return _capped_attention(query, key, value, mask, call)
+    if call.softcap is not None or call.sinks is not None:
+        return _written_out(query, key, value, mask, call)
     groups = query.shape[1] // key.shape[1]
     grouped = groups > 1
     if grouped and not knows_groups(query, mask):
@@ -267,12 +271,17 @@ def knows_groups(query: torch.Tensor, mask: torch.Tensor | None) -> bool:
     return not query.is_cuda or (mask is None and query.dtype in HALF)
 
 
-def _capped_attention(query, key, value, mask, call: Call) -> torch.Tensor:
+def _written_out(query, key, value, mask, call: Call) -> torch.Tensor:
+    """What the fast functions do not know: soft caps and sinks."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     scores = query @ key.transpose(-1, -2) * call.scale
-    scores = call.softcap * torch.tanh(scores / call.softcap)
+    if call.softcap is not None:
+        scores = call.softcap * torch.tanh(scores / call.softcap)
     if mask is None:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    weights = scores.masked_fill(~mask, -math.inf).float().softmax(-1).to(query.dtype)
+    scores = scores.masked_fill(~mask, -math.inf)
+    if call.sinks is not None:
+        scores = torch.cat([scores, call.sinks.to(scores)[:, None, None].expand(*scores.shape[:-1], 1)], -1)
+    weights = scores.float().softmax(-1).to(query.dtype)[..., : key.shape[-2]]
     return torch.nn.functional.dropout(weights, call.dropout, call.dropout > 0) @ value

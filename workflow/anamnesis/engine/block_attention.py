@@ -47,8 +47,14 @@ def attend_blocks(query: torch.Tensor, blocks: Sequence[Block], call: Call) -> t
         if block.sees is not None:
             s = s.masked_fill(~block.sees[:, None, :, None], -math.inf)
         scores.append(s)
-    parts = torch.cat(scores, -1).softmax(-1).split([s.shape[-1] for s in scores], -1)
-    out = reduce(add, (_mix(w, block.value) for w, block in zip(parts, blocks, strict=True)))
+    sizes = [s.shape[-1] for s in scores]
+    if call.sinks is not None:
+        sinks = call.sinks.to(q).view(1, kv, 1, -1, 1, 1)
+        scores.append(sinks.expand(*scores[0].shape[:-1], 1))
+        sizes.append(1)
+    parts = torch.cat(scores, -1).softmax(-1).split(sizes, -1)
+    seen = zip(parts, blocks, strict=False)  # sinks, the last part, have no values
+    out = reduce(add, (_mix(weights, block.value) for weights, block in seen))
     return out.permute(0, 2, 4, 1, 3, 5).reshape(trees, rows, m, n_heads, -1)
 
 
