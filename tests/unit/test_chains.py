@@ -17,9 +17,10 @@ CHAINS = [
 ]
 
 
-def write(path, a: list[float], b: list[float]) -> str:
-    """An evaluation of the sets a (two options) and b (answers are written)."""
-    rows = [("a", score, [0.1, 0.2], "sum") for score in a] + [("b", score, None, "generated") for score in b]
+def write(path, a: list[float], b: list[float], options: int = 2) -> str:
+    """An evaluation of the sets a (which has options) and b (whose answers are written)."""
+    rows = [("a", score, [0.1] * options, "sum") for score in a]
+    rows += [("b", score, None, "generated") for score in b]
     table = pd.DataFrame(rows, columns=["set", "score", "choice_scores", "scorer"])
     same = {"role": "train_task", "form": "instruction", "shots": 0, "metric": "accuracy", "example_id": "x"}
     write_parquet(path, table.assign(**same, empty=(table.scorer == "generated") & (table.score == 0)))
@@ -79,6 +80,8 @@ def test_a_bad_score_is_named_with_its_file(evaluations, tmp_path):
         read_chains([*evaluations[:5], broken], CHAINS, ORDERS)
 
 
-def test_chance_is_that_of_the_first_evaluation(evaluations):
-    assert read_chance(evaluations) == {("a", "instruction"): 0.5, ("b", "instruction"): 0.0}
+def test_chance_is_that_of_the_first_evaluation(evaluations, tmp_path):
+    other = write(tmp_path / "other.parquet", [1.0], [1.0], options=4)
+    assert read_chance([other, *evaluations]) == {("a", "instruction"): 0.25, ("b", "instruction"): 0.0}
+    assert read_chance([*evaluations, other]) == {("a", "instruction"): 0.5, ("b", "instruction"): 0.0}
     assert read_chance([]) == {}
