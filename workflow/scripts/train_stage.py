@@ -49,8 +49,7 @@ def main(
     built, log = _train(method, files, guidance, how, checkpoint_steps, checkpoints)
     order = [adapter] if needs["adapter"] == "continued" else [*earlier, adapter]
     save(built, log, adapter, steps, model, order[:-1])
-    made = {"method": method, "stage": stage, "seed": seed, "snapshot": snapshot, "load_order": order}
-    return {**made, **_facts(built, log)}
+    return {"method": method, "snapshot": snapshot, "load_order": order, **_facts(built, log)}
 
 
 def _train(method: str, files, guidance: Mapping | None, how: Mapping, checkpoint_steps: int, folder: Path):
@@ -66,9 +65,12 @@ def _train(method: str, files, guidance: Mapping | None, how: Mapping, checkpoin
 
 def _facts(built, log) -> dict:
     """What the record says of a trained stage."""
+    stage = built.method.stage
     return {
-        "stage_seed": built.method.stage.seed,
-        "examples": len(built.method.stage.examples),
+        "stage": stage.number,
+        "seed": stage.chain_seed,
+        "stage_seed": stage.seed,
+        "examples": len(stage.examples),
         "prompts_cut": built.prompts_cut,
         "added_norm": built.added_norm,
         "steps": int(log.step.nunique()),

@@ -105,14 +105,8 @@ def guided_additions(
             f"guidance.heads is {settings['heads']} but only {len(chosen)} heads are selected: lower it or "
             "raise vectors.heads"
         )
-    if settings["vectors_from"] == "current":
-        prompts = read_parquet(prompt_table, ["kind", "text", "lead", "target"])
-        questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
-        found = mean_head_activations(stage.engine, questions, stage.batch_tokens)
-        activation, scale = found.mean, found.scale
-    else:
-        stored = read_tensors(mean)
-        activation, scale = stored["mean"], stored.get("scale")
+    current = settings["vectors_from"] == "current"
+    activation, scale = _of_model_at_hand(stage, prompt_table) if current else _stored(mean)
     if control == "random_heads":
         chosen = random_heads(table, len(chosen), torch.Generator().manual_seed(stage.chain_seed))
     elif control == "random_vectors":
@@ -123,3 +117,16 @@ def guided_additions(
         means = [read_tensors(file)["mean"] for file in task_means]
         activation = from_several_tasks(control, activation, means)
     return head_additions(geometry, activation, chosen)
+
+
+def _stored(mean: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """``mean`` and ``scale`` of ``MeanActivations``."""
+    tensors = read_tensors(mean)
+    return tensors["mean"], tensors.get("scale")
+
+
+def _of_model_at_hand(stage: Stage, prompt_table: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    prompts = read_parquet(prompt_table, ["kind", "text", "lead", "target"])
+    questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
+    found = mean_head_activations(stage.engine, questions, stage.batch_tokens)
+    return found.mean, found.scale

@@ -62,18 +62,16 @@ def mean_head_activations(
         pack = Pack(tuple(trees[i] for i in batch), prefix)
         with _captured(engine.geometry, [pack.trunk_end(t) for t in range(len(batch))]) as parts:
             scores = score_batch(engine, [questions[i] for i in batch], pack)
-        return [
-            torch.stack(part, 1).cpu().double() for part in parts if part
-        ], scores  # each (B, n_layers, ...)
+        # each (B, n_layers, ...)
+        return [torch.stack(part, 1).cpu().double() for part in parts if part], scores
 
     for batch, (parts, scores) in halved_to_fit(
         [*pack_by_size([tree.size for tree in trees], batch_tokens)], observed
     ):
         for *values, score in zip(*parts, scores, strict=True):
             right = is_correct(score)
-            sums[right] = (
-                [a + b for a, b in zip(sums[right], values, strict=True)] if right in sums else values
-            )
+            before = sums.get(right, [0.0] * len(values))
+            sums[right] = [a + b for a, b in zip(before, values, strict=True)]
             counts[right] += 1
         progress(len(batch))
     total, correct = sum(counts.values()), counts[True]
