@@ -65,9 +65,8 @@ def mean_head_activations(
         # each (B, n_layers, ...)
         return [torch.stack(part, 1).cpu().double() for part in parts if part], scores
 
-    for batch, (parts, scores) in halved_to_fit(
-        [*pack_by_size([tree.size for tree in trees], batch_tokens)], observed
-    ):
+    batches = [*pack_by_size([tree.size for tree in trees], batch_tokens)]
+    for batch, (parts, scores) in halved_to_fit(batches, observed):
         for *values, score in zip(*parts, scores, strict=True):
             right = is_correct(score)
             before = sums.get(right, [0.0] * len(values))
