@@ -212,6 +212,11 @@ def test_data_for_scripts_is_json_without_an_end_of_its_element(drawn, tmp_path)
     assert len(page.run()) == 4  # the library of charts and three files of ours
 
 
+def test_a_section_is_a_title_and_paragraphs_first(tmp_path):
+    page = build_report([Section("T", ["first", "second"])], tmp_path / "r.html", "t").read_text()
+    assert "<p>first</p>\n<p>second</p>" in page
+
+
 def test_same_input_gives_the_same_bytes(results, tmp_path):
     first = build(results, tmp_path)[0].read_bytes()
     assert build(results, tmp_path)[0].read_bytes() == first

@@ -80,8 +80,8 @@ class Section:
     """
 
     title: str
-    numbers: Sequence[Number] = ()
     paragraphs: Sequence[str] = ()
+    numbers: Sequence[Number] = ()
     answers: Mapping | None = None
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()

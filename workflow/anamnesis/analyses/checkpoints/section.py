@@ -89,9 +89,9 @@ def sections(results: AnalysisResults) -> list[Section]:
 
 
 def stage_chart(results: AnalysisResults) -> dict | None:
-    """The heads of the model before training; the effect of a chosen one after each stage."""
+    """The heads at the first stage that was looked at; the effect of a chosen one after each stage."""
     heads, unit = results.frames["heads"], results.config["vectors"]["rank_by"]
-    first = heads[(heads["stage"] == 0) & (heads["method"] == heads["method"].iloc[0])]
+    first = heads[(heads["stage"] == heads["stage"].min()) & (heads["method"] == heads["method"].iloc[0])]
     first = first.drop_duplicates(["layer", "head"])
     shown = head_intervals(first.assign(selected=first["initial"]))
     return head_chart(shown, stage_effects(heads), "stage", ALTERNATIVES["effect_maps"], unit)

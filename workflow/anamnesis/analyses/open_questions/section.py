@@ -87,7 +87,7 @@ def sections(results: AnalysisResults) -> list[Section]:
         pictures.append(results.picture(name, ALTERNATIVES[name], answers, [table]))
     bare = [name for name in held_out if name not in set(results.frames["wordings"]["set"])]
     left_out = f"Held-out sets without paraphrases (analyses.paraphrases) are left out: {', '.join(bare)}."
-    return [Section("Open questions", [left_out] if bare else [], pictures=pictures)]
+    return [Section("Open questions", paragraphs=[left_out] if bare else [], pictures=pictures)]
 
 
 def gains(frame: pd.DataFrame, resamples: int, confidence: float) -> Findings:
