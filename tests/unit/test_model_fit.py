@@ -240,3 +240,15 @@ def test_an_engine_that_attends_wrongly_is_noticed(dtype, monkeypatch):
     monkeypatch.setattr(attention, "tree_mask", lambda tree, n: right(tree, n).roll(1, 1) | right(tree, n))
     with pytest.raises(UserError, match="differs from plain forward passes"):
         check_exact(model)
+
+
+@pytest.mark.parametrize("name", ["got_ocr2", "llama4"])
+def test_other_composite_models_have_adapters_in_their_language_model_alone(name):
+    model = tiny(name).float()
+    adapted = add_lora(model, lora("q_proj", "v_proj", "o_proj"), 0)
+    trained = {n.split(".lora_")[0] for n, p in adapted.named_parameters() if p.requires_grad}
+    projections = [m for n, m in adapted.named_modules() if n in trained]
+    layers = PrefixEngine(adapted).geometry.blocks
+    inside = {m for layer in layers for m in layer.modules()}
+    assert len(projections) == 3 * len(layers)
+    assert all(m in inside for m in projections)

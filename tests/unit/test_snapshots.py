@@ -65,7 +65,7 @@ def test_digest_of_one_of_several_files_is_refused_with_what_to_give(shards, tmp
     with pytest.raises(UserError) as caught:
         prepare_model(f"path:{shards}", first, tmp_path / "out")
     assert f"sha256 {digest_of_list(shards)} but model.sha256 is {first}" in str(caught.value)
-    assert "give the digest of what 'LC_ALL=C sha256sum *.safetensors' prints" in str(caught.value)
+    assert "give the digest of what 'LC_ALL=C sha256sum model-*.safetensors' prints" in str(caught.value)
 
 
 def test_file_beside_whole_weights_does_not_count(tmp_path):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import runpy
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from transformers import (
@@ -20,6 +23,7 @@ from transformers import (
 import reference
 from anamnesis.analyses.checkpoints.vector_drift import head_vectors
 from anamnesis.analyses.outputs import scored_outputs
+from anamnesis.core.artifacts import read_tensors, write_parquet
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.hooks import added_to_attention
 from anamnesis.engine.pack import Pack, Tree
@@ -29,7 +33,7 @@ from anamnesis.training.controls import random_vectors
 from anamnesis.training.guidance import norm
 from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.instruction import instruction_vector, warn_if_negligible
-from tiny_models import ARCHITECTURES, BUILDERS, GROUPED, drawn, shared, token_ids
+from tiny_models import ARCHITECTURES, BUILDERS, GROUPED, drawn, save_snapshot, shared, token_ids
 
 NORMED = {
     "gemma2": BUILDERS["gemma2"],
@@ -185,3 +189,33 @@ def test_rows_of_many_prompts_have_scales_of_their_own():
     torch.testing.assert_close(together, torch.stack(alone).mean(0), rtol=1e-4, atol=1e-5)
     assert (alone[0] - alone[1]).abs().max() > 1e-3
     assert engine.run(Pack((Tree(PROMPTS[0]),)), [0]).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["gemma3", "llama"])
+def test_the_rules_hand_the_scales_on(name, tmp_path):
+    """From the activations of a task to its vector, through files."""
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    average, build = (
+        runpy.run_path(str(scripts / f"{script}.py"))["main"]
+        for script in ("average_activations", "build_vectors")
+    )
+    snapshot, files = str(save_snapshot(tmp_path / "model", name)), tmp_path
+    splits = ["train"] * 6 + ["validation"] * 6
+    rows = pd.DataFrame({"split": splits, "input": [f"big {i}" for i in range(12)], "target": "cold"})
+    rows["example_id"] = rows.input
+    write_parquet(files / "task.parquet", rows.assign(instruction="Answer.", choices=None, label=None))
+    write_parquet(files / "heads.parquet", pd.DataFrame({"layer": [0, 2], "head": [1, 3], "selected": True}))
+    model, mean = {"dtype": "float32", "device": "cpu"}, str(files / "mean.safetensors")
+    vectors = {"shots": 2, "activation_prompts": 5, "effect_prompts": 1, "include_instruction": True}
+    average(
+        snapshot, str(files / "task.parquet"), "cold", model, vectors, {"separator": "\n\n"}, 200, 0, 200,
+        str(files / "prompts.parquet"), mean,
+    )  # fmt: skip
+    output = str(files / "vector.safetensors")
+    build(
+        snapshot, str(files / "heads.parquet"), [mean], [], ["cold"], model, None, 200, [output]
+    )  # fmt: skip
+    stored, geometry = read_tensors(mean), find_heads(shared(name))
+    assert ("scale" in stored) == geometry.writing.normed == (name == "gemma3")
+    expected = instruction_vector(geometry, stored["mean"], [(0, 1), (2, 3)], stored.get("scale"))
+    torch.testing.assert_close(read_tensors(output)["theta"], expected)
