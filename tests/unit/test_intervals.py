@@ -4,11 +4,19 @@ import warnings
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import ndtr, ndtri
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from anamnesis.stats.intervals import BOOTSTRAP_PAIRS, bootstrap_interval, paired_interval
+from anamnesis.stats.intervals import (
+    BOOTSTRAP_PAIRS,
+    bootstrap_interval,
+    paired_interval,
+    proportion_interval,
+    student_interval,
+)
 
 FEW = [0.02, -0.05, 0.11, 0.3, 0.07]
 MANY = np.random.default_rng(5).exponential(0.1, BOOTSTRAP_PAIRS) - 0.05
@@ -122,3 +130,32 @@ def test_a_value_that_is_not_finite_is_a_fault_of_ours_and_is_not_passed_on():
         AssertionError, match=r"^the percentile interval of two or more finite values is always"
     ):
         bootstrap_interval([0.1, float("nan"), 0.2], 100)
+
+
+@pytest.mark.parametrize("options", [{}, {"confidence": 0.8}])
+def test_many_means_at_once_have_the_interval_of_each(options):
+    samples = [FEW, [0.0, 0.2], [-0.3, 0.1, 0.4]]
+    mean, spread = (pd.Series([f(x) for x in samples]) for f in (np.mean, lambda x: np.std(x, ddof=1)))
+    count = pd.Series([len(x) for x in samples])
+    expected = [paired_interval(x, **options)[:2] for x in samples]
+    low, high = student_interval(mean, spread, count, **options)
+    assert list(zip(low, high, strict=True)) == [pytest.approx(one) for one in expected]
+    low, high = student_interval(mean, spread / np.sqrt(count), count, error=True, **options)
+    assert list(zip(low, high, strict=True)) == [pytest.approx(one) for one in expected]
+
+
+def test_of_many_means_those_of_one_value_or_without_spread_have_no_interval():
+    mean = pd.Series([0.5, 0.5, 0.5, 0.5, 0.5])
+    spread = pd.Series([np.nan, 0.0, 1e-13, 0.1, 0.1])
+    low, high = student_interval(mean, spread, pd.Series([1, 3, 3, 1, 2]))
+    assert low.isna().tolist() == high.isna().tolist() == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize("options", [{}, {"confidence": 0.8}])
+def test_a_share_has_wilsons_interval(options):
+    right, asked = pd.Series([0, 3, 10, 7]), pd.Series([10, 10, 10, 50])
+    low, high = proportion_interval(right / asked, asked, **options)
+    level = options.get("confidence", 0.95)
+    for k in range(4):
+        expected = binomtest(int(right[k]), int(asked[k])).proportion_ci(level, method="wilson")
+        assert (low[k], high[k]) == pytest.approx((expected.low, expected.high), abs=1e-9)

@@ -71,9 +71,9 @@ def student_interval(
 
     ``spread``: their s.d. (ddof=1), or the standard error of the mean where ``error`` is set.
     """
-    known = (n > 1) & (spread > 1e-12)  # but for rounding
     scale = spread if error else spread / np.sqrt(n)
-    half = (stats.t.ppf((1 + confidence) / 2, (n - 1).clip(lower=1)) * scale).where(known)
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * scale  # NaN without a degree of freedom
+    half = half.where(spread > 1e-12)  # but for rounding
     return mean - half, mean + half
 
 
