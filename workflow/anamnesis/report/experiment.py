@@ -87,7 +87,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
         _recovery(results),
         *results.further,
         run_facts.warned(results.warnings),
-        Section(words.TITLE, terms=words.terms(results.config)),
+        Section(words.TITLE, terms=words.terms()),
         *(
             replace(part, folded=True)
             for part in (
@@ -111,7 +111,7 @@ def _first_screen(results: ExperimentResults) -> Section | None:
         "What was lost, what stayed, what guidance changed",
         numbers=first_screen.first_numbers(results.held_out, results.table),
         terms=[
-            *([("Guidance (-ivg)", words.GUIDANCE)] if run_facts.guided(results.config) else []),
+            *words.methods(results.config),
             *([("The model before training", tuned)] if tuned else []),
         ],
         pictures=_picture(results, "summary", alt, [], _summary_chart(results, alt)),

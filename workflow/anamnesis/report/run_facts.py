@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.core.run_warnings import in_jobs
 from anamnesis.report import sentences
 from anamnesis.report.builder import Section, Table
@@ -61,11 +60,6 @@ def value_at(config: Mapping, path: str) -> object:
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
-
-
-def guided(config: Mapping) -> bool:
-    """Whether a method of the run is guided."""
-    return any(str(name).endswith(GUIDED_SUFFIX) for name in value_at(config, "training.methods") or [])
 
 
 def shown(value: object) -> str:

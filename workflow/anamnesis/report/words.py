@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.report import run_facts
 
 TITLE = "Words used here"
-GUIDANCE = (
-    "Guidance by instruction vectors: while the model learns a task, the average output of the attention "
-    "heads that carry the task's instruction is added to it, and its answers are held close to those of the "
-    "model before the stage with the same addition. Afterwards nothing is added."
-)
 
 ABBREVIATIONS = {
     "HP": "held-out performance: mean zero-shot accuracy on held-out sets",
@@ -41,19 +37,22 @@ _TERMS = {
 }
 
 _METHODS = {
-    "inclora": "Incremental LoRA: plain fine-tuning with a new low-rank adapter (LoRA) for every task, "
-    "the earlier ones merged into the model. It does nothing against forgetting; others are compared "
-    "with it.",
-    "-ivg": GUIDANCE,
+    "inclora": "Incremental LoRA: plain fine-tuning with a new low-rank adapter (LoRA) for every task, the "
+    "earlier ones merged into the model. It does nothing against forgetting; others are compared with it.",
+    "Guidance (-ivg)": "While the model learns a task, the average output of the attention heads that carry "
+    "the task's instruction (its instruction vector) is added to it, and its answers are held close to those "
+    "of the model before the stage with the same addition. Afterwards nothing is added.",
 }
 
 
-def terms(config: Mapping) -> list[tuple[str, str]]:
-    """Words and what they mean, those of the methods that were run among them."""
-    methods = list(map(str, run_facts.value_at(config, "training.methods") or []))
-    named = [
-        (name, meaning)
-        for name, meaning in _METHODS.items()
-        if any(method == name or method.endswith(name) for method in methods)
-    ]
-    return [*_TERMS.items(), *named]
+def terms() -> list[tuple[str, str]]:
+    """Words and what they mean."""
+    return list(_TERMS.items())
+
+
+def methods(config: Mapping) -> list[tuple[str, str]]:
+    """What the methods of a run are that its first screen names."""
+    names = list(map(str, run_facts.value_at(config, "training.methods") or []))
+    guided = any(name.endswith(GUIDED_SUFFIX) for name in names)
+    ran = {"inclora": "inclora" in names, "Guidance (-ivg)": guided}
+    return [(name, meaning) for name, meaning in _METHODS.items() if ran[name]]
