@@ -12,8 +12,7 @@ import readers
 from anamnesis.core.errors import UserError
 from anamnesis.data.encoding import (
     _inside,
-    _marking,
-    control_tokens,
+    _known,
     encode,
     encode_pairs,
     end_token,
@@ -28,34 +27,39 @@ BEGIN, END = 1, 2
 
 
 class Letters:
-    """One token for each letter, its code; 1 in front and 2 behind where special tokens are wanted."""
+    """A tokenizer written in Python: one token for each letter, its code; 1 in front and 2 behind."""
 
-    is_fast = False
-    eos_token_id = END
+    is_fast, chat_template = False, None
+    eos_token_id, all_special_tokens = END, ("<s>",)
     added_tokens_decoder = {BEGIN: AddedToken("<s>", special=True), 9: AddedToken("word")}  # noqa: RUF012
 
-    def __call__(self, text: str, add_special_tokens: bool):
-        ids = [BEGIN if part == "<s>" else ord(part) for part in self.parts(text)]
-        return SimpleNamespace(input_ids=[BEGIN, *ids, END] if add_special_tokens else ids)
+    def __len__(self):
+        return 10
 
-    def parts(self, text: str) -> list[str]:
-        return (["<s>"] if text.startswith("<s>") else []) + list(text.removeprefix("<s>"))
+    def __call__(self, text: str, add_special_tokens: bool, split_special_tokens: bool):
+        assert split_special_tokens
+        assert not add_special_tokens
+        return SimpleNamespace(input_ids=self.read(text))
+
+    def read(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def build_inputs_with_special_tokens(self, ids: list[int]) -> list[int]:
+        return [BEGIN, *ids, END]
 
 
 class Places(Letters):
     """As letters, but a letter has another token at each place."""
 
-    def __call__(self, text: str, add_special_tokens: bool):
-        ids = [100 * place + ord(letter) for place, letter in enumerate(text)]
-        return SimpleNamespace(input_ids=[BEGIN, *ids, END] if add_special_tokens else ids)
+    def read(self, text: str) -> list[int]:
+        return [100 * place + ord(letter) for place, letter in enumerate(text)]
 
 
 class Whole(Letters):
     """One token for each text, whatever stands in it: its length and its last letter."""
 
-    def __call__(self, text: str, add_special_tokens: bool):
-        ids = [1000 * len(text) + ord(text[-1])] if text else []
-        return SimpleNamespace(input_ids=[BEGIN, *ids, END] if add_special_tokens else ids)
+    def read(self, text: str) -> list[int]:
+        return [1000 * len(text) + ord(text[-1])] if text else []
 
 
 def codes(text: str) -> list[int]:
@@ -75,7 +79,7 @@ def test_a_text_that_something_follows_has_no_end_and_one_beginning():
     assert encode(Letters(), ["ab", f"{MARK}<s>c", "<s>c"]) == [
         [BEGIN, *codes("ab")],
         [BEGIN, ord("c")],
-        [BEGIN, BEGIN, ord("c")],  # in data it is no beginning; only fast tokenizers tell
+        [BEGIN, *codes("<s>c")],  # in data it is text
     ]
     assert encode(Letters(), [""]) == [[BEGIN]]
     alone = Letters()
@@ -140,13 +144,13 @@ def test_of_two_control_tokens_that_begin_alike_the_longer_is_marked():
 
 def test_the_tokenizer_that_knows_marks_is_made_once_for_the_same_control_tokens():
     tokenizer = readers.byte_level()
-    control = control_tokens(tokenizer)
-    first = _marking(tokenizer, control)
-    assert first.control == control
-    assert _marking(tokenizer, dict(control)) is first
-    fewer = {"<s>": control["<s>"]}
-    assert _marking(tokenizer, fewer).control == fewer
-    assert _marking(tokenizer, control) is not first  # the latest is kept
+    known = _known(tokenizer)
+    assert _known(tokenizer) is known
+    first, _ = known.marking(tokenizer)
+    assert known.marking(tokenizer)[0] is first
+    tokenizer.chat_template = "<|turn|>"
+    assert _known(tokenizer) is not known
+    assert _known(tokenizer).marking(tokenizer)[0] is not first
 
 
 def test_a_normalizer_that_removes_marks_leaves_control_tokens_alone():
@@ -165,11 +169,11 @@ def test_a_control_token_that_merges_spell_is_read_where_it_is_marked():
     backend = Tokenizer(models.BPE(vocabulary, [("<", "e"), ("<e", ">")], unk_token="<unk>"))
     backend.add_special_tokens(["<e>"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
-    marking = _marking(tokenizer, control_tokens(tokenizer))
-    ids = marking.reader.encode(f"x{MARK}<e>x").ids
-    assert [marking.original.get(i, i) for i in ids] == [6, 5, 6]
+    reader, original = _known(tokenizer).marking(tokenizer)
+    assert [original.get(i, i) for i in reader.encode(f"x{MARK}<e>x").ids] == [6, 5, 6]
 
 
 def test_without_control_tokens_nothing_is_marked():
-    tokenizer = SimpleNamespace(added_tokens_decoder={}, chat_template=None)
+    tokenizer = Letters()
+    tokenizer.added_tokens_decoder = {}
     assert marked(tokenizer, "a <b>") == "a <b>"
