@@ -36,7 +36,6 @@ MODULES = {
     "training/guidance": ["guidance_controls.py", "guidance_share.py"],
     "vectors/effects": ["effects.py", "other_device.py::test_a_sweep_waits_for_the_device_once_a_batch"],
     "data/prompts": ["prompts.py", "shuffling.py"],
-    "data/encoding": ["encoding.py", "token_ids.py"],
 }
 CONFIG = """
 [tool.mutmut]

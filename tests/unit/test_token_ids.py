@@ -74,6 +74,18 @@ def test_what_a_tokenizer_puts_around_a_text():
     assert token_ids(Letters(), ["ab"], add_special_tokens=False) == [codes("ab")]
 
 
+def test_a_tokenizer_without_control_tokens_reads_a_text_in_one_piece():
+    alone = Places()
+    alone.added_tokens_decoder = {}
+    assert token_ids(alone, ["ab"], add_special_tokens=False) == [[ord("a"), 100 + ord("b")]]
+
+
+def test_of_two_control_tokens_that_begin_alike_the_longer_is_read():
+    longer = Letters()
+    longer.added_tokens_decoder = {3: AddedToken("<s><e>", special=True), **Letters.added_tokens_decoder}
+    assert token_ids(longer, [f"{MARK}<s><e>a{MARK}<s>b"], False) == [[3, ord("a"), BEGIN, ord("b")]]
+
+
 def test_a_text_that_something_follows_has_no_end_and_one_beginning():
     """The template's own beginning, where it writes one."""
     assert encode(Letters(), ["ab", f"{MARK}<s>c", "<s>c"]) == [
