@@ -86,7 +86,10 @@ def test_two_experiments_of_one_workflow(fresh):
     """A prefix moves results and not the user's files; the lock of the folder is this process's own."""
     rows = ["input,target", *(f"word {k},{'yes' if k % 2 else 'no'}" for k in range(60))]
     (fresh.folder / DATA).write_text("\n".join(rows))
-    held_out = {"suite": {"held_out": ["own_set"]}, "data": {"tasks": {"own_set": {"path": DATA}}}}
+    held_out = {
+        "suite": {"held_out": ["own_set"]},
+        "data": {"tasks": {"own_set": {"path": DATA, "instruction": "Odd or even?"}}},
+    }
     run = within(replace(fresh, config=merged(fresh.config, held_out)), TWO)
     jobs, outputs = planned(run)
     assert sum("first_train_stage" in job for job in jobs) == 4
