@@ -48,6 +48,7 @@ pytest_add_cli_args = [
 ]
 pytest_add_cli_args_test_selection = {tests}
 timeout_multiplier = 4.0
+timeout_constant = 5.0  # seconds; the times of tests leave fixtures out
 """
 FOUND = ("killed", "timeout", "segfault")
 
