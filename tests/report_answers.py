@@ -43,7 +43,8 @@ def _rows(method, seed, name, form, shots):
             if method == "inclora"
             else {"guided": "", "guided_is": ""}
         )
-        yield keys | guided | {
+        vector = {"with_vector": ("right", "wrong", "")[k % 3] if shots == 0 else ""}
+        yield keys | guided | vector | {
             "example_id": f"test-{k:04}", "kind": kind, "course": COURSES[kind],
             "instruction": f"Do as told: {HOSTILE[0]}", "question": f"question {k} of seed {seed}: {text}",
             "target": f"target {text}", "before": f"before {text}", "stage_1": "", "stage_2": f"after {text}",

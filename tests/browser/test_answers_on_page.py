@@ -63,7 +63,15 @@ def test_the_share_of_each_kind_is_of_all_questions(opened):
 def test_a_row_has_the_answers_of_all_stages_and_says_which_were_right(opened):
     page = opened()
     header = page.locator(".answers-table thead th").all_text_contents()
-    assert header == ["Question", "Right answer", "Before", "After 1 a", "After 2 b", "With guidance"]
+    assert header == [
+        "Question",
+        "Right answer",
+        "Before",
+        "After 1 a",
+        "After 2 b",
+        "With guidance",
+        "With the vector",
+    ]
     cells = page.locator(".answers-table tbody tr").first.locator("td")
     marks = [cells.nth(k).locator("[role=img]").get_attribute("aria-label") for k in (1, 2, 3, 4)]
     assert marks == ["right:", "wrong:", "wrong:", "right:"]

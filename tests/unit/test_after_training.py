@@ -93,7 +93,7 @@ def recover(folder: Path, output: Path, adapters: list[str], chain: dict) -> tup
     return pd.read_parquet(output), facts
 
 
-def plain_accuracy(model, questions, layer: int = -1, vectors: torch.Tensor | None = None) -> float:
+def plain_answers(model, questions, layer: int = -1, vectors: torch.Tensor | None = None) -> list[bool]:
     """One forward pass per question, with a vector added by a hook where there is one."""
     right = []
     for k, question in enumerate(questions):
@@ -103,11 +103,11 @@ def plain_accuracy(model, questions, layer: int = -1, vectors: torch.Tensor | No
             continue
         with reference.shifted_residual(model, layer, len(prompt) - 1, vectors[k]):
             right.append(reference.continuation(model, prompt, answer)[1])
-    return float(np.mean(right))
+    return right
 
 
 def test_every_chain_equals_merged_adapters_and_a_hook(folder, tmp_path):
-    columns = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n"]
+    columns = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n", "right"]
     accuracies = set()
     for chain in CHAINS:
         adapters = [str(folder / f"{chain['seed']}-{stage}") for stage in (1, 2)]
@@ -129,14 +129,15 @@ def test_every_chain_equals_merged_adapters_and_a_hook(folder, tmp_path):
             theta = theta_of(name)
             noise = random_vectors(theta, 5, torch.Generator().manual_seed(asked.noise))
             expected = {
-                "none": (-1, plain_accuracy(model, asked.zero_shot)),
-                "add": (layer, plain_accuracy(model, asked.zero_shot, layer, theta.expand(5, -1))),
-                "random": (layer, plain_accuracy(model, asked.zero_shot, layer, noise)),
-                "few-shot": (-1, plain_accuracy(model, asked.few_shot)),
+                "none": (-1, plain_answers(model, asked.zero_shot)),
+                "add": (layer, plain_answers(model, asked.zero_shot, layer, theta.expand(5, -1))),
+                "random": (layer, plain_answers(model, asked.zero_shot, layer, noise)),
+                "few-shot": (-1, plain_answers(model, asked.few_shot)),
             }
             for condition, values in expected.items():
                 row = found.loc[chain["seed"], name, condition]
-                assert (row.layer, row.accuracy) == values, (chain, name, condition)
+                assert (row.layer, list(row.right)) == values, (chain, name, condition)
+                assert row.accuracy == np.mean(row.right)
     assert len(accuracies) > 2
 
 

@@ -38,7 +38,12 @@ def made(tmp_path):
         for k in range(3)
     ]
     same = [records(tmp_path / f"g{k}.parquet", dict.fromkeys(COURSES, 1), "no") for k in range(3)]
-    return answer_tables([*stages, stages[0], *same[1:]], CHAINS, 2, [str(tmp_path / "x.parquet")])
+    right = [name in ("q1", "q2") for name in list(COURSES)[:4]]  # of the first four alone
+    conditions = {"none": [False] * 4, "add": right, "random": [True] * 4}
+    given = pd.DataFrame({"condition": list(conditions), "right": list(conditions.values()), "set": "x"})
+    given.assign(**CHAINS[0]).to_parquet(tmp_path / "recovery.parquet")
+    files = [str(tmp_path / "x.parquet")], [str(tmp_path / "recovery.parquet")]
+    return answer_tables([*stages, stages[0], *same[1:]], CHAINS, 2, *files)
 
 
 def test_the_kind_of_a_change_follows_its_course(made):
@@ -60,6 +65,13 @@ def test_a_row_has_the_question_and_the_answers_of_every_stage_and_of_guidance(m
     assert (row["instruction"], row["target"]) == ("Answer.", "yes")
     assert (row["before"], row["stage_1"], row["stage_2"], row["guided"]) == ("yes", "yes", "", "yes")
     assert set(made[0].query("method == 'inclora-ivg'")["guided"]) == {""}
+
+
+def test_a_row_says_whether_the_vector_gives_the_answer_back(made):
+    changes = made[0].query("method == 'inclora'").set_index("example_id")
+    assert changes["with_vector"].to_dict() == {
+        "q1": "right", "q2": "right", "q3": "wrong", "q4": "", "q6": ""}  # fmt: skip
+    assert set(made[0].query("method == 'inclora-ivg'")["with_vector"]) <= {""}
 
 
 def test_counts_say_what_lost_answers_became(made):

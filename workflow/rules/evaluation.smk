@@ -79,6 +79,7 @@ rule tabulate_results:
         evaluations=EXPERIMENT.chain_evaluations(CHAINS),
         reference=RUN.reference / "paper_table1.csv",
         tasks=PLACES.task_files(EXPERIMENT.roles) if CHAINS else [],
+        recovered=EXPERIMENT.recovery_files(),
         pool=SETTINGS["statistics"]["pool"],
     output:
         curves=PLACES.experiment / "accuracy.parquet",

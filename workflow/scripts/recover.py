@@ -8,7 +8,7 @@ import pandas as pd
 
 from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 
-COLUMNS = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n"]
+COLUMNS = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n", "right"]
 
 
 def main(
@@ -27,7 +27,7 @@ def main(
     batch_tokens: int,
     output: str,
 ) -> dict:
-    """Write ``output`` (parquet: method, order, seed, set, condition, layer, accuracy, n).
+    """Write ``output`` (parquet: ``COLUMNS``).
 
     ``tasks``, ``vectors``, ``interventions``: files of ``sets``; ``adapters``: those of ``chain``.
     ``settings``, ``seed``: of the interventions before training, so that the questions are the same.

@@ -33,12 +33,14 @@ def main(
     latex: str,
     answers: Sequence[str],
     tasks: Sequence[str] = (),
+    recovered: Sequence[str] = (),
     pool: Sequence[str] = (),
 ) -> dict:
     """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
     numbers. ``compared``: which methods are compared besides twins. ``pool``: accuracy tables of other runs,
     whose chains join all tables but those of ``answers``: changes, shares, counts. ``tasks``: the prepared
-    tasks, for the questions. Writes all outputs; the table in three formats.
+    tasks, for the questions; ``recovered``: what vectors give back, question by question. Writes all outputs;
+    the table in three formats.
     """
     frames, published = read_chains(evaluations, chains, orders), pd.read_csv(reference)
     frames = pooled(frames, [(path, read_parquet(path)) for path in pool], orders)
@@ -55,7 +57,7 @@ def main(
     further = held_out_markdown(lost), comparison_markdown(paired), published_markdown(summary, published)
     write_text(markdown, "".join((to_markdown(summary), others, *further)))
     write_text(latex, to_latex(summary))
-    store_all(answers, answer_tables(evaluations, chains, len(orders[0]), listed(tasks)))
+    store_all(answers, answer_tables(evaluations, chains, len(orders[0]), listed(tasks), listed(recovered)))
     return {"chains": len(frames), "pooled": len(frames) - len(chains)}
 
 

@@ -54,8 +54,8 @@ def answers_section(answers: Answers, links: Mapping) -> Section | None:
     ]
     if guided and answers.gains is not None:
         paragraphs.append(
-            "Single answers are not recorded with the instruction vector added: below, accuracy with it "
-            "stands for each set."
+            "With the vector: whether the model after the last stage begins with the right answer when the "
+            "instruction vector of the model before training is added."
         )
     return Section(
         "Answers before and after",
@@ -87,7 +87,7 @@ def browser_data(answers: Answers) -> dict:
     """What ``templates/answers.js`` reads: texts once, rows as indices into them.
 
     A row is [set, asked, method, order, seed, kind, question, target, [answers], [right: 1, 0, or null where
-    it was not asked], guided answer or null, whether that is right].
+    it was not asked], guided answer or null, whether that is right, whether the answer with the vector is].
     """
     texts: dict[str, int] = {}
 
@@ -103,6 +103,7 @@ def browser_data(answers: Answers) -> dict:
             [index(row[name]) for name in ("before", *stages)],
             [_RIGHT.get(word) for word in row["course"].split(" ")],
             index(row["guided"]) if row["guided_is"] else None, _RIGHT.get(row["guided_is"]),
+            _RIGHT.get(row["with_vector"]),
         ]
         for row in changes.to_dict("records")
     ]  # fmt: skip

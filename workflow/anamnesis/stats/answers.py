@@ -32,11 +32,17 @@ _KEYS = [*QUESTION, "example_id"]
 _NO_QUESTION = pd.DataFrame(
     columns=["set", "form", "example_id", "instruction", "question"], dtype="str"
 )  # for runs of which only the records are there
-_TEXTS = ("kind", "course", "instruction", "question", "target", "before", "guided", "guided_is")
+_TEXTS = (
+    "kind", "course", "instruction", "question", "target", "before", "guided", "guided_is", "with_vector",
+)  # fmt: skip
 
 
 def answer_tables(
-    evaluations: Sequence[str], chains: Sequence[Mapping], stages: int, tasks: Sequence[str]
+    evaluations: Sequence[str],
+    chains: Sequence[Mapping],
+    stages: int,
+    tasks: Sequence[str],
+    recovered: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """What became of every answer. No interval is given: questions of a set are not independent draws.
 
@@ -45,6 +51,7 @@ def answer_tables(
     evaluations : records of the stages 0 to ``stages`` of each chain, chain after chain.
     chains : their method, order and seed.
     tasks : prepared tasks, named after their sets, which the records lack the inputs of.
+    recovered : tables of the rule ``recover``, for what the instruction vector gives back.
 
     Returns
     -------
@@ -52,7 +59,8 @@ def answer_tables(
         order, seed, set, role, form, shots, example_id, kind, course`` (right or wrong at every stage, a dash
         where it was not asked), ``instruction, question, target, before, stage_1, …``: the answers, and
         ``guided``: that after the last stage of the guided chain of the same order and seed, and
-        ``guided_is`` (right or wrong).
+        ``guided_is`` (right or wrong); ``with_vector``: whether the model after the last stage begins with
+        the right answer when the instruction vector is added (empty where that was not asked).
     shares : a row for each chain, set, form and number of shots: ``n`` questions, and how many are of each
         kind (``KINDS``).
     counts : for each method, set, form, shots and answer, over all chains: how often it is right
@@ -68,7 +76,8 @@ def answer_tables(
         nothing = pd.DataFrame(columns=[*CHAIN, *QUESTION])
         return nothing, nothing, nothing
     whole = pd.concat(courses, ignore_index=True)
-    return _changes(whole, asked, stages), _shares(whole), _counts(whole, stages)
+    vectors = _with_vector(recovered, tasks)
+    return _changes(whole, asked, vectors, stages), _shares(whole), _counts(whole, stages)
 
 
 def read_changes(path: str | Path) -> pd.DataFrame:
@@ -134,7 +143,23 @@ def _shortened(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
-def _changes(whole: pd.DataFrame, asked: pd.DataFrame, stages: int) -> pd.DataFrame:
+def _with_vector(recovered: Sequence[str], tasks: Sequence[str]) -> pd.DataFrame:
+    """``CHAIN``, ``_KEYS`` and ``with_vector``: the first test examples of a task, zero-shot."""
+    files, rows = {Path(path).stem: path for path in tasks}, []
+    for path in recovered:
+        table = read_parquet(path)
+        for row in table[table["condition"] == "add"].to_dict("records"):
+            task = read_parquet(files[row["set"]], ["split", "example_id"])
+            names = task.loc[task["split"] == "test", "example_id"]
+            chain = [row[key] for key in (*CHAIN, "set")]
+            rows += [
+                (*chain, "instruction", 0, name, "right" if right else "wrong")
+                for name, right in zip(names, row["right"], strict=False)
+            ]
+    return pd.DataFrame(rows, columns=[*CHAIN, "set", "form", "shots", "example_id", "with_vector"])
+
+
+def _changes(whole: pd.DataFrame, asked: pd.DataFrame, vectors: pd.DataFrame, stages: int) -> pd.DataFrame:
     guided = whole[whole["method"].str.endswith(GUIDED_SUFFIX)]
     guided = guided[[*CHAIN, *_KEYS]].assign(
         method=guided["method"].str.removesuffix(GUIDED_SUFFIX),
@@ -143,9 +168,18 @@ def _changes(whole: pd.DataFrame, asked: pd.DataFrame, stages: int) -> pd.DataFr
     )
     rows = whole[whole["kind"].isin(CHANGED)].merge(guided, "left", [*CHAIN, *_KEYS])
     rows = rows.merge(asked, "left", ["set", "form", "example_id"])
-    answers = ["before", *(f"stage_{stage}" for stage in range(1, stages + 1)), "guided", "guided_is"]
+    keys = [key for key in vectors.columns if key != "with_vector"]
+    types = {key: rows[key].dtype for key in keys}  # an empty table has none
+    rows = rows.merge(vectors.astype(types), "left", keys)
+    answers = [
+        "before",
+        *(f"stage_{stage}" for stage in range(1, stages + 1)),
+        "guided",
+        "guided_is",
+        "with_vector",
+    ]
     columns = [*CHAIN, *_KEYS, "kind", "course", "instruction", "question", "target", *answers]
-    return rows[columns].fillna({name: "" for name in ("instruction", "question", "guided", "guided_is")})
+    return rows[columns].fillna({name: "" for name in ("instruction", "question", *answers[-3:])})
 
 
 def _shares(whole: pd.DataFrame) -> pd.DataFrame:

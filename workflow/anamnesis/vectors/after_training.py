@@ -11,7 +11,7 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import score_questions
 from anamnesis.vectors.interventions import SplitQuestions, intervene, random_vectors
 
-COLUMNS = ["condition", "layer", "accuracy", "n"]
+COLUMNS = ["condition", "layer", "accuracy", "n", "right"]
 
 
 @torch.no_grad()
@@ -22,7 +22,8 @@ def accuracy_with_vector(
 
     Conditions, named as in the table of interventions: none (zero-shot), add and random (zero-shot with
     ``theta``, or with a random vector of its norm for each question, added after ``layer``) and few-shot.
-    ``layer`` is -1 where nothing is added. An answer is right when greedy decoding begins with the target.
+    ``layer`` is -1 where nothing is added. An answer is right when greedy decoding begins with the target;
+    ``right``: which of them are, question by question.
     """
     asked = questions.zero_shot
     noise = random_vectors(theta, len(asked), torch.Generator().manual_seed(questions.noise))
@@ -35,5 +36,5 @@ def accuracy_with_vector(
         ("random", layer): changed[1, 0],
         ("few-shot", -1): torch.tensor(few_shot),
     }
-    rows = [(*key, float(hits.double().mean()), len(hits)) for key, hits in right.items()]
+    rows = [(*key, float(hits.double().mean()), len(hits), hits.tolist()) for key, hits in right.items()]
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -22,10 +22,10 @@ class Browser {
   constructor(place) {
     this.data = JSON.parse(place.querySelector("script").textContent);
     const { texts } = this.data;
-    this.rows = this.data.rows.map(([set, asked, method, order, seed, kind, question, target, answers, right, guided, guidedRight]) => ({
+    this.rows = this.data.rows.map(([set, asked, method, order, seed, kind, question, target, answers, right, guided, guidedRight, vector]) => ({
       set: texts[set], asked: texts[asked], method: texts[method], order: String(order), seed: String(seed), kind,
       question: texts[question], target: texts[target], answers: answers.map((k) => texts[k]), right,
-      guided: guided === null ? null : texts[guided], guidedRight,
+      guided: guided === null ? null : texts[guided], guidedRight, vector,
     }));
     this.shares = this.data.shares.map(([set, asked, method, order, seed, n, ...counts]) => ({
       set, asked, method, order: String(order), seed: String(seed), n,
@@ -135,11 +135,13 @@ class Browser {
     const order = this.data.orders[Number(this.chosen("order")) - 1] ?? (this.data.orders.length === 1 ? this.data.orders[0] : []);
     const stages = Array.from({ length: this.data.stages }, (_, k) => `After ${k + 1}${order[k] ? ` ${order[k]}` : ""}`);
     const guided = rows.some((row) => row.guided !== null);
-    const header = ["Question", "Right answer", "Before", ...stages, ...(guided ? ["With guidance"] : [])];
+    const vector = rows.some((row) => row.vector !== null);
+    const header = ["Question", "Right answer", "Before", ...stages, ...(guided ? ["With guidance"] : []), ...(vector ? ["With the vector"] : [])];
     const cells = (row) => [
       element("td", row.target),
       ...row.answers.map((answer, k) => this.answer(answer, row.right[k])),
       ...(guided ? [this.answer(row.guided ?? "", row.guided === null ? null : row.guidedRight)] : []),
+      ...(vector ? [this.answer(null, row.vector)] : []),
     ];
     const label = (made, k) => {
       made.dataset.label = header[k];
@@ -157,7 +159,7 @@ class Browser {
   answer(text, right) {
     if (right === null) return element("td", "–");
     const mark = element("span", right ? "✓" : "✗", { role: "img", "aria-label": right ? "right:" : "wrong:" });
-    return element("td", [mark, ` ${text || "(empty)"}`], { class: right ? "right" : "wrong" });
+    return element("td", text === null ? [mark] : [mark, ` ${text || "(empty)"}`], { class: right ? "right" : "wrong" });
   }
 }
 
