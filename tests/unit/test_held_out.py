@@ -284,6 +284,11 @@ def test_one_chain_has_neither_spread_nor_interval():
     assert row(table, "hp", "easy")["change"] == pytest.approx(-0.3)
 
 
+def test_two_chains_have_a_spread():
+    found = row(held_out_table(CHAINS[:2], CHANCE), "hp", "easy")
+    assert found["sd"] == pytest.approx(0.1 / 2**0.5)  # of 0.5 and 0.4
+
+
 def test_knowledge_with_demonstrations_is_a_measure_of_its_own():
     frames = [c.frame.copy() for c in CHAINS[:3]]
     few = [f[(f["form"] == "knowledge")].assign(shots=2, value=f["value"] / 2) for f in frames]
