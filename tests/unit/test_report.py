@@ -22,6 +22,7 @@ from anamnesis.report import (
     build_report,
     experiment_sections,
     sentences,
+    vector_section,
 )
 from anamnesis.report.first_screen import first_numbers, first_paragraphs
 from anamnesis.report.run_facts import flatten, shown
@@ -387,7 +388,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus_sign():
 
 
 def test_heads_sentences(heads):
-    strongest, share = (text.replace("\u00a0", " ") for text in sentences.heads_sentences(heads))
+    strongest, share = (text.replace("\u00a0", " ") for text in vector_section.heads_sentences(heads))
     assert "head 2 of layer 3" in strongest
     assert "+0.121 (s.e. 0.012, 50 prompts, 4 tasks)" in strongest
     assert "2 selected of 3 heads hold 100.0 %" in share
@@ -395,10 +396,10 @@ def test_heads_sentences(heads):
 
 
 def test_intervention_sentences_are_of_test_examples_at_the_layer_chosen_on_others(intervened):
-    row = sentences.intervention_rows(intervened).iloc[0]
+    row = vector_section.intervention_rows(intervened).iloc[0]
     assert (row["layer"], row["add"], row["random"], row["n"]) == (1, 0.52, 0.04, 50)
     assert (row["removal_layer"], row["remove"]) == (2, 0.2)
-    said = " ".join(sentences.interventions_sentences(intervened)).replace("\u00a0", " ")
+    said = " ".join(vector_section.interventions_sentences(intervened)).replace("\u00a0", " ")
     assert "by 30 points or more on 1 of 1 set. The layer of each set is chosen on validation" in said
     assert "antonym: 2.0 % without, 52.0 % with the vector after layer 1 (n = 50)" in said
     assert "+2.0 points to +2.0 points" in said
@@ -406,9 +407,9 @@ def test_intervention_sentences_are_of_test_examples_at_the_layer_chosen_on_othe
 
 def test_intervention_that_does_nothing_is_said(intervened):
     flat = intervened.assign(accuracy=0.02)
-    assert "on 0 of 1 set." in sentences.interventions_sentences(flat)[0]
+    assert "on 0 of 1 set." in vector_section.interventions_sentences(flat)[0]
     only = intervened[intervened["condition"].isin(["none", "few-shot"])]
-    assert sentences.interventions_sentences(only) == ["No vector was added to a zero-shot prompt."]
+    assert vector_section.interventions_sentences(only) == ["No vector was added to a zero-shot prompt."]
 
 
 def test_values_of_the_configuration_are_shown_as_they_are():

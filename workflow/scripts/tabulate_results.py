@@ -37,10 +37,8 @@ def main(
     pool: Sequence[str] = (),
 ) -> dict:
     """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
-    numbers. ``compared``: which methods are compared besides twins. ``pool``: accuracy tables of other runs,
-    whose chains join all tables but those of ``answers``: changes, shares, counts. ``tasks``: the prepared
-    tasks, for the questions; ``recovered``: what vectors give back, question by question. Writes all outputs;
-    the table in three formats.
+    numbers. ``compared``: pairs of methods besides guided and plain. ``pool``: accuracy tables of other runs,
+    whose chains join all tables but ``answers`` (``stats.answers``, from ``tasks`` and ``recovered``).
     """
     frames, published = read_chains(evaluations, chains, orders), pd.read_csv(reference)
     frames = pooled(frames, [(path, read_parquet(path)) for path in pool], orders)
@@ -53,12 +51,13 @@ def main(
     lost = held_out_table(frames, read_chance(evaluations), *how)
     for path, frame in ((table, summary), (comparisons, paired), (held_out, lost)):
         write_text(path, to_csv(frame))
-    others = f"\nChains of other runs: {len(frames) - len(chains)} ({', '.join(pool)}).\n" if pool else ""
+    counted = {"chains": len(frames), "pooled": len(frames) - len(chains)}
+    others = f"\nChains of other runs: {counted['pooled']} ({', '.join(pool)}).\n" if pool else ""
     further = held_out_markdown(lost), comparison_markdown(paired), published_markdown(summary, published)
     write_text(markdown, "".join((to_markdown(summary), others, *further)))
     write_text(latex, to_latex(summary))
     store_all(answers, answer_tables(evaluations, chains, len(orders[0]), listed(tasks), listed(recovered)))
-    return {"chains": len(frames), "pooled": len(frames) - len(chains)}
+    return counted
 
 
 if __name__ == "__main__":

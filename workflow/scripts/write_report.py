@@ -12,12 +12,13 @@ from anamnesis.core.run_warnings import run_warnings
 from anamnesis.core.steps import listed, loaded
 from anamnesis.report.answers import Answers
 from anamnesis.report.builder import Section, build_report
-from anamnesis.report.experiment import ExperimentResults, experiment_sections
-from anamnesis.report.results import AnalysisResults
+from anamnesis.report.experiment import experiment_sections
+from anamnesis.report.results import AnalysisResults, ExperimentResults
 from anamnesis.report.words import ABBREVIATIONS, TITLE
 from anamnesis.stats.answers import read_changes, read_counts
 
 GAINS, BY_TASK = "vector_recovery_gain.csv", "head_effects_by_task.csv"  # in the folder of the figures
+ANSWER_LINKS = ("all changed answers (CSV)", "shares (CSV)", "counts (CSV)")
 PROMPTS_SHOWN = 2  # one clean and one shuffled prompt of the first set
 
 
@@ -42,37 +43,48 @@ def main(
     """Write ``report``. ``figures``: name -> PNG; ``sections``: function of an analysis, "module:function",
     -> its files. ``others``: inputs that are among these.
     """
-    sets, shown = listed(interventions), read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
-    recovered, changes, shares, counts = _beside(figures, "vector_recovery", GAINS), *answers
+    recovered = _beside(figures, "vector_recovery", GAINS)
     whole = {"config": config, "figures": figures, "captions": captions}
     whole |= {"table": pd.read_csv(table), "curves": read_parquet(curves)}
     results = ExperimentResults(
         **whole,
-        heads=read_parquet(heads),
+        **_frames(heads, paired, held_out, reference, prompts, listed(interventions)),
         variants=_beside(figures, "variants", "variants.csv"),
-        paired=pd.read_csv(paired),
-        held_out=pd.read_csv(held_out),
-        interventions=pd.concat([read_parquet(path) for path in sets], ignore_index=True) if sets else None,
         records={_record_name(path): read_json(path) for path in records},
-        prompts=shown.assign(task=Path(prompts).parent.name),
-        reference=pd.read_csv(reference),
         links={kind: Path(table).with_suffix(f".{kind}") for kind in ("csv", "md", "tex")},
         further=list(_further(sections, whole)),
         recovered=recovered,
-        answers=Answers(
-            read_changes(changes),
-            read_counts(shares),
-            read_counts(counts),
-            config["suite"]["orders"],
-            recovered,
-        ),
-        answer_links={"all changed answers (CSV)": changes, "shares (CSV)": shares, "counts (CSV)": counts},
+        answers=_answers(answers, config["suite"]["orders"], recovered),
+        answer_links=dict(zip(ANSWER_LINKS, answers, strict=True)),
         measures=_beside(figures, "summary", "summary.csv"),
         task_effects=_beside(figures, "head_effects", BY_TASK),
         warnings=run_warnings(Path(config["results"], config["model"]["name"], config["suite"]["name"])),
     )
     title = f"Anamnesis: {config['suite']['name']} · {config['model']['name']}"
     build_report(experiment_sections(results), report, title, abbreviations=ABBREVIATIONS, glossary=TITLE)
+
+
+def _frames(
+    heads: str, paired: str, held_out: str, reference: str, prompts: str, interventions: Sequence[str]
+) -> dict[str, pd.DataFrame | None]:
+    """The tables that are shown as they were written."""
+    shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
+    added = [read_parquet(path) for path in interventions]
+    return {
+        "heads": read_parquet(heads),
+        "paired": pd.read_csv(paired),
+        "held_out": pd.read_csv(held_out),
+        "reference": pd.read_csv(reference),
+        "prompts": shown.assign(task=Path(prompts).parent.name),
+        "interventions": pd.concat(added, ignore_index=True) if added else None,
+    }
+
+
+def _answers(
+    files: Sequence[str], orders: Sequence[Sequence[str]], recovered: pd.DataFrame | None
+) -> Answers:
+    changes, shares, counts = files
+    return Answers(read_changes(changes), read_counts(shares), read_counts(counts), orders, recovered)
 
 
 def _beside(figures: Mapping[str, str], name: str, table: str) -> pd.DataFrame | None:

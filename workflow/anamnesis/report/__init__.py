@@ -3,6 +3,7 @@ provenance.
 """
 
 from anamnesis.report.builder import Picture, Section, Table, build_report
-from anamnesis.report.experiment import ExperimentResults, experiment_sections
+from anamnesis.report.experiment import experiment_sections
+from anamnesis.report.results import ExperimentResults
 
 __all__ = ["ExperimentResults", "Picture", "Section", "Table", "build_report", "experiment_sections"]

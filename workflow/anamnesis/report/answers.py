@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -91,23 +91,44 @@ def browser_data(answers: Answers) -> dict:
     """
     texts: dict[str, int] = {}
 
-    def index(text: object) -> int:
-        return texts.setdefault(str(text), len(texts))
-
     changes = fitting(answers.changes)
-    stages = [name for name in changes.columns if name.startswith("stage_")]
-    rows = [
+    rows = _answer_rows(changes, lambda text: texts.setdefault(str(text), len(texts)))
+    first = answers.changes.drop_duplicates("set")
+    return {
+        "start": _start(answers.changes),
+        "kinds": {kind: [KIND_NAMES[kind], meaning] for kind, meaning in KINDS.items()},
+        "orders": [[readable(task) for task in order] for order in answers.orders],
+        "stages": len(_stages(changes)),
+        "instructions": {row["set"]: row["instruction"] for row in first.to_dict("records")},
+        "rows": rows,
+        "left_out": len(answers.changes) - len(rows),
+        "shares": _share_rows(answers.shares),
+        "counts": _count_rows(answers.counts),
+        "vector": _with_vector(answers.gains),
+        "texts": list(texts),
+    }
+
+
+def _stages(changes: pd.DataFrame) -> list[str]:
+    return [name for name in changes.columns if name.startswith("stage_")]
+
+
+def _answer_rows(changes: pd.DataFrame, index: Callable[[object], int]) -> list[list]:
+    return [
         [
             index(row["set"]), index(asked(row["form"], row["shots"])), index(row["method"]), row["order"],
             row["seed"], row["kind"], index(row["question"]), index(row["target"]),
-            [index(row[name]) for name in ("before", *stages)],
+            [index(row[name]) for name in ("before", *_stages(changes))],
             [_RIGHT.get(word) for word in row["course"].split(" ")],
             index(row["guided"]) if row["guided_is"] else None, _RIGHT.get(row["guided_is"]),
             _RIGHT.get(row["with_vector"]),
         ]
         for row in changes.to_dict("records")
     ]  # fmt: skip
-    shares = [
+
+
+def _share_rows(shares: pd.DataFrame) -> list[list]:
+    return [
         [
             row["set"],
             asked(row["form"], row["shots"]),
@@ -115,27 +136,16 @@ def browser_data(answers: Answers) -> dict:
             row["n"],
             *(row[k] for k in KINDS),
         ]
-        for row in answers.shares.to_dict("records")
+        for row in shares.to_dict("records")
     ]
-    counts = [
+
+
+def _count_rows(counts: pd.DataFrame) -> list[list]:
+    return [
         [row["set"], asked(row["form"], row["shots"]), row["method"], row["answer"],
          *(row[name] for name in ("target", "before", "after", "lost_to"))]
-        for row in answers.counts.to_dict("records")
+        for row in counts.to_dict("records")
     ]  # fmt: skip
-    first = answers.changes.drop_duplicates("set")
-    return {
-        "start": _start(answers.changes),
-        "kinds": {kind: [KIND_NAMES[kind], meaning] for kind, meaning in KINDS.items()},
-        "orders": [[readable(task) for task in order] for order in answers.orders],
-        "stages": len(stages),
-        "instructions": {row["set"]: row["instruction"] for row in first.to_dict("records")},
-        "rows": rows,
-        "left_out": len(answers.changes) - len(rows),
-        "shares": shares,
-        "counts": counts,
-        "vector": _with_vector(answers.gains),
-        "texts": list(texts),
-    }
 
 
 def _start(changes: pd.DataFrame) -> dict[str, str]:

@@ -116,10 +116,9 @@ def build_report(
     """Write the sections to ``out_path`` as one HTML file and return its path.
 
     ``abbreviations`` are spelt out where they are the words of a table's header, and lead to the section
-    with the title ``glossary``. All text is escaped, and
-    data for scripts is JSON without "<"; only scripts of ours run (by their digests). Links are relative to
-    the folder of ``out_path``. The same input gives the same bytes (there is no date in it), and the file is
-    complete or absent.
+    with the title ``glossary``. All text is escaped, and data for scripts is JSON without "<"; only scripts
+    of ours run (by their digests). Links are relative to the folder of ``out_path``. The same input gives the
+    same bytes (there is no date in it), and the file is complete or absent.
 
     Raises UserError for no sections, for two with one title, and for a picture that is missing or no PNG.
     """
@@ -129,6 +128,24 @@ def build_report(
     anchors = [_anchor(section.title) for section in sections]
     if len(set(anchors)) < len(anchors):
         raise UserError("two sections of the report have the same title: give each its own")
+    environment = _environment(out_path.parent)
+    environment.filters["spelt"] = lambda text: _spelt(str(text), abbreviations or {}, _anchor(glossary))
+    scripts = _scripts(sections)
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        subtitle=subtitle,
+        sections=list(zip(anchors, sections, strict=True)),
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        scripts=scripts,
+        allowed=" ".join(map(_digest, scripts)) or "'none'",
+        vega=f"Vega {vl_convert.get_vega_version()}, Vega-Lite, Vega-Embed",
+    )
+    write_text(out_path, page)
+    return out_path
+
+
+def _environment(folder: Path) -> jinja2.Environment:
+    """Of templates whose links are relative to ``folder``."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -144,20 +161,8 @@ def build_report(
         "ensure_ascii": False,
     }
     environment.filters["embedded"] = _embedded
-    environment.filters["spelt"] = lambda text: _spelt(str(text), abbreviations or {}, _anchor(glossary))
-    environment.filters["relative"] = lambda path: _relative(path, out_path.parent)
-    scripts = _scripts(sections)
-    page = environment.get_template("report.html.j2").render(
-        title=title,
-        subtitle=subtitle,
-        sections=list(zip(anchors, sections, strict=True)),
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        scripts=scripts,
-        allowed=" ".join(map(_digest, scripts)) or "'none'",
-        vega=f"Vega {vl_convert.get_vega_version()}, Vega-Lite, Vega-Embed",
-    )
-    write_text(out_path, page)
-    return out_path
+    environment.filters["relative"] = lambda path: _relative(path, folder)
+    return environment
 
 
 def _anchor(title: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import altair as alt
 import pandas as pd
@@ -124,13 +124,36 @@ def _panels(
     """
     if len(rows) > chart_style.MOST_ROWS or not rows:
         return None
-    params = []
-    for name in picks:
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    chart = (
+        _lines(rows, colours, x, line)
+        .facet(
+            facet=alt.Facet("set:N", title=None, sort=sets),
+            columns=3,
+            bounds="flush",
+            spacing={"row": 70, "column": 24},
+        )
+        .resolve_axis(x="independent")
+    )
+    for param in _picks(rows, picks):
+        chart = chart.add_params(param).transform_filter(
+            f"datum.{param.name.removeprefix('pick_')} === {param.name}"
+        )
+    return finished(chart, description, "Bands in this chart are intervals of the mean.")
+
+
+def _picks(rows: Sequence[Mapping], names: Sequence[str]) -> Iterator[alt.Parameter]:
+    """A menu for each column that has several values."""
+    for name in names:
         values = list(dict.fromkeys(row[name] for row in rows))
         label = {"asked": "Asked as ", "order": "Tasks in "}[name]
         if len(values) > 1:
             bind = alt.binding_select(options=values, name=label)
-            params.append(alt.param(name=f"pick_{name}", value=values[0], bind=bind))
+            yield alt.param(name=f"pick_{name}", value=values[0], bind=bind)
+
+
+def _lines(rows: Sequence[Mapping], colours: Mapping[str, str], x: str, line: str) -> alt.LayerChart:
+    """One panel: lines with bands and points, and a grey mark where a set's own task was trained."""
     present = [name for name in colours if any(row["line"] == name for row in rows)]
     axis = alt.Axis(tickMinStep=1, format="d", labelOverlap="greedy", labelSeparation=4, grid=False)
     places = [row["x"] for row in rows]
@@ -140,7 +163,7 @@ def _panels(
     y = {"scale": alt.Scale(domain=[0, 100]), "axis": alt.Axis(values=[0, 25, 50, 75, 100])}
     trained = alt.Chart().mark_rule(color=FAINT, strokeWidth=6, aria=False).encode(x=place)
     tooltip = tooltips(line=line, set="Set", after="After", value="Accuracy", interval="Interval", n="n")
-    layers = alt.layer(
+    return alt.layer(
         trained.transform_filter("datum.trained"),
         base.mark_area(opacity=0.13, aria=False).encode(
             y=alt.Y("low:Q", title="Accuracy (%)", **y), y2="high:Q"
@@ -150,18 +173,6 @@ def _panels(
         data=alt.InlineData(values=list(rows)),
         height=130,
     )
-    sets = list(dict.fromkeys(row["set"] for row in rows))
-    chart = layers.facet(
-        facet=alt.Facet("set:N", title=None, sort=sets),
-        columns=3,
-        bounds="flush",
-        spacing={"row": 70, "column": 24},
-    ).resolve_axis(x="independent")
-    for param in params:
-        chart = chart.add_params(param).transform_filter(
-            f"datum.{param.name.removeprefix('pick_')} === {param.name}"
-        )
-    return finished(chart, description, "Bands in this chart are intervals of the mean.")
 
 
 def _values(mean: float, low: float, high: float) -> dict[str, object]:

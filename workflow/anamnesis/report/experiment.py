@@ -4,20 +4,19 @@ pictures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pandas as pd
 
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.data.text import unmarked
 from anamnesis.report import charts, first_screen, run_facts, sentences, words
-from anamnesis.report.answers import Answers, answers_section
-from anamnesis.report.builder import Picture, Section, Table, picture
+from anamnesis.report.answers import answers_section
+from anamnesis.report.builder import Section, Table
 from anamnesis.report.given_back import recovery_section
-from anamnesis.report.head_chart import head_chart
-from anamnesis.stats.chart_tables import curve_means, head_intervals, intervention_intervals, level_means
+from anamnesis.report.results import ExperimentResults
+from anamnesis.report.vector_section import vectors_section
+from anamnesis.stats.chart_tables import curve_means, level_means
 from anamnesis.stats.comparisons import TITLES, comparison_cells, comparison_note
 from anamnesis.stats.held_out import NOTE as HELD_OUT_NOTE
 from anamnesis.stats.held_out import held_out_cells
@@ -26,54 +25,6 @@ from anamnesis.stats.printed import HEADINGS, table_cells, table_note
 from anamnesis.stats.summary import MEASURES
 
 CURVES = "Accuracy against stage, one panel per set"
-HEADS = "Heat map of causal effects, layer by head"
-INTERVENTIONS = "Accuracy against layer of intervention, one panel per set"
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentResults:
-    """Everything a report shows.
-
-    config : the checked configuration as plain values. table, curves, heads, interventions : frames as
-    written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
-    comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV next to each are
-    linked. captions : name -> text below the figure. variants : what their figure shows
-    (``figures.variant_panels.variants_frame``). paired : of methods chain by chain
-    (``stats.comparisons.comparison_table``). records : name -> provenance record. prompts :
-    ``task, kind, text, target``, a few to show. held_out : what held-out sets lost, one by one
-    (``stats.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
-    sections of analyses that were made on request. recovered : what vectors give back after training
-    (``stats.vector_recovery.recovery_gain``; the figure is vector_recovery). answers : which answers changed
-    (``stats.answers``). task_effects : of every head and task (``stats.chart_tables``). measures : of every
-    chain. warnings : of jobs (``core.run_warnings``).
-    """
-
-    config: Mapping
-    table: pd.DataFrame
-    curves: pd.DataFrame
-    heads: pd.DataFrame
-    figures: Mapping[str, str | Path]
-    captions: Mapping[str, str] = field(default_factory=dict)
-    interventions: pd.DataFrame | None = None
-    variants: pd.DataFrame | None = None
-    records: Mapping[str, Mapping] = field(default_factory=dict)
-    paired: pd.DataFrame | None = None
-    prompts: pd.DataFrame | None = None
-    reference: pd.DataFrame | None = None
-    held_out: pd.DataFrame | None = None
-    links: Mapping[str, str | Path] = field(default_factory=dict)
-    further: Sequence[Section] = ()
-    recovered: pd.DataFrame | None = None
-    answers: Answers | None = None
-    answer_links: Mapping[str, str | Path] = field(default_factory=dict)
-    task_effects: pd.DataFrame | None = None
-    measures: pd.DataFrame | None = None
-    warnings: Sequence[tuple[str, Sequence[str]]] = ()
-
-    @property
-    def confidence(self) -> float:
-        found = run_facts.value_at(self.config, "statistics.confidence")
-        return 0.95 if found is None else float(found)
 
 
 def experiment_sections(results: ExperimentResults) -> list[Section]:
@@ -83,7 +34,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
         None if results.answers is None else answers_section(results.answers, results.answer_links),
         _forgetting(results),
         _table1(results),
-        _vectors(results),
+        vectors_section(results),
         _recovery(results),
         *results.further,
         run_facts.warned(results.warnings),
@@ -114,7 +65,7 @@ def _first_screen(results: ExperimentResults) -> Section | None:
             *words.methods(results.config),
             *([("The model before training", tuned)] if tuned else []),
         ],
-        pictures=_picture(results, "summary", alt, [], _summary_chart(results, alt)),
+        pictures=results.picture("summary", alt, [], _summary_chart(results, alt)),
     )
 
 
@@ -142,14 +93,6 @@ def _table1(results: ExperimentResults) -> Section:
     )
 
 
-def _picture(
-    results: ExperimentResults, name: str, alt: str, said: Sequence[str], chart: Mapping | None = None
-) -> list[Picture]:
-    if name not in results.figures:
-        return []
-    return [picture(results.figures[name], alt, results.captions.get(name, ""), said, chart=chart)]
-
-
 def _forgetting(results: ExperimentResults) -> Section:
     lost, told = [], []
     if results.held_out is not None and len(results.held_out):
@@ -163,26 +106,22 @@ def _forgetting(results: ExperimentResults) -> Section:
         paragraphs=told,
         tables=[*lost, *_compared(results.paired)],
         pictures=[
-            *_picture(
-                results,
+            *results.picture(
                 "twins",
                 "HP, IP, OP and forgetting of every chain with and without guidance",
                 sentences.twins_sentences(results.table),
             ),
-            *_picture(
-                results,
+            *results.picture(
                 "comparisons",
                 "Differences of HP, IP, OP and forgetting between methods, with intervals",
                 [],
             ),
-            *_picture(
-                results,
+            *results.picture(
                 "variants",
                 "HP, IP, OP and forgetting of methods under other settings",
                 [] if results.variants is None else sentences.variants_sentences(results.variants),
             ),
-            *_picture(
-                results,
+            *results.picture(
                 "accuracy_curves",
                 CURVES,
                 curves,
@@ -213,63 +152,11 @@ def _compared(paired: pd.DataFrame | None) -> list[Table]:
     return tables
 
 
-def _vectors(results: ExperimentResults) -> Section:
-    unit = run_facts.value_at(results.config, "vectors.rank_by") or "probability"
-    map_of_heads = None
-    if results.task_effects is not None:
-        found = head_intervals(results.heads, results.confidence)
-        map_of_heads = head_chart(found, results.task_effects, "task", HEADS, str(unit))
-    pictures = _picture(
-        results, "head_effects", HEADS, sentences.heads_sentences(results.heads, str(unit)), map_of_heads
-    )
-    tables = []
-    if results.interventions is not None and len(results.interventions):
-        said = sentences.interventions_sentences(results.interventions)
-        found = intervention_intervals(results.interventions, results.confidence)
-        chart = charts.intervention_chart(found, INTERVENTIONS)
-        pictures += _picture(results, "interventions", INTERVENTIONS, said, chart)
-        tables.append(_interventions_table(results.interventions))
-    return Section("Instruction vectors", tables=tables, pictures=pictures)
-
-
 def _recovery(results: ExperimentResults) -> Section | None:
     if results.recovered is None:
         return None
     caption = results.captions.get("vector_recovery", "")
     return recovery_section(results.recovered, results.figures["vector_recovery"], caption)
-
-
-def _interventions_table(frame: pd.DataFrame) -> Table:
-    header = [
-        "Set",
-        "Zero-shot",
-        "+ vector (layer)",
-        "+ random, same layer",
-        "Few-shot",
-        "− vector (layer)",
-        "n",
-    ]
-    rows = [
-        [
-            row.set,
-            sentences.percent(row.none),
-            _with_layer(row.add, row.layer),
-            sentences.percent(row.random),
-            sentences.percent(row.few_shot),
-            _with_layer(row.remove, row.removal_layer),
-            row.n,
-        ]
-        for row in sentences.intervention_rows(frame).itertuples()
-    ]
-    caption = (
-        "Accuracy on test examples. The vector is added after the layer where that helped most on validation "
-        "examples, and removed after the layer where that harmed most on them."
-    )
-    return Table(header, rows, caption)
-
-
-def _with_layer(value: float, layer: object) -> str:
-    return "–" if pd.isna(value) or pd.isna(layer) else f"{sentences.percent(value)} ({layer})"
 
 
 def _published(results: ExperimentResults) -> Section | None:

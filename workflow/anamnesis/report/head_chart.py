@@ -43,21 +43,6 @@ def head_chart(
 
 def _head_map(heads: pd.DataFrame, chosen: alt.Parameter, unit: str) -> alt.Chart:
     limit = float(heads["effect"].abs().max()) or 1.0
-    rows = [
-        {
-            "name": row.name,
-            "layer": int(row.layer),
-            "head": int(row.head),
-            "effect": number(row.effect),
-            "value": f"{row.effect:+.3f}",
-            "interval": interval_text(row.low, row.high, "{:+.3f}"),
-            "n": counted(row.n_prompts, "prompt"),
-            "rank": int(row.rank),
-            "selected": bool(row.selected),
-            "vector": "part of it" if row.selected else "no part of it",
-        }
-        for row in heads.itertuples()
-    ]
     colour = alt.Color(
         "effect:Q",
         title="Effect",
@@ -73,7 +58,8 @@ def _head_map(heads: pd.DataFrame, chosen: alt.Parameter, unit: str) -> alt.Char
         .otherwise(alt.value(0))
     )
     return (
-        alt.Chart(alt.InlineData(values=rows), name="map", height=max(90, 14 * heads["head"].nunique()))
+        alt.Chart(alt.InlineData(values=_map_rows(heads)), name="map")
+        .properties(height=max(90, 14 * heads["head"].nunique()))
         .mark_rect(stroke=INK, cursor="pointer")
         .encode(
             x=alt.X("layer:O", title="Layer", axis=axis),
@@ -84,6 +70,24 @@ def _head_map(heads: pd.DataFrame, chosen: alt.Parameter, unit: str) -> alt.Char
                              n="n", rank="Rank", vector="Instruction vector"),
         )
     )  # fmt: skip
+
+
+def _map_rows(heads: pd.DataFrame) -> list[dict]:
+    return [
+        {
+            "name": row.name,
+            "layer": int(row.layer),
+            "head": int(row.head),
+            "effect": number(row.effect),
+            "value": f"{row.effect:+.3f}",
+            "interval": interval_text(row.low, row.high, "{:+.3f}"),
+            "n": counted(row.n_prompts, "prompt"),
+            "rank": int(row.rank),
+            "selected": bool(row.selected),
+            "vector": "part of it" if row.selected else "no part of it",
+        }
+        for row in heads.itertuples()
+    ]
 
 
 def _task_bars(details: pd.DataFrame, unit: str) -> alt.LayerChart:

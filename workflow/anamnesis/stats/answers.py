@@ -50,8 +50,7 @@ def answer_tables(
     ----------
     evaluations : records of the stages 0 to ``stages`` of each chain, chain after chain.
     chains : their method, order and seed.
-    tasks : prepared tasks, named after their sets, which the records lack the inputs of.
-    recovered : tables of the rule ``recover``, for what the instruction vector gives back.
+    tasks, recovered : prepared tasks, named after their sets, and tables of the rule ``recover``.
 
     Returns
     -------
@@ -67,17 +66,17 @@ def answer_tables(
         (``target``), was given ``before`` and ``after``, and how many of the lost answers became it
         (``lost_to``); the most frequent ``MOST_ANSWERS``.
     """
+    if not chains:
+        nothing = pd.DataFrame(columns=[*CHAIN, *QUESTION])
+        return nothing, nothing, nothing
     asked = pd.concat([_NO_QUESTION, *map(_questions, tasks)], ignore_index=True)
     courses = [
         pd.DataFrame(_course(evaluations[i * (stages + 1) : (i + 1) * (stages + 1)])).assign(**chain)
         for i, chain in enumerate(chains)
     ]
-    if not courses:
-        nothing = pd.DataFrame(columns=[*CHAIN, *QUESTION])
-        return nothing, nothing, nothing
     whole = pd.concat(courses, ignore_index=True)
-    vectors = _with_vector(recovered, tasks)
-    return _changes(whole, asked, vectors, stages), _shares(whole), _counts(whole, stages)
+    changes = _changes(whole, asked, _with_vector(recovered, tasks), stages)
+    return changes, _shares(whole), _counts(whole, stages)
 
 
 def read_changes(path: str | Path) -> pd.DataFrame:
