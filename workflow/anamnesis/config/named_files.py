@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
 from anamnesis.core.artifacts import read_json
 from anamnesis.core.errors import UserError
+from anamnesis.core.user_files import no_file_at
 from anamnesis.models.folders import local_weights
 
 
@@ -28,7 +30,10 @@ def _model(config: Config, results: Path) -> Iterator[str]:
     source, folder = config.model.source, results / "models" / config.model.name
     kind, _, path = source.partition(":")
     with suppress(UserError):  # the record of another run, or none
-        if folder.is_dir() and read_json(folder.with_name(f"{folder.name}.json")).get("source") == source:
+        if (
+            os.path.isdir(folder)
+            and read_json(folder.with_name(f"{folder.name}.json")).get("source") == source
+        ):
             return
     if kind == "path":
         try:
@@ -40,9 +45,10 @@ def _model(config: Config, results: Path) -> Iterator[str]:
 def _tasks(config: Config, results: Path) -> Iterator[str]:
     for name in sorted(named_tasks(config) & set(config.data.tasks)):
         path = config.data.tasks[name].path
-        if not (Path(path).is_file() or (results / "tasks" / f"{name}.parquet").exists()):
+        problem = no_file_at(path)
+        if problem and not os.path.exists(results / "tasks" / f"{name}.parquet"):
             yield (
-                f"data.tasks.{name}.path = '{path}': no such file; give its path, absolute or relative to "
+                f"data.tasks.{name}.path = '{path}': {problem}; give its path, absolute or relative to "
                 f"{Path.cwd()}"
             )
 
@@ -51,7 +57,7 @@ def _encoders(config: Config) -> Iterator[str]:
     encoders = {resolve(config, name).settings.get("encoder") for name in config.training.methods}
     for encoder in sorted(encoders - {None}):
         kind, _, path = encoder.partition(":")
-        if kind == "path" and not Path(path, "config.json").is_file():
+        if kind == "path" and no_file_at(Path(path, "config.json")):
             yield (
                 f"methods.jfa.encoder = '{encoder}': no config.json there; give a folder in Hugging Face "
                 "format, or self"

@@ -98,7 +98,14 @@ def check_writable(results: str | Path) -> None:
     """Raise UserError unless files can be written to the folder ``results``, which need not exist yet."""
     folder = Path(results).absolute()
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    if not existing.is_dir():
+    try:
+        os.stat(folder)
+        unusable = None
+    except OSError as error:
+        unusable = error.strerror if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else None
+    if unusable:
+        reason = unusable
+    elif not existing.is_dir():
         reason = f"{existing} is not a folder"
     elif not os.access(existing, os.W_OK | os.X_OK):
         reason = f"{existing} is not writable"
@@ -286,13 +293,6 @@ def _unreadable(path, error: Exception) -> UserError:
     return UserError(
         f"{path} cannot be read ({first_line(error)}): it is damaged or incomplete; delete it and run again"
     )
-
-
-def require_content(path: str | Path) -> None:
-    """Raise UserError for a pointer of Git LFS in the place of a file."""
-    with Path(path).open("rb") as handle:
-        if handle.read(40).startswith(b"version https://git-lfs"):
-            raise UserError(f"{path} is a pointer of Git LFS, not the file: run 'git lfs pull' in its folder")
 
 
 def digest_file(path: str | Path) -> str:

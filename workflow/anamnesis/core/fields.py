@@ -66,7 +66,8 @@ def _text(pattern: re.Pattern[str], allowed: str, expand: Callable[[str], str] =
     """
     schema = {"type": "string", "pattern": f"^(?:{pattern.pattern})$"}
     rule = must(pattern.fullmatch, f"must be {allowed}")
-    return Annotated[str, AfterValidator(expand), rule, WithJsonSchema(schema)]
+    # a length is asked for as pydantic looks for half a surrogate pair only then
+    return Annotated[str, Field(min_length=1), AfterValidator(expand), rule, WithJsonSchema(schema)]
 
 
 def expand_path(path: str) -> str:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anamnesis.core.artifacts import require_content
 from anamnesis.core.errors import UserError, first_line, shorten, show_value
+from anamnesis.core.user_files import no_file_at, require_content
 from anamnesis.data.text import normal_form, without_blanks
 
 LIST_COLUMNS = ("choices", "knowledge_choices")
@@ -103,8 +103,8 @@ def read_rows(path: str | Path) -> list[RawRow]:
     reader = _READERS.get(file_type(path))
     if reader is None:
         raise UserError(f"{path}: '{path.suffix}' is no type of task file; use {', '.join(_READERS)}")
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; check the path, which is relative to {Path.cwd()}")
+    if problem := no_file_at(path):
+        raise UserError(f"{path}: {problem}; give the path of a file, absolute or relative to {Path.cwd()}")
     rows = [RawRow(path, number, values) for number, values in enumerate(reader(path), start=1)]
     if not rows:
         raise UserError(f"{path} has no rows; it needs one row per example")

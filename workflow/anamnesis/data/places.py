@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anamnesis.core.errors import UserError, unknown
+from anamnesis.core.user_files import no_folder_at
 from anamnesis.data.builtin import BUILTIN
 from anamnesis.data.catalogue import NUMBERED, catalogue, look_up
 
@@ -72,8 +73,13 @@ def find_task_files(root: str | None) -> dict[str, Path]:
     if root is None:
         return {}
     base = Path(root)
-    if not base.is_dir():
-        raise UserError(f"data.root = '{root}': must be an existing directory with .parquet files, or null")
+    if problem := no_folder_at(base):
+        raise UserError(
+            f"data.root = '{root}': must be an existing directory with .parquet files, or null ({problem})"
+        )
+    for folder in base.glob("[!.]*/"):  # glob would pass over what it may not read
+        if problem := no_folder_at(folder):
+            raise UserError(f"data.root = '{root}', folder {folder.name}: {problem}, or remove it")
     files: dict[str, Path] = {}
     for path in sorted([*base.glob("*"), *base.glob("*/*")]):
         # in any case of letters, so that no file is passed over for a built-in task

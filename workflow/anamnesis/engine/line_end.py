@@ -23,7 +23,7 @@ class LineEnd:
         if last in self.ends:
             return True
         if last not in self._breaks:
-            self._breaks[last] = "\n" in normal_form(self.tokenizer.decode([last]))
+            self._breaks[last] = "\n" in self._decoded([last])
         return self._breaks[last] and "\n" in without_blanks_before(self.whole(ids))
 
     def text(self, ids: Sequence[int]) -> str:
@@ -34,4 +34,8 @@ class LineEnd:
         """All that was generated, in the normal form of texts, without the space that every answer begins
         with.
         """
-        return normal_form(self.tokenizer.decode(ids, skip_special_tokens=True)).removeprefix(" ")
+        return self._decoded(ids, skip_special_tokens=True).removeprefix(" ")
+
+    def _decoded(self, ids: Sequence[int], **options) -> str:
+        # what some tokenizers would clean up are blanks before punctuation, which targets may have
+        return normal_form(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False, **options))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from anamnesis.core.artifacts import read_json, require_content, write_json
+from anamnesis.core.artifacts import read_json, write_json
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.core.fields import expand_path
+from anamnesis.core.user_files import no_file_at, no_folder_at, require_content
 
 logger = logging.getLogger(__name__)
 
 PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 """Files of a repository that a model is read from: those below have no others."""
 WHOLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
+GGUF = ".gguf"
 TEMPLATES = "additional_chat_templates"
 _SHARD = re.compile(r".*-\d+-of-(\d+)\.safetensors")
 
@@ -25,13 +28,16 @@ def local_weights(name: str) -> list[Path]:
     that is not there or holds no model.
     """
     path = Path(expand_path(name))
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(
             f"model.source is 'path:{name}': no such file or folder; give a folder with config.json and "
             "safetensors weights, or a GGUF file"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
+        if problem := no_folder_at(path):
+            raise UserError(f"model.source is 'path:{name}': {problem}")
         return weights_in(path)
+    require_content(path)
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise UserError(
@@ -48,12 +54,14 @@ def weights_in(folder: Path) -> list[Path]:
     """
     weights = weight_files(folder)
     for file in weights:
+        if problem := no_file_at(file):
+            raise UserError(f"{file}: {problem}; where it is a link, copy what it leads to as well (cp -rL)")
         require_content(file)
     if weights and (folder / "config.json").exists():
         return weights
-    packed = sorted(folder.glob("*.gguf"))
+    packed = sorted(file for file in folder.iterdir() if file.suffix.lower() == GGUF)
     if len(packed) != 1:
-        raise _no_model(folder)
+        raise _no_model(folder, packed)
     return packed
 
 
@@ -112,7 +120,9 @@ def only_the_model(folder: Path, weights: Sequence[Path], empty: Path) -> Path:
         (empty / weights[0].name).symlink_to(weights[0].absolute())
         return empty
     files = [
-        file for file in folder.iterdir() if file.is_file() and file.suffix not in (".safetensors", ".gguf")
+        file
+        for file in folder.iterdir()
+        if file.is_file() and file.suffix.lower() not in (".safetensors", GGUF)
     ]
     for file in files:
         if not (_is_of_adapter(file) or file.name == INDEX):
@@ -146,7 +156,7 @@ def _places_of_weights(files: Iterable[Path]) -> Iterable[tuple[str, str]]:
             ) from error
 
 
-def _no_model(folder: Path) -> UserError:
+def _no_model(folder: Path, packed: Sequence[Path]) -> UserError:
     """The error for a folder without weights, or without their configuration, that can be read."""
     if (folder / ADAPTER).exists():
         base = read_json(folder / ADAPTER).get("base_model_name_or_path")
@@ -154,6 +164,9 @@ def _no_model(folder: Path) -> UserError:
             f"{folder} holds a PEFT adapter of the model {base}, not a model: merge it into that model "
             "(merge_and_unload of PEFT), save both together and give that folder"
         )
+    if packed:
+        names = ", ".join(file.name for file in packed[:3])
+        return UserError(f"{folder} holds {len(packed)} GGUF files ({names}): give the path of one of them")
     below = sorted(
         path.parent for path in [*folder.glob("*/config.json"), *folder.glob("snapshots/*/config.json")]
     )

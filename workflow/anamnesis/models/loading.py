@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
 from anamnesis.core.artifacts import SUMS, damaged_file, read_json
 from anamnesis.core.errors import UserError, first_line
+from anamnesis.models.tokenizers import without_dropout
 
 ADAPTER_KINDS = ("LORA", "OSF")
+_LAYERS = re.compile(r".*?\.(?=\d+\.)")  # what the names of weights in numbered layers begin with
 
 
 def choose_device(name: str) -> str:
@@ -59,7 +62,8 @@ def load_tokenizer(snapshot: Path):
     """The tokenizer of a snapshot folder, without remote code."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+    return without_dropout(tokenizer)
 
 
 def check_tokenizer(tokenizer, model) -> None:
@@ -85,6 +89,15 @@ def check_tokenizer(tokenizer, model) -> None:
         raise UserError(
             f"the tokenizer {type(tokenizer).__name__} does not say where in a text its tokens begin, which "
             "long inputs are cut by: add its tokenizer.json (save_pretrained of a fast tokenizer writes it)"
+        )
+
+
+def check_finite(model) -> None:
+    """Raise UserError for weights that are no numbers: some texts would show it, and others not."""
+    if broken := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
+        raise UserError(
+            f"{len(broken)} weights of {type(model).__name__} hold NaN or infinite values, the first is "
+            f"{broken[0]}: take an earlier checkpoint, or another copy of the model"
         )
 
 
@@ -145,7 +158,8 @@ def without_progress_bars() -> Iterator[None]:
 def read_weights(folder: Path, **options):
     """The decoder in a folder, read without remote code and without progress bars.
 
-    Raises ValueError when weights are missing: transformers alone would draw them at random and go on.
+    Raises ValueError when weights are missing, which transformers alone would draw at random, and when some
+    have no place in the model: it would compute something else than what they were trained in.
     """
     from transformers import AutoModelForCausalLM
 
@@ -156,7 +170,32 @@ def read_weights(folder: Path, **options):
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(f"{len(missing)} of its weights are missing, the first is {missing[0]}")
+    if unused := sorted(_unused(found["unexpected_keys"], model)):
+        raise ValueError(
+            f"{len(unused)} of its weights, the first is {unused[0]}, have no place in the model that its "
+            "config.json describes, which is another model's or was edited"
+        )
     return model
+
+
+def _unused(unexpected: Iterable[str], model) -> Iterator[str]:
+    """Of weights that were not loaded, those that would have had a say: matrices and norms of decoder layers,
+    and biases of modules that the model has. Buffers of older versions and towers for images have none.
+    """
+    present, config = set(model.state_dict()), model.config.get_text_config()
+    layers = tuple({match[0] for name in present if (match := _LAYERS.match(name))})
+    # layers that predict further tokens stand behind the others, and no model here runs them
+    further = getattr(config, "num_nextn_predict_layers", None) or 0
+    further = range(config.num_hidden_layers, config.num_hidden_layers + further)
+    extra = tuple(f"{layer}{number}." for layer in layers for number in further)
+    for name in unexpected:
+        module, _, kind = name.rpartition(".")
+        if name.startswith(extra):
+            continue
+        if (kind == "weight" and name.startswith(layers)) or (
+            kind == "bias" and f"{module}.weight" in present
+        ):
+            yield name
 
 
 def merge_adapters(model, adapters: Sequence[Path]):

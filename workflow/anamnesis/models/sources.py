@@ -23,7 +23,7 @@ from anamnesis.core.artifacts import atomic_directory, atomic_path, digest_file
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.core.hub_access import download, explain
 from anamnesis.models.folders import PATTERNS, local_weights, only_the_model, weights_in
-from anamnesis.models.loading import check_tokenizer, read_weights, without_progress_bars
+from anamnesis.models.loading import check_finite, check_tokenizer, read_weights, without_progress_bars
 from anamnesis.models.targets import Adaptable, adaptable
 from anamnesis.models.tokenizers import read_tokenizer
 
@@ -206,12 +206,15 @@ def _convert(
             "transformers supports without remote code"
         ) from error
     check_tokenizer(tokenizer, model)
+    check_finite(model)
     check(model.eval())
     model.hf_quantizer = None  # the weights are plain now: nothing may be left that asks for a quantiser
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     if not gguf:
         model.generation_config = _generation_settings(folder, model)
+    for config in (model.config, model.config.get_text_config()):  # what a forward pass returns in addition
+        config.output_attentions = config.output_hidden_states = False
     tokenizer.save_pretrained(staged)
     with without_progress_bars():
         model.save_pretrained(staged, safe_serialization=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
 from anamnesis.core.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -34,6 +37,17 @@ def read_tokenizer(folder: Path, model_alone: Path, gguf: str | None):
             f"{folder} has no tokenizer, or one without words: copy tokenizer.json and tokenizer_config.json "
             "there from where the model is from"
         )
+    return without_dropout(tokenizer)
+
+
+def without_dropout(tokenizer):
+    """The tokenizer, which then reads a text the same way each time: one of BPE may leave out some of its
+    merges at random, which is meant for the training of a model.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if share := getattr(getattr(backend, "model", None), "dropout", None):
+        logger.warning("the tokenizer's dropout (%g) is left out: a text has one sequence of tokens", share)
+        backend.model.dropout = None
     return tokenizer
 
 

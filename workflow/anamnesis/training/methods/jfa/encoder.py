@@ -18,6 +18,7 @@ from anamnesis.engine.pack import Pack, Tree, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.folders import PATTERNS, only_the_model, weight_files
 from anamnesis.models.loading import read_weights, without_progress_bars
+from anamnesis.models.tokenizers import without_dropout
 
 Prompt = tuple[int, ...]
 CHUNK = 4096  # tokens of one forward pass
@@ -149,7 +150,7 @@ def _other(source: str, folder: Path):
         with without_progress_bars(), TemporaryDirectory() as scratch:
             alone = only_the_model(folder, weight_files(folder), Path(scratch, "model"))
             model = AutoModel.from_pretrained(alone, use_safetensors=True, **options)
-            return model, AutoTokenizer.from_pretrained(alone, **options)
+            return model, without_dropout(AutoTokenizer.from_pretrained(alone, **options))
     except Exception as error:  # a cut file fails in safetensors, json or transformers: one remedy for all
         raise UserError(
             f"methods.jfa.encoder '{source}' cannot be read ({first_line(error)}): give another folder, or "
