@@ -165,7 +165,7 @@ def test_faults_in_a_jsonl_row(tmp_path, row, message):
 
 
 def test_unreadable_files_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.csv does not exist"):
+    with pytest.raises(UserError, match=r"gone\.csv: no such file; give the path"):
         load_user(tmp_path / "gone.csv")
     faults = {
         "t.xlsx": (b"", r"'\.xlsx' is no type of task file; use \.parquet, \.jsonl, \.json, \.csv, \.tsv"),

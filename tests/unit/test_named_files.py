@@ -58,7 +58,7 @@ def test_a_folder_without_a_whole_model_is_found(check, tmp_path):
 
 def test_a_folder_is_no_task(check, tmp_path):
     (tmp_path / "folder.csv").mkdir()
-    assert "folder.csv': no such file; give its path" in check(task=tmp_path / "folder.csv")
+    assert "folder.csv': it is a folder; give its path" in check(task=tmp_path / "folder.csv")
 
 
 def test_what_is_not_used_is_not_looked_for(check):

@@ -11,7 +11,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "anamnesi
 from anamnesis.analyses.registry import analyses, made, shown_figures
 from anamnesis.config.adapted import check_adapters
 from anamnesis.config.job_inputs import Experiment
-from anamnesis.config.load import config_section, load_config
+from anamnesis.config.load import check_files, config_section, load_config
 from anamnesis.config.named_files import check_named_files
 from anamnesis.core.artifacts import check_writable
 from anamnesis.core.computer import limits
@@ -45,6 +45,7 @@ try:
     WRITTEN = expand_path(str(config.get("results", "results")))
     PREFIXED = workflow.modifier.path_modifier.replace_prefix(WRITTEN)
     workflow.modifier.path_modifier = PathModifier(None, None, workflow)
+    check_files(workflow.configfiles)
     CONFIG = load_config([config, {"results": PREFIXED}])
     check_writable(CONFIG.results)
     if workflow.is_main_process:

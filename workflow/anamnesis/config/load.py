@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,24 @@ def config_section(config: Config, *names: str) -> dict[str, Any]:
     return picked
 
 
+class _Loader(yaml.SafeLoader):
+    """A key that a file gives twice is an error: YAML would take the last, and forget a whole section."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, count in keys.items():
+            if count > 1 and name != "<<":
+                problem = f"the key {show_value(name)} stands {count} times in one section, write it once"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def check_files(files: Iterable[str | Path]) -> None:
+    """Raise UserError for configuration files with faults that are gone once they have been read."""
+    for file in files:
+        _read(file)
+
+
 def _child(section: Any, key: str, path: str) -> Any:
     if not isinstance(section, dict):
         raise UserError(f"unknown configuration key '{path}': the key before '{key}' is not a section")
@@ -97,7 +116,7 @@ def _read(source: Source) -> Mapping[str, Any]:
     if isinstance(source, Mapping):
         return source
     try:
-        content = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+        content = yaml.load(Path(source).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UserError(
             f"configuration file '{source}': {error.strerror}; give the path of a YAML file"

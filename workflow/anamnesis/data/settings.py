@@ -171,7 +171,7 @@ class Suite(Section):
 class Prompts(Section):
     """The words around an example: instruction, separator, demonstrations, question."""
 
-    input_label: str = Field("Input:", description="Written before an input.")
+    input_label: str = Field("Input:", min_length=0, description="Written before an input.")
     output_label: Text = Field("Output:", description="Written before an answer; a prompt ends with it.")
     separator: Text = Field(
         "\n\n", description="Written between the instruction, the demonstrations and the question."

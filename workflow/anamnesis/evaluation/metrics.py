@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import cache
+from math import isinf
 
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.prompts import FINAL_MARK
@@ -22,7 +23,7 @@ from anamnesis.evaluation.words import WordTokenizer, spaced, words
 
 _NUMBER = re.compile(
     r"(?:(?<![\w)])[-−])?\$?"  # no sign directly behind a digit, where it means a difference
-    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s*/\s*\d+)?"
+    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-−+]?\d+(?!\w)|\s*/\s*\d+)?"
 )
 _TOLERANCE = 1e-6  # relative: numbers are written with few digits
 WRITTEN = (
@@ -87,10 +88,10 @@ def first_character(answer: Answer) -> float:
 def number(answer: Answer) -> float:
     """Equality of numbers: the reference's last one, and the answer's final one (:func:`final_number`).
 
-    A reference without a number must match exactly.
+    A reference without a number, or with one beyond floats, must match exactly.
     """
     wanted = final_number(answer.target)
-    if wanted is None:
+    if wanted is None or isinf(wanted):
         return exact_match(answer)
     given = final_number(answer.text)
     return given is not None and abs(given - wanted) <= _TOLERANCE * max(1.0, abs(wanted))
@@ -105,13 +106,13 @@ def number_after_mark(answer: Answer) -> float:
 def final_number(text: str) -> float | None:
     """The number after ``####`` or, without that mark, the last one; None when there is none.
 
-    Thousands may have commas; a fraction counts as its quotient.
+    Thousands may have commas; a fraction counts as its quotient, and 1e5 is a hundred thousand.
     """
     numbers = [match for match in _NUMBER.findall(text.rpartition(FINAL_MARK)[2]) if re.search(r"\d", match)]
     if not numbers:
         return None
     numerator, _, denominator = re.sub(r"[,$\s]", "", numbers[-1]).replace("−", "-").partition("/")
-    if denominator and not int(denominator):
+    if denominator and not float(denominator):
         return None
     return float(numerator) / float(denominator or 1)
 
