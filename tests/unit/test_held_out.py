@@ -340,3 +340,14 @@ def test_without_a_knowledge_form_there_is_no_such_row():
     chains = [Chain(c.method, c.order, c.seed, c.frame[c.frame["form"] == "instruction"]) for c in CHAINS]
     assert set(held_out_table(chains, CHANCE)["measure"]) == {"hp", "ip", "ip_hp"}
     assert np.isnan(knowledge_performance(chains[0].frame))
+
+
+def test_what_is_left_is_that_after_the_last_stage():
+    one = chain("plain", 0)
+    last = one.frame[one.frame["stage"] == 1]
+    between = last.assign(value=0.0)
+    longer = pd.concat(
+        [one.frame[one.frame["stage"] == 0], between, last.assign(stage=2, trained_task="next")]
+    )
+    short, long = (held_out_table([Chain("plain", 1, 0, frame)], CHANCE) for frame in (one.frame, longer))
+    pd.testing.assert_frame_equal(long, short)

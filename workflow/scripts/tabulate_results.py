@@ -40,8 +40,8 @@ def main(
     numbers. ``compared``: pairs of methods besides guided and plain. ``pool``: accuracy tables of other runs,
     whose chains join all tables but ``answers`` (``stats.answers``, from ``tasks`` and ``recovered``).
     """
-    frames, published = read_chains(evaluations, chains, orders), pd.read_csv(reference)
-    frames = pooled(frames, [(path, read_parquet(path)) for path in pool], orders)
+    others = [(path, read_parquet(path)) for path in pool]
+    frames = pooled(read_chains(evaluations, chains, orders), others, orders)
     per_chain = chain_measures(frames)
     how = statistics["bootstrap_resamples"], statistics["confidence"]
     summary = table1(per_chain, *how)
@@ -52,9 +52,10 @@ def main(
     for path, frame in ((table, summary), (comparisons, paired), (held_out, lost)):
         write_text(path, to_csv(frame))
     counted = {"chains": len(frames), "pooled": len(frames) - len(chains)}
-    others = f"\nChains of other runs: {counted['pooled']} ({', '.join(pool)}).\n" if pool else ""
-    further = held_out_markdown(lost), comparison_markdown(paired), published_markdown(summary, published)
-    write_text(markdown, "".join((to_markdown(summary), others, *further)))
+    joined = f"\nChains of other runs: {counted['pooled']} ({', '.join(pool)}).\n" if pool else ""
+    published = published_markdown(summary, pd.read_csv(reference))
+    parts = to_markdown(summary), joined, held_out_markdown(lost), comparison_markdown(paired), published
+    write_text(markdown, "".join(parts))
     write_text(latex, to_latex(summary))
     store_all(answers, answer_tables(evaluations, chains, len(orders[0]), listed(tasks), listed(recovered)))
     return counted
