@@ -36,7 +36,9 @@ NOTHING = pd.DataFrame(columns=["kind", "method", "twin", "measure", "mean", "n"
 def table(*rows, method="inclora") -> pd.DataFrame:
     """Differences of Table 1. ``rows``: measure, mean, low, high, n."""
     made = [("difference", method, f"{method}-ivg", m, mean, n, low, high) for m, mean, low, high, n in rows]
-    levels = [("level", method, None, "hp", 0.9, 9, NAN, NAN)]
+    values = {(method, "hp"): 0.9, (method, "op"): 0.7, (f"{method}-ivg", "op"): 0.65,
+              (method, "forgetting"): 0.247, (f"{method}-ivg", "forgetting"): 0.323}  # fmt: skip
+    levels = [("level", name, None, m, value, 9, NAN, NAN) for (name, m), value in values.items()]
     return pd.DataFrame([*levels, *made], columns=NOTHING.columns)
 
 
@@ -217,9 +219,9 @@ ROWS = (
 
 def test_what_the_vector_gives_back_is_the_mean_of_the_sets_and_stands_with_the_random_vector():
     assert told(recovered=recovered(*ROWS))[2] == (
-        "What the vector gives back: added after training with inclora, the instruction vector of the model "
-        "before training changes zero-shot accuracy by +12.4 points [+5.0, +20.0] (n = 3), a random vector "
-        "of equal length by −0.3 points [−2.0, +1.0] (n = 3) (mean of 2 sets)."
+        "Whether the vector gives anything back: added after training with inclora, the instruction vector "
+        "of the model before training changes zero-shot accuracy by +12.4 points [+5.0, +20.0] (n = 3), a "
+        "random vector of equal length by −0.3 points [−2.0, +1.0] (n = 3) (mean of 2 sets)."
     )
 
 

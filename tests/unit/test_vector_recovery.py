@@ -188,5 +188,5 @@ def test_the_section_has_the_table_and_the_figure(tmp_path):
     ]  # fmt: skip
     assert table.rows[2][7].startswith("+20.0 [")
     page = build_report([section], tmp_path / "report.html", "t").read_text()
-    assert "What the vectors give back" in page
+    assert "Do the vectors give anything back?" in page
     assert "./figures/vector_recovery.csv" in page

@@ -170,7 +170,7 @@ def test_figures_and_summary_are_whole(whole):
 def test_report_is_one_file_with_its_pictures(whole):
     text = (whole.folder / SUITE / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 5
-    assert "What the vectors give back" in text
+    assert "Do the vectors give anything back?" in text
     assert "inclora-ivg" in text
 
 

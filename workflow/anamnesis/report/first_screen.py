@@ -40,30 +40,52 @@ def first_numbers(held_out: pd.DataFrame, table: pd.DataFrame) -> list[Number]:
             f"Knowledge accuracy, on the {counted(row['sets'], 'held-out set')} that can be asked as a plain "
             f"statement, went from {percent(row['before'])} to {percent(row['after'])}."
         )
+        sentence += _instructed(held_out, method)
         numbers.append(_number(_kept(row), row["change"], row, sentence))
     pairs = table[(table["kind"] == "difference") & (table["method"] == method) & (table["n"] > 0)]
     for _, row in pairs[pairs["measure"] == "hp"].iterrows():
-        numbers.append(
-            _number("What guidance changed", row["mean"], row, _guided_sentence(row, pairs, method))
-        )
+        sentence = _guided_sentence(row, pairs, method) + _harm(pairs, table, method)
+        numbers.append(_number("What guidance changed", row["mean"], row, sentence))
     return numbers
 
 
+def _instructed(held_out: pd.DataFrame, method: str) -> str:
+    """How the sets that have a knowledge form did when asked with an instruction: the same sets compared."""
+    own = held_out[(held_out["method"] == method) & (held_out["set"] != MEAN)]
+    known = own.loc[own["measure"] == "knowledge", "set"]
+    rows = own[(own["measure"] == "hp") & own["set"].isin(known)]
+    if rows.empty:
+        return ""
+    before, after = (percent(rows[end].mean()) for end in ("before", "after"))
+    return f" Asked with an instruction, the same sets went from {before} to {after}."
+
+
 def _guided_sentence(row: pd.Series, pairs: pd.DataFrame, method: str) -> str:
-    """Where held-out accuracy ends with guidance, and what guidance does harm to beyond chance."""
+    """Where held-out accuracy ends with guidance."""
     ends = "as high as"
     if differs(row["mean"]):
         size = points(abs(row["mean"])).removeprefix("+")
         ends = f"{size} {'higher' if row['mean'] > 0 else 'lower'} than"
-    sentence = (
-        f"With guidance ({row['twin']}), zero-shot accuracy on held-out sets ends {ends} without ({method})"
+    return (
+        f"With guidance ({row['twin']}), zero-shot accuracy on held-out sets ends {ends} without ({method})."
     )
-    harmed = [
-        f"{WORDS[other['measure']]} {points(other['mean'])}"
-        for _, other in pairs[pairs["measure"].isin(["ip", "op", "forgetting"])].iterrows()
-        if (other["low"] > 0 if other["measure"] == "forgetting" else other["high"] < 0)
-    ]
-    return sentence + (f"; for the worse: {', '.join(harmed)}." if harmed else ".")
+
+
+def _harm(pairs: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
+    """What guidance does harm to beyond chance."""
+    levels = table[table["kind"] == "level"].set_index(["method", "measure"])["mean"]
+    harmed = []
+    for _, row in pairs[pairs["measure"].isin(["ip", "op", "forgetting"])].iterrows():
+        if row["low"] > 0 if row["measure"] == "forgetting" else row["high"] < 0:
+            plain, guided = (percent(levels[name, row["measure"]]) for name in (method, row["twin"]))
+            harmed.append(f"{WORDS[row['measure']]} is {guided} in place of {plain} ({_range(row)} points)")
+    return f" Harm: {'; '.join(harmed)}." if harmed else ""
+
+
+def _range(row: pd.Series) -> str:
+    """ "+7.6, interval +1.1 to +14.2", in points."""
+    mean, low, high = (points(row[key]).removesuffix("\u00a0points") for key in ("mean", "low", "high"))
+    return f"{mean}, interval {low} to {high}"
 
 
 def _lost_number(row: pd.Series, held_out: pd.DataFrame, method: str) -> Number:
@@ -76,7 +98,10 @@ def _lost_number(row: pd.Series, held_out: pd.DataFrame, method: str) -> Number:
     ]
     if len(each) > 1 and each["change"].min() < 0:
         worst = each.loc[each["change"].idxmin()]
-        sentence += f"; most was lost on {readable(worst['set'])} ({points(worst['change'])})"
+        fell = f"{int((each['change'] < 0).sum())} of {len(each)}"
+        sentence += (
+            f". It fell on {fell} of them, most on {readable(worst['set'])} ({points(worst['change'])})"
+        )
     return _number(
         "What was lost" if row["change"] < 0 else "What was gained", row["change"], row, sentence + "."
     )
@@ -105,12 +130,13 @@ def _verdict(row: pd.Series) -> str:
             else "all chains agree, and without spread there is none."
         )
     if row["low"] <= 0 <= row["high"]:
-        return "Is it chance? It may be: the interval contains zero."
+        low, high = (points(row[end]).removesuffix("\u00a0points") for end in ("low", "high"))
+        return f"Is it chance? No change is shown: one from {low} to {high} points is possible."
     if row["n"] >= MINIMUM_PAIRS:
         return "Is it chance? Hardly: the interval excludes zero."
     return (
-        f"Is it chance? Probably not: the interval excludes zero. But {row['n']} chains are weak evidence: "
-        f"as many changes of one sign happen by chance with probability {2.0 ** (1 - row['n']):.2g}."
+        f"Is it chance? Not settled. The interval excludes zero, but {row['n']} chains change in one "
+        f"direction by chance {200 * 0.5 ** row['n']:.2g} times in 100. More seeds would tell."
     )
 
 
@@ -234,8 +260,8 @@ def _given_back(recovered: pd.DataFrame | None, method: str) -> str:
         for key in ("gain", "random_gain")
     )
     return (
-        f"What the vector gives back: added after training with {method}, the instruction vector of "
-        f"the model before training changes zero-shot accuracy by {vector}, a random vector of equal "
+        f"Whether the vector gives anything back: added after training with {method}, the instruction vector "
+        f"of the model before training changes zero-shot accuracy by {vector}, a random vector of equal "
         f"length by {random} (mean of {sets} set{'s' * (sets != 1)})."
     )
 

@@ -36,7 +36,7 @@ def recovery_section(gains: pd.DataFrame, png: str | Path, caption: str = "") ->
         for _, row in gains.iterrows()
     ]
     return Section(
-        "What the vectors give back",
+        "Do the vectors give anything back?",
         tables=[Table(_HEADER, rows, NOTE.format(confidence=100 * gains["confidence"].iloc[0]))],
         pictures=[picture(png, alt, caption, recovery_sentences(gains))],
     )

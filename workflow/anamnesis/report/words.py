@@ -19,7 +19,9 @@ ABBREVIATIONS = {
 ABBREVIATIONS |= {f"Δ {name}": f"difference of {meaning}" for name, meaning in ABBREVIATIONS.items()}
 
 _TERMS = {
-    "Held-out set": "Questions of a kind that is never trained. What is lost there was known before.",
+    "Held-out set": "Questions of a kind that no stage trains. What is lost there was known before the first "
+    "stage. Where the run tuned the starting model, it did so on training examples of these sets; test "
+    "questions are others.",
     "Zero-shot, few-shot": "Asked with the instruction alone, and with solved examples before the question.",
     "Knowledge": "A held-out question as a plain statement to complete, without an instruction.",
     "HP (held-out performance)": "Mean zero-shot accuracy on the held-out sets, after the last stage.",
@@ -31,8 +33,8 @@ _TERMS = {
     "the last; the mean over all tasks but the last. Below zero: later training did harm.",
     "Stage, chain": "A stage trains one task. A chain is all stages of one method, with one order of tasks "
     "and one seed. n counts chains.",
-    "Interval": "Where the mean would lie with other seeds and orders, on the same questions. An interval "
-    "that contains zero shows no change.",
+    "Interval": "Where the mean would lie with other seeds (and orders, where several were run), on the same "
+    "questions. An interval that contains zero shows no change.",
     "Points": "Percentage points: from 80 % to 60 % is −20 points.",
 }
 
@@ -42,6 +44,12 @@ _METHODS = {
     "Guidance (-ivg)": "While the model learns a task, the average output of the attention heads that carry "
     "the task's instruction (its instruction vector) is added to it, and its answers are held close to those "
     "of the model before the stage with the same addition. Afterwards nothing is added.",
+}
+
+
+_CONTROL = {
+    "lwf": "learning without forgetting, which holds the model's answers on the new task close to those of "
+    "the model before the stage; no vectors",
 }
 
 
@@ -55,4 +63,15 @@ def methods(config: Mapping) -> list[tuple[str, str]]:
     names = list(map(str, run_facts.value_at(config, "training.methods") or []))
     guided = any(name.endswith(GUIDED_SUFFIX) for name in names)
     ran = {"inclora": "inclora" in names, "Guidance (-ivg)": guided}
-    return [(name, meaning) for name, meaning in _METHODS.items() if ran[name]]
+    told = [(name, meaning) for name, meaning in _METHODS.items() if ran[name]]
+    variants = run_facts.value_at(config, "variants") or {}
+    return told + [(name, _varied(variants[name])) for name in names if name in variants]
+
+
+def _varied(variant: Mapping) -> str:
+    """What a variant is: the method, and what is set otherwise."""
+    base = str(variant["of"])
+    changed = dict(run_facts.flatten({key: value for key, value in variant.items() if key != "of" and value}))
+    settings = ", ".join(f"{key} = {value}" for key, value in changed.items() if key != "against")
+    named = f"{base} ({_CONTROL[base]})" if base in _CONTROL else base
+    return f"A variant of {named}" + (f", with {settings}." if settings else ".")

@@ -19,7 +19,7 @@ KINDS = {
     "lost": "right before training, wrong after the last stage",
     "returned": "right before and after, wrong in between",
     "gained": "wrong before training, right after the last stage",
-    "passing": "wrong before and after, right in between: learnt, then forgotten",
+    "passing": "wrong before and after, right in between",
     "kept": "right throughout",
     "never": "wrong throughout",
 }

@@ -27,8 +27,8 @@ def table_note(table: pd.DataFrame) -> str:
         return note.strip()
     note += (
         "Δ: paired difference over the (order, seed) that both methods have, in percentage points, with its "
-        f"interval ({_intervals(pairs)}); n: number of pairs. The interval is about other orders and seeds, "
-        "from the same start and on the same questions. "
+        f"interval ({_intervals(pairs)}); n: number of pairs. The interval is about other seeds "
+        "(and orders, where several were run), from the same start and on the same questions. "
     )
     if ((pairs["n"] > 1) & pairs["low"].isna()).any():
         note += "Differences that are all equal have none, as they show no spread. "

@@ -1,5 +1,5 @@
 // The table of changed answers: filters, shares, what lost answers became. Texts are set as text, never as markup.
-const PAGE = 40;
+const PAGE = 12;
 const ALL = "all";
 
 function element(name, content = "", attributes = {}) {
@@ -94,7 +94,8 @@ class Browser {
       ([kind, [name]]) => `${name} ${percent(shares.reduce((sum, row) => sum + row.counts[kind], 0), total)}`,
     );
     const left = this.data.left_out ? ` This page holds the first of them; ${this.data.left_out} more are in the CSV.` : "";
-    this.status.textContent = `${rows.length} changed answer${rows.length === 1 ? "" : "s"} shown. Of ${total} answers: ${parts.join(", ")}.${left}`;
+    const none = total ? "" : "No question is asked in this way. ";
+    this.status.textContent = none || `${rows.length} changed answer${rows.length === 1 ? "" : "s"} shown. Of ${total} answers: ${parts.join(", ")}.${left}`;
     this.instruction.textContent = this.about();
     this.counted.replaceChildren(...this.counts());
     this.table.replaceChildren(this.answers(rows.slice(0, shown)));
@@ -115,12 +116,14 @@ class Browser {
     const [set, asked, method] = ["set", "asked", "method"].map((key) => this.chosen(key));
     if ([set, asked, method].includes(ALL)) return [];
     const rows = this.data.counts.filter((row) => row[0] === set && row[1] === asked && row[2] === method);
-    const lost = rows.reduce((sum, row) => sum + row[7], 0);
+    const chains = this.shares.filter((row) => row.set === set && row.asked === asked && row.method === method);
+    const lost = chains.reduce((sum, row) => sum + row.counts.lost, 0);
     const most = rows.length <= 6 ? rows : rows.filter((row) => row[7] > 0).slice(0, 5);
     if (!most.length) return [];
     const header = ["Answer", "is right", "given before", "given after", `of ${lost} lost answers became it`];
+    const shownOf = most.length < rows.length ? `, the ${most.length} that most lost answers became` : "";
     const body = most.map((row) => [row[3] || "(empty)", ...row.slice(4)]);
-    return [this.plainTable("Answers of all chains", header, body, "numbers")];
+    return [this.plainTable(`Answers of all chains${shownOf}`, header, body, "numbers")];
   }
 
   plainTable(caption, header, rows, kind) {
@@ -159,7 +162,7 @@ class Browser {
   answer(text, right) {
     if (right === null) return element("td", "–");
     const mark = element("span", right ? "✓" : "✗", { role: "img", "aria-label": right ? "right:" : "wrong:" });
-    return element("td", text === null ? [mark] : [mark, ` ${text || "(empty)"}`], { class: right ? "right" : "wrong" });
+    return element("td", text === null ? [mark] : [mark, `\u00a0${text || "(empty)"}`], { class: right ? "right" : "wrong" });
   }
 }
 
