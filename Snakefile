@@ -12,9 +12,10 @@ logging.raiseExceptions = False  # a log on a full disk must not bury the messag
 
 # not workflow.basedir, which is the folder of the workflow that includes this one or has it as a module
 ROOT = Path(workflow.snakefile).absolute().parent
-if not ROOT.is_dir():
+if not (ROOT / "workflow" / "rules").is_dir():
     raise WorkflowError(
-        f"{workflow.snakefile}: jobs import the library next to this Snakefile; clone the repository and give its path"
+        f"{workflow.snakefile}: the rules and the library are not next to this Snakefile; clone the repository and "
+        "give the path of the Snakefile there, not of a link to it or a copy"
     )
 GIVEN = deepcopy(config)
 

@@ -6,6 +6,8 @@ import errno
 import gzip
 import json
 import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -199,6 +201,27 @@ def test_half_a_character_is_refused_in_every_text(section, key):
 def test_what_yaml_merges_may_be_given_again(tmp_path):
     (tmp_path / "own.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: {x: 3}\n")
     check_files([tmp_path / "own.yaml"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        [
+            "-c",
+            "import sys; from anamnesis.config.load import load_config; load_config(sys.argv[1])",
+            "config.yaml",
+        ],
+        ["-m", "anamnesis.commands.estimate", "--help"],
+        ["-m", "anamnesis.commands.export", "--help"],
+    ],
+)
+def test_python_may_leave_out_docstrings(call):
+    """As images for containers ask it to, in PYTHONOPTIMIZE."""
+    surrounding = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow"), "PYTHONOPTIMIZE": "2"}
+    done = subprocess.run(
+        [sys.executable, *call], cwd=REPOSITORY, env=surrounding, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # ---------------------------------------------------------------- scores

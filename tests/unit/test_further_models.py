@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+import readers
 import reference
 import tiny_models
 from anamnesis.core.errors import UserError
-from anamnesis.data.encoding import encode
+from anamnesis.data.encoding import encode, encode_pairs
 from anamnesis.engine.exactness import check_exact
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.models.loading import load_model, load_tokenizer
@@ -184,3 +186,16 @@ def test_blanks_before_punctuation_stay_in_answers():
     text = "it 's , do n't ."
     assert tokenizer.decode(encode(tokenizer, [text])[0]) != text
     assert LineEnd(tokenizer).text(encode(tokenizer, [text])[0]) == text
+
+
+@pytest.mark.parametrize("around", ["<s> $A <|end|>", "<s> $A </s> </s>", "$A <|turn|> </s>", "<s> $A"])
+def test_nothing_that_a_tokenizer_appends_stands_between_prompt_and_answer(around):
+    """Its own end of text, or that of the model it was made from, once or twice."""
+    tokenizer, plain = readers.bytes_only(), readers.bytes_only()
+    ids = [(name, plain.convert_tokens_to_ids(name)) for name in ("<s>", "</s>", "<|turn|>", "<|end|>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=around, special_tokens=ids)
+    begin = [plain.bos_token_id] * around.startswith("<s>")
+    ((prompt, answer),) = encode_pairs(tokenizer, ["Input: hot\nOutput:"], [" cold"])
+    assert prompt == begin + plain("Input: hot\nOutput:", add_special_tokens=False).input_ids
+    assert answer == plain(" cold", add_special_tokens=False).input_ids
+    assert encode(tokenizer, ["Input: hot\nOutput:"]) == [prompt]

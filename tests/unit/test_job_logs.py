@@ -77,6 +77,21 @@ def test_a_job_logs_what_all_libraries_warn_about(tmp_path):
     assert terminal == "WARNING said by anamnesis.data\nERROR broken\n"
 
 
+def test_loggers_that_are_made_later_hand_on_too(tmp_path):
+    """torch gives a handler to each of dozens, which are made as it is imported."""
+    body = """
+        import logging, torch, torch._dynamo
+        logging.getLogger("torch._dynamo").warning("\\x1b[1mslow\\x1b[0m")
+        alone = logging.getLogger("tokenizers.alone")
+        alone.propagate = False
+        alone.warning("said by one that hands nothing on")
+    """
+    log, terminal = job(tmp_path, body)
+    assert "WARNING torch._dynamo: slow\n" in log
+    assert "WARNING tokenizers.alone: said by one that hands nothing on\n" in log
+    assert not terminal
+
+
 def test_a_silenced_logging_speaks_again(tmp_path, logging_restored):
     """As what runs when Python starts may leave it."""
     logging.disable()

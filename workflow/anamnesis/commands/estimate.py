@@ -188,7 +188,7 @@ def read_shape(config: Config, name: str | None):
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="estimate", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="estimate", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", nargs="+", help="configuration files, later ones on top of earlier ones")
     parser.add_argument("--model", choices=sorted(known_models()), help="take the shape of this model")
     parser.add_argument("--dtype", choices=sorted(BYTES), help="in place of model.dtype")

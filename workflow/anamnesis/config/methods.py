@@ -23,7 +23,7 @@ def _section_of_methods() -> type[Section]:
     """The model of the section ``methods``: for each method with settings a section of its name."""
     models = {name: model for name in method_names() if (model := slice_of(name).settings)}
     fields: dict[str, Any] = {
-        name: (model, Field(default_factory=model, description=" ".join(getdoc(model).split())))
+        name: (model, Field(default_factory=model, description=" ".join((getdoc(model) or "").split())))
         for name, model in models.items()
     }
     about = "Settings of the training methods that have any, by method."

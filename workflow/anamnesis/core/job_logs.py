@@ -13,10 +13,13 @@ from anamnesis.core.errors import one_line
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ERROR = re.compile(r"^\S+ \S+ ERROR \S+: (.*)$", flags=re.MULTILINE)
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 WARNING = re.compile(r"^\S+ \S+ WARNING (\S+): (.*)$", flags=re.MULTILINE)
 
 LIBRARIES = ("transformers", "huggingface_hub", "datasets", "torch")
-"""Loggers that would print by themselves and hand nothing on."""
+"""Libraries with loggers that would print by themselves and hand nothing on."""
+
+_OF_LIBRARY = re.compile(rf"(?:{'|'.join(LIBRARIES)})\.")
 
 PYTHON = "py.warnings"  # the logger of Python's warnings
 
@@ -43,10 +46,11 @@ def log_to(file: Path | None, anew: bool = False, speaks: bool = True) -> None:
     root.handlers.clear()
     root.setLevel(logging.INFO)
     logging.getLogger("anamnesis").setLevel(logging.DEBUG)
-    for name in LIBRARIES:
+    for name in {*LIBRARIES, *filter(_OF_LIBRARY.match, root.manager.loggerDict)}:
         logger = logging.getLogger(name)
         logger.__class__ = _HandsOn
         logger.handlers.clear()
+    logging.setLoggerClass(_HandsOn)  # for those that are made later: torch has many, each with a handler
     if speaks:
         console = logging.StreamHandler()
         console.setLevel(logging.WARNING)
@@ -90,7 +94,7 @@ class _Lines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         if record.levelno == logging.WARNING:
-            record.message = one_line(record.message)
+            record.message = one_line(_COLOUR.sub("", record.message))
         return super().formatMessage(record)
 
 

@@ -24,12 +24,14 @@ def encode(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts that something is to follow.
 
     A tokenizer may put special tokens in front, except where a text begins with one, as those of chat
-    templates do. An end-of-text token that it appends is removed: it would stand between prompt and answer.
+    templates do. What it appends, such as an end-of-text token, is removed: it would stand between prompt
+    and answer.
     """
     texts, end = list(texts), tokenizer.eos_token_id
-    special = tuple(MARK + name for name in _known(tokenizer).special)
+    known = _known(tokenizer)
+    special = tuple(MARK + name for name in known.special)
     with_special = [text.startswith(MARK) and text.startswith(special) for text in texts]
-    encoded = token_ids(tokenizer, texts)
+    encoded = [ids[: max(1, len(ids) - known.appended)] for ids in token_ids(tokenizer, texts)]
     if any(with_special):
         bare = token_ids(tokenizer, texts, add_special_tokens=False)
         encoded = [bare[k] if begins else encoded[k] for k, begins in enumerate(with_special)]
@@ -108,7 +110,7 @@ def marked(tokenizer, text: str) -> str:
 
 class _Known:
     """The tokens of a tokenizer in some ``state``: those that were ``added`` to its words (name -> id), those
-    of them that it calls ``special``, and its ``control`` tokens.
+    of them that it calls ``special``, its ``control`` tokens, and how many it has ``appended`` to each text.
     """
 
     def __init__(self, tokenizer, state: tuple):
@@ -118,6 +120,8 @@ class _Known:
         self.special = [token.content for token in tokens.values() if token.special]
         named = [name for name in self.added if name in template and re.search(r"[^\w\s]", name)]
         self.control = {name: self.added[name] for name in dict.fromkeys([*self.special, *named])}
+        around = tokenizer("a").encodings[0].special_tokens_mask if tokenizer.is_fast else [0]
+        self.appended = around[::-1].index(0) if 0 in around else 0  # tokens that it puts behind a text
         self._marking: tuple | None = None
 
     def marking(self, tokenizer) -> tuple[Tokenizer, dict[int, int]]:
