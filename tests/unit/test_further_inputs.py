@@ -224,6 +224,17 @@ def test_python_may_leave_out_docstrings(call):
     assert done.returncode == 0, done.stderr
 
 
+def test_jobs_need_docstrings_and_say_so():
+    code = "from anamnesis.core.environment import check_python; check_python()"
+    surrounding = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    for options, message in (("-O", ""), ("-OO", "unset PYTHONOPTIMIZE, or set it to 1")):
+        done = subprocess.run(
+            [sys.executable, options, "-c", code], env=surrounding, capture_output=True, text=True
+        )
+        assert message in done.stderr
+        assert bool(done.returncode) == bool(message)
+
+
 # ---------------------------------------------------------------- scores
 
 

@@ -17,7 +17,7 @@ from anamnesis.core.artifacts import check_writable
 from anamnesis.core.computer import limits
 from anamnesis.core.devices import present
 from anamnesis.core.digest import CodeDigests
-from anamnesis.core.environment import ignored_variables
+from anamnesis.core.environment import check_python, ignored_variables
 from anamnesis.core.errors import UserError
 from anamnesis.core.fields import expand_path
 from anamnesis.core.integrity import check_dates, check_results
@@ -45,6 +45,7 @@ try:
     WRITTEN = expand_path(str(config.get("results", "results")))
     PREFIXED = workflow.modifier.path_modifier.replace_prefix(WRITTEN)
     workflow.modifier.path_modifier = PathModifier(None, None, workflow)
+    check_python()
     check_files(workflow.configfiles)
     CONFIG = load_config([config, {"results": PREFIXED}])
     check_writable(CONFIG.results)

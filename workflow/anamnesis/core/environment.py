@@ -68,6 +68,15 @@ ACCELERATE = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "XLA_", "USE_TORCH_
 log = logging.getLogger(__name__)
 
 
+def check_python() -> None:
+    """Raise UserError for a Python without docstrings, which transformers reads as it is imported."""
+    if sys.flags.optimize > 1:
+        raise UserError(
+            "Python leaves out docstrings (PYTHONOPTIMIZE=2, or -OO), and transformers cannot be imported "
+            "without: unset PYTHONOPTIMIZE, or set it to 1"
+        )
+
+
 def ignored_variables() -> dict[str, str]:
     """The variables of the environment that a job ignores, with their values."""
     return {

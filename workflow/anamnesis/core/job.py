@@ -19,7 +19,7 @@ from typing import Any, get_args, get_origin
 
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
-from anamnesis.core.environment import ignore_environment
+from anamnesis.core.environment import check_python, ignore_environment
 from anamnesis.core.errors import UserError, one_line
 from anamnesis.core.hub_access import keep_off
 from anamnesis.core.integrity import States, note_file, states_read, write_note
@@ -54,6 +54,7 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     ignore_environment()
     _limit_threads(max(1, snakemake.threads // processes))
     try:
+        check_python()
         _run(snakemake, main, started, processes, log_file)
     except KeyboardInterrupt:
         sys.exit(130)
