@@ -67,9 +67,9 @@ def test_stages_and_orders_are_those_of_the_suite(fresh):
 
 def test_shards_of_the_command_line_are_those_of_the_jobs(fresh):
     """``--set-scatter`` overrules sweep.shards in paths; what jobs are told must follow."""
-    said = fresh.run("--dry-run", "--set-scatter", "sweep=3", HEADS).stdout
+    said = fresh.run(HEADS, "--dry-run", "--set-scatter", "sweep=3").stdout
     assert said.count("rule sweep_heads:") == 3
-    done = fresh.run("--set-scatter", "sweep=3", HEADS)
+    done = fresh.run(HEADS, "--set-scatter", "sweep=3")
     assert done.returncode == 0, done.stdout
     record = fresh.folder / MODEL / f"vectors/{SWEPT}/causal_effects-3-of-3.json"
     assert json.loads(record.read_text())["params"]["shards"] == 3

@@ -93,7 +93,7 @@ def test_editing_data_makes_the_tasks_again(edited):
         ({"vectors": {"rank_by": "log_probability"}}, ["rank_heads", *AFTER_RANKING]),
         (
             {"interventions": {"examples": 2}},
-            [f"intervene task={SWEPT}", "plot_interventions", *RECOVERED, GIVEN_BACK, REPORT],
+            [f"intervene task={SWEPT}", "plot_interventions", *RECOVERED, GIVEN_BACK, *SUMMARISED],
         ),
         ({"training": {"methods": ["inclora"]}}, [*SUMMARISED, GIVEN_BACK]),
         (
