@@ -163,7 +163,7 @@ def _row(before: pd.Series, after: pd.Series, resamples: int, confidence: float)
 def marks(table: pd.DataFrame) -> dict[str, str]:
     """Set -> its mark in the instruction form without demonstrations, for the sets that have one."""
     rows = table[(table["measure"] == "hp") & (table["set"] != MEAN)]  # the same for every method
-    found = rows.set_index("set")["mark"].fillna("")
+    found = rows.set_index("set")["mark"].astype(object).fillna("")
     return {name: mark for name, mark in found.items() if mark}
 
 
