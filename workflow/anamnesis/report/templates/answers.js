@@ -151,7 +151,13 @@ class Browser {
       return made;
     };
     const body = rows.map((row) => {
-      const about = [row.set.replaceAll("_", " "), row.asked, row.method, `seed ${row.seed}`, this.data.kinds[row.kind][0]];
+      const about = [
+        ["set", row.set.replaceAll("_", " ")],
+        ["asked", row.asked],
+        ["method", row.method],
+        ["seed", `seed ${row.seed}`],
+        ["kind", this.data.kinds[row.kind][0]],
+      ].filter(([key]) => this.chosen(key) === ALL).map(([, text]) => text);
       const question = element("th", [element("span", row.question), element("small", about.join(" · "))], { scope: "row" });
       return element("tr", [question, ...cells(row)].map(label));
     });
