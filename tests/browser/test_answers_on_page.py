@@ -76,7 +76,7 @@ def test_a_row_has_the_answers_of_all_stages_and_says_which_were_right(opened):
     marks = [cells.nth(k).locator("[role=img]").get_attribute("aria-label") for k in (1, 2, 3, 4)]
     assert marks == ["right:", "wrong:", "wrong:", "right:"]
     assert cells.nth(2).text_content() == "✗\u00a0(empty)"
-    assert cells.nth(4).text_content() == "✓ guided 0"
+    assert cells.nth(4).text_content() == "✓\u00a0guided 0"
     page.locator(".filters select[name=kind]").select_option("gained")
     assert page.locator(".answers-table tbody tr").first.locator("td").nth(2).text_content() == "–"
 
