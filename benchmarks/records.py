@@ -82,7 +82,7 @@ def write_records(folder: Path, rows: int, chains: int, different: int = 1) -> d
         "orders": [list(TASKS)],
         "compared": [],
         "statistics": {"bootstrap_resamples": 100, "confidence": 0.95},
-        "accuracy": [str(folder / f"accuracy{c}.parquet") for c in range(chains)],
+        "answers": [str(folder / f"answer_{name}.csv") for name in ("changes", "shares", "counts")],
         **{name: str(folder / name) for name in OUTPUTS},
     }
 

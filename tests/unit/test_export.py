@@ -149,6 +149,11 @@ def test_push_sends_the_folder_to_the_hub(chain):
 
 
 def test_push_without_a_token_says_so(chain, monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "ANAMNESIS_USER_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(UserError, match="--push me/x: no token; set HF_TOKEN"):
+        push(Path("out"), "me/x")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="--push me/x: HF_HUB_OFFLINE is set"):
         push(Path("out"), "me/x")

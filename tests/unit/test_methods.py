@@ -106,7 +106,7 @@ def train(request, study, guidance):
             needs=asdict(needs),
             stage=number,
             seed=0,
-            model={"name": "tiny", "dtype": "float32", "device": "cpu", "gpus": 1},
+            model={"name": "tiny", "source": "", "dtype": "float32", "device": "cpu", "gpus": 1},
             training=TRAINING,
             settings=settings,
             prompts=PROMPTS,
@@ -199,7 +199,7 @@ def test_two_stages_load_with_peft_alone_and_survive_a_kill(tmp_path, study, tra
 
 def test_stages_of_a_chain_share_its_seed_and_have_one_each(study):
     files = StageFiles(str(study / "model"), str(study / "first.parquet"))
-    model = {"name": "tiny", "dtype": "float32", "device": "cpu", "gpus": 1}
+    model = {"name": "tiny", "source": "", "dtype": "float32", "device": "cpu", "gpus": 1}
     stages = [
         prepare_stage(files, asdict(Needs()), number, seed, model, TRAINING, {}, PROMPTS, 64)[0]
         for number, seed in ((1, 3), (2, 3), (1, 4))

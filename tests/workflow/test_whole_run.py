@@ -36,7 +36,7 @@ COLUMNS = {
     ],
     **{
         str(SUITE / method / "order1/seed0/recovery.parquet"): [
-            "method", "order", "seed", "set", "condition", "layer", "accuracy", "n",
+            "method", "order", "seed", "set", "condition", "layer", "accuracy", "n", "right",
         ]
         for method in METHODS
     },

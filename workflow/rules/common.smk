@@ -156,19 +156,23 @@ def lift_default_limit():
     A limit of the user's own stays, and so does the default where jobs are sampled, which counts on being called again.
     """
     settings = workflow.scheduling_settings
-    limit = settings and settings.max_jobs_per_timespan
+    limit = settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1) and not settings.subsample:
-        settings.max_jobs_per_timespan = None
+        workflow.scheduler.job_rate_limiter = None
 
 
-# All of it while the rules are read, as Snakemake does not call the onstart of a module.
+# There is no scheduler before.
+onstart:
+    lift_default_limit()
+
+
+# The rest while the rules are read, as Snakemake does not call the onstart of a module.
 if workflow.is_main_process:
     prepare_run(Path(".snakemake"))
     limit_jobs()
     warn_of_tuned_chat_model()
     warn_of_lost_tables()
     warn_of_environment()
-    lift_default_limit()
 
 
 wildcard_constraints:

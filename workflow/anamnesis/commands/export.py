@@ -56,9 +56,10 @@ def push(folder: Path, repository: str) -> str:
 
     Raises UserError without a token, and for whatever the hub refuses.
     """
-    hub_access.allow()
     from huggingface_hub import HfApi, get_token
 
+    if hub_access.is_offline():
+        raise UserError(f"--push {repository}: HF_HUB_OFFLINE is set; unset it, and run again")
     if get_token() is None:
         raise UserError(f"--push {repository}: no token; set HF_TOKEN to one that may write, and run again")
     try:

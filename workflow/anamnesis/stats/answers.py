@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anamnesis.core.artifacts import read_parquet
+from anamnesis.core.artifacts import read_batches, read_parquet
 from anamnesis.core.names import GUIDED_SUFFIX
 
 RIGHT = 0.5
@@ -27,6 +27,7 @@ CHANGED = ("lost", "returned", "gained", "passing")
 QUESTION = ["set", "role", "form", "shots"]
 CHAIN = ["method", "order", "seed"]
 MOST_ANSWERS = 12  # of a set that are counted one by one
+MOST_QUESTIONS = 20_000  # of an evaluation, the first: the tables must fit in memory
 MOST_CHARACTERS = 400  # of a text; the whole one is in the prepared task
 _KEYS = [*QUESTION, "example_id"]
 _NO_QUESTION = pd.DataFrame(
@@ -112,7 +113,13 @@ def _kinds(right: pd.DataFrame) -> np.ndarray:
 
 @cache  # the evaluation before training is part of every chain
 def _answers(path: str) -> pd.DataFrame:
-    rows = read_parquet(path, [*_KEYS, "prediction", "target", "score"])
+    parts, count = [], 0
+    for part in read_batches(path, [*_KEYS, "prediction", "target", "score"]):
+        parts.append(part)
+        count += len(part)
+        if count >= MOST_QUESTIONS:
+            break
+    rows = pd.concat(parts, ignore_index=True).head(MOST_QUESTIONS)
     rows = rows.assign(right=(rows["score"] >= RIGHT).astype(float))
     return rows.set_index(_KEYS)[["prediction", "target", "right"]]
 
