@@ -40,8 +40,7 @@ def main(
     numbers. ``compared``: pairs of methods besides guided and plain. ``pool``: accuracy tables of other runs,
     whose chains join all tables but ``answers`` (``stats.answers``, from ``tasks`` and ``recovered``).
     """
-    others = [(path, read_parquet(path)) for path in pool]
-    frames = pooled(read_chains(evaluations, chains, orders), others, orders)
+    frames = pooled(read_chains(evaluations, chains, orders), [(p, read_parquet(p)) for p in pool], orders)
     per_chain = chain_measures(frames)
     how = statistics["bootstrap_resamples"], statistics["confidence"]
     summary = table1(per_chain, *how)
@@ -52,13 +51,17 @@ def main(
     for path, frame in ((table, summary), (comparisons, paired), (held_out, lost)):
         write_text(path, to_csv(frame))
     counted = {"chains": len(frames), "pooled": len(frames) - len(chains)}
-    joined = f"\nChains of other runs: {counted['pooled']} ({', '.join(pool)}).\n" if pool else ""
-    published = published_markdown(summary, pd.read_csv(reference))
-    parts = to_markdown(summary), joined, held_out_markdown(lost), comparison_markdown(paired), published
+    parts = [to_markdown(summary), _joined(counted["pooled"], pool), held_out_markdown(lost)]
+    parts += [comparison_markdown(paired), published_markdown(summary, pd.read_csv(reference))]
     write_text(markdown, "".join(parts))
     write_text(latex, to_latex(summary))
     store_all(answers, answer_tables(evaluations, chains, len(orders[0]), listed(tasks), listed(recovered)))
     return counted
+
+
+def _joined(count: int, pool: Sequence[str]) -> str:
+    """A line on chains of other runs."""
+    return f"\nChains of other runs: {count} ({', '.join(pool)}).\n" if pool else ""
 
 
 if __name__ == "__main__":
