@@ -65,9 +65,9 @@ def cut_short(hub: Hub, monkeypatch, at: int, cuts: int, chunk: int) -> None:
 
 
 @contextmanager
-def serving(hub: Hub):
-    """The hub under ``hub.url`` while the block runs."""
-    handler = type("Handler", (_Handler,), {"hub": hub})
+def serving(hub, handler: type[BaseHTTPRequestHandler] | None = None):
+    """The hub under ``hub.url`` while the block runs; ``handler``: what answers, and knows it as ``hub``."""
+    handler = type("Handler", (handler or _Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

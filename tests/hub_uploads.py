@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from hub_server import serving
 
 
 @dataclass
@@ -22,23 +21,13 @@ class Uploads:
     created: list[dict] = field(default_factory=list)
 
 
-@contextmanager
-def taking_uploads(uploads: Uploads) -> Iterator[Uploads]:
-    handler = type("Handler", (_Handler,), {"uploads": uploads})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    uploads.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield uploads
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+def taking_uploads(uploads: Uploads):
+    """The hub under ``uploads.url`` while the block runs."""
+    return serving(uploads, _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    uploads: Uploads
+    hub: Uploads
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -49,11 +38,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Authorization") != f"Bearer {self.uploads.token}":
+        if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             return self._send(401, {"error": "Invalid username or password."})
         if self.path == "/api/repos/create":
-            self.uploads.created.append(json.loads(body))
-            return self._send(200, {"url": f"{self.uploads.url}/me/{json.loads(body)['name']}"})
+            self.hub.created.append(json.loads(body))
+            return self._send(200, {"url": f"{self.hub.url}/me/{json.loads(body)['name']}"})
         if self.path == "/api/validate-yaml":
             return self._send(200, {"errors": [], "warnings": []})
         if re.fullmatch(r"/api/models/[^/]+/[^/]+/preupload/main", self.path):
@@ -64,8 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
         if re.fullmatch(r"/api/models/[^/]+/[^/]+/commit/main", self.path):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
-                    self.uploads.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            return self._send(200, {"commitUrl": f"{self.uploads.url}/me/x/commit/1", "commitOid": "1"})
+                    self.hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            return self._send(200, {"commitUrl": f"{self.hub.url}/me/x/commit/1", "commitOid": "1"})
         return self._send(404, {"error": f"no page {self.path}"})
 
     def _send(self, status: int, content: dict) -> None:

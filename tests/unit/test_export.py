@@ -107,6 +107,8 @@ def test_a_later_stages_adapter_alone_is_refused_by_peft(chain):
 def test_mistakes_are_said_in_one_line(chain, capsys):
     assert main(["results", "--to", "out"]) == 1
     assert "results is not the folder of a trained stage (no training.json)" in capsys.readouterr().err
+    record = Path(STAGES[1], "training.json")
+    record.write_text(record.read_text().replace('"method": "inclora"', '"method": "jfa"'))
     Path(ADAPTERS[1], "latent").mkdir()
     assert main([STAGES[1], "--to", "out"]) == 1
     assert "has latent tasks" in capsys.readouterr().err

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from anamnesis.commands import reported
 from anamnesis.config.load import load_config
-from anamnesis.core.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,12 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not paths or paths[0] in ("-h", "--help"):
         print("usage: python -m anamnesis.commands.check CONFIG [CONFIG ...]")
         return 0 if paths else 2
-    try:
-        load_config(paths)
-    except UserError as error:
-        print(f"configuration: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return reported(lambda: load_config(paths), "configuration")
 
 
 if __name__ == "__main__":

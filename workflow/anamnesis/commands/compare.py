@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from anamnesis.commands import reported
 from anamnesis.config.layout import Layout
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
@@ -107,13 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(given) < 2 or given[0] in ("-h", "--help"):
         print("usage: python -m anamnesis.commands.compare REFERENCE CONFIG [CONFIG ...]")
         return 0 if given[:1] in (["-h"], ["--help"]) else 2
-    try:
-        config = load_config(given[1:])
-        print("\n".join(compare_folders(Layout(config).experiment, Path(given[0]))))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return reported(
+        lambda: print(*compare_folders(Layout(load_config(given[1:])).experiment, Path(given[0])), sep="\n")
+    )
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.commands import reported
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError
@@ -202,21 +202,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    try:
-        config = load_config(options.config, further_tasks=published_sets())
-        model = config.model.model_copy(update={"dtype": options.dtype or config.model.dtype})
-        config = config.model_copy(update={"model": model})
-        shape, tokenizer = read_shape(config, options.model)
-        device = DEVICES[options.device] if options.device else measured_cpu(shape)
-        at_once = options.at_once or (1 if options.device else os.cpu_count() or 1)
-        own = not (options.fresh or options.model or options.device)
-        benchmarks = Path(config.results) / "benchmarks" if own else None
-        frame = estimate(config, shape, device, at_once, benchmarks, tokenizer)
-        print(as_text(frame, shape, device, at_once) + fit(config, shape, device), end="")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return reported(lambda: _estimated(options))
+
+
+def _estimated(options: argparse.Namespace) -> None:
+    config = load_config(options.config, further_tasks=published_sets())
+    model = config.model.model_copy(update={"dtype": options.dtype or config.model.dtype})
+    config = config.model_copy(update={"model": model})
+    shape, tokenizer = read_shape(config, options.model)
+    device = DEVICES[options.device] if options.device else measured_cpu(shape)
+    at_once = options.at_once or (1 if options.device else os.cpu_count() or 1)
+    own = not (options.fresh or options.model or options.device)
+    benchmarks = Path(config.results) / "benchmarks" if own else None
+    frame = estimate(config, shape, device, at_once, benchmarks, tokenizer)
+    print(as_text(frame, shape, device, at_once) + fit(config, shape, device), end="")
 
 
 if __name__ == "__main__":

@@ -7,19 +7,18 @@ anamnesis.commands.export STAGE --to FOLDER``.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from anamnesis.commands import reported
 from anamnesis.core import hub_access
 from anamnesis.core.artifacts import atomic_directory, read_batches, read_json, write_text
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.models.cards import hub_id, model_card
 from anamnesis.stats.forgetting import SCORED, mean_scores
 
-LATENT = "latent"
 NO_SCORES = pd.DataFrame(columns=[*SCORED, "value", "n"])
 
 
@@ -31,12 +30,14 @@ def export_stage(stage: Path, to: Path, dtype: str | None = None) -> None:
     model needs more than merged weights.
     """
     from anamnesis.models.loading import load_model, merge_adapters
+    from anamnesis.training.slices import load_part
 
     record = _record(stage)
     for file in (record["snapshot"], *record["load_order"]):
         if not Path(file).exists():
             raise UserError(f"{file}, which {stage} needs, is not here: run export where the workflow ran")
-    if (Path(record["load_order"][-1]) / LATENT).exists():
+    own = load_part(record["params"]["method"], "engine")
+    if own and own.depends_on_prompt(record["load_order"]):
         raise UserError(
             f"{stage} has latent tasks, which choose other weights for every prompt: no single model is "
             "equal to it; load it as the README of its adapter says"
@@ -103,15 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: model.dtype")
     parser.add_argument("--push", metavar="NAME", help="send it to this repository of the Hugging Face hub")
     options = parser.parse_args(arguments)
-    try:
-        export_stage(options.stage, options.to, options.dtype)
-        print(f"{options.to}: the model after {options.stage}")
-        if options.push:
-            print(f"sent to {push(options.to, options.push)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return reported(lambda: _exported(options))
+
+
+def _exported(options: argparse.Namespace) -> None:
+    export_stage(options.stage, options.to, options.dtype)
+    print(f"{options.to}: the model after {options.stage}")
+    if options.push:
+        print(f"sent to {push(options.to, options.push)}")
 
 
 if __name__ == "__main__":

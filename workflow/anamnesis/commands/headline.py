@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.analyses.registry import analyses, shown_figures
+from anamnesis.commands import reported
 from anamnesis.config.job_inputs import Experiment
 from anamnesis.config.layout import Layout
 from anamnesis.config.load import load_config
@@ -107,12 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not paths or paths[0] in ("-h", "--help"):
         print("usage: python -m anamnesis.commands.headline CONFIG [CONFIG ...]")
         return 0 if paths else 2
-    try:
-        print(headline(paths), end="")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return reported(lambda: print(headline(paths), end=""))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
 
+from anamnesis.commands import reported
 from anamnesis.commands.run_state import Chain, RunState, read_run
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
-from anamnesis.core.errors import UserError
 from anamnesis.core.progress import duration
 
 SECONDS_BETWEEN_LOOKS = 2
@@ -105,14 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not paths or given[0] in ("-h", "--help"):
         print("usage: python -m anamnesis.commands.watch [--once] CONFIG [CONFIG ...]")
         return 0 if paths else 2
+    console = Console(highlight=False, markup=False)
     try:
-        watch(load_config(paths), Console(highlight=False, markup=False), once="--once" in given)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return reported(lambda: watch(load_config(paths), console, once="--once" in given))
     except KeyboardInterrupt:  # the run goes on
         return 130
-    return 0
 
 
 if __name__ == "__main__":

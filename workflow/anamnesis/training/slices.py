@@ -2,7 +2,8 @@
 
 ``settings.py``  what the configuration, the rules and the figures know of a method: its ``SLICE``, no torch
 ``method.py``    what its stages compute: its ``METHOD``; a method without this file is plain training
-``engine.py``    ``engine_of``: the engine of its trained models, where that is not a plain ``PrefixEngine``
+``engine.py``    ``engine_of``: the engine of its trained models, where that is not a plain ``PrefixEngine``;
+                 ``depends_on_prompt``: whether that is so of some adapters
 
 Nothing else lists the methods. Results depend on ``settings.py`` through the parameters of the rules only,
 and on the other two through digests of their own, so that a change of one method leaves the others alone.

@@ -11,10 +11,15 @@ from anamnesis.training.methods.jfa.latent_files import FOLDER, load_pool
 from anamnesis.training.methods.jfa.latent_tasks import LatentEngine
 
 
+def depends_on_prompt(adapters: Sequence[Path]) -> bool:
+    """Whether the weights of the model depend on the prompt, so that no single model is equal to it."""
+    return bool(adapters) and (Path(adapters[-1]) / FOLDER).exists()
+
+
 def engine_of(model, adapters: Sequence[Path], snapshot: Path, tokenizer) -> PrefixEngine:
     """The engine of a model with ``adapters`` merged, with the latent tasks of the last if it has some."""
     engine = PrefixEngine(model)
-    if not adapters or not (Path(adapters[-1]) / FOLDER).exists():
+    if not depends_on_prompt(adapters):
         return engine
     pool, settings = load_pool(adapters[-1])
     encoder = PromptEncoder(
