@@ -61,14 +61,17 @@ def hostile_answers() -> Answers:
     shares = shares.assign(n=shares.sum(axis=1)).reset_index()
     counts = pd.DataFrame(
         [
-            (m, n, "held_out", "instruction", k, answer, 10, 20, 30, lost)
+            (m, n, "held_out", "instruction", k, answer, 10, 20, 30, lost, 30)
             for m in ("inclora", "inclora-ivg")
             for n in ("a", "x")
             for k in (0, 5)
             for answer, lost in ((HOSTILE[0], 30), ("other", 0))
         ],
-        columns=["method", "set", "role", "form", "shots", "answer", "target", "before", "after", "lost_to"],
-    )
+        columns=[
+            "method", "set", "role", "form", "shots", "answer", "target", "before", "after", "lost_to",
+            "lost",
+        ],
+    )  # fmt: skip
     gain = {"method": "inclora", "after": 0.4, "added": 0.6, "n": 2}
     gains = pd.DataFrame([gain | {"set": name} for name in ("x", MEAN)])
     return Answers(changes, shares, counts, [["a", "b"]], gains)

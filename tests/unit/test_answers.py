@@ -4,7 +4,15 @@ import pandas as pd
 import pytest
 
 from anamnesis.core.steps import store_all
-from anamnesis.stats.answers import KINDS, MOST_CHARACTERS, answer_tables, read_changes, read_counts
+from anamnesis.stats.answers import (
+    KINDS,
+    MOST_ANSWERS,
+    MOST_CHARACTERS,
+    answer_tables,
+    collapses,
+    read_changes,
+    read_counts,
+)
 
 COURSES = {  # question -> score before training and after stages 1 and 2, and the kind of change
     "q0": ((1, 1, 1), "kept"),
@@ -80,6 +88,22 @@ def test_counts_say_what_lost_answers_became(made):
     assert counts.loc["yes", ["target", "before", "after"]].tolist() == [7, 4, 3]
     assert counts.loc["no", ["before", "after"]].tolist() == [3, 0]
     assert counts["lost_to"].is_monotonic_decreasing
+
+
+def test_all_lost_answers_count_where_not_all_are_listed(tmp_path):
+    """Of 40 lost answers 26 became one and 14 others: no collapse, though most of the listed ones are one."""
+    names = [f"q{k}" for k in range(40)]
+    before = records(tmp_path / "0.parquet", dict.fromkeys(names, 1), "")
+    after = records(tmp_path / "1.parquet", dict.fromkeys(names, 0), "no")
+    rows = pd.read_parquet(after)
+    rows["prediction"] = ["no"] * 26 + [f"other {k}" for k in range(14)]
+    rows.to_parquet(after)
+    counts = answer_tables([before, after], CHAINS[:1], 1, [])[2]
+    assert len(counts) == MOST_ANSWERS
+    assert set(counts["lost"]) == {40}
+    assert counts["lost_to"].max() == 26
+    assert collapses(counts, least=0.7).empty
+    assert list(collapses(counts, least=0.65)["lost"]) == [40]
 
 
 def test_texts_that_look_like_missing_values_come_back_from_the_file(made, tmp_path):

@@ -48,8 +48,8 @@ def test_what_guidance_does_harm_to_beyond_chance_stands_beside_what_it_helps():
     harmed = [("hp", 0.2, 0.1, 0.3, 6), ("ip", 0.1, -0.2, 0.4, 6), ("op", -0.05, -0.09, -0.01, 6)]
     (_, guidance) = numbers(held_out(HP), table(*harmed, ("forgetting", 0.076, 0.011, 0.142, 6)))
     assert plain(guidance.sentence).endswith(
-        "(inclora). Harm: accuracy on the training tasks (OP) is 65.0 % in place of 70.0 % (−5.0, interval "
-        "−9.0 to −1.0 points); forgetting of the training tasks is 32.3 % in place of 24.7 % (+7.6, "
+        "(inclora). Harm: zero-shot accuracy on the training tasks (OP) is 65.0 % in place of 70.0 % (−5.0, "
+        "interval −9.0 to −1.0 points); forgetting of the training tasks is 32.3 % in place of 24.7 % (+7.6, "
         "interval +1.1 to +14.2 points)."
     )
     (_, unsure) = numbers(held_out(HP), table(*harmed[:2], ("forgetting", 0.076, -0.01, 0.142, 6)))

@@ -149,7 +149,7 @@ def test_what_guidance_changed_is_guided_minus_plain_of_the_same_method():
     more = pd.concat([table(("hp", 0.9, 0.8, 1.0, 6), method="ewc"), table(*DIFFERENCES)])
     assert told(differences=more)[2] == (
         "What guidance changed (inclora-ivg − inclora): HP +21.3 points [+10.0, +33.0] (n = 6); IP −1.5 "
-        "points [−4.0, +1.0] (n = 6); accuracy on the training tasks (OP) +0.0 points "
+        "points [−4.0, +1.0] (n = 6); zero-shot accuracy on the training tasks (OP) +0.0 points "
         "[−2.0, +2.0] (n = 6); forgetting of the training tasks −12.9 points [−23.7, −2.1] (n = 6)."
     )
 

@@ -13,6 +13,7 @@ from report_answers import HOSTILE, QUESTIONS, hostile_answers
 
 def counts(*rows):
     frame = pd.DataFrame(rows, columns=["method", "set", "form", "shots", "answer", "lost_to"])
+    frame["lost"] = frame.groupby(["method", "set", "form", "shots"])["lost_to"].transform("sum")
     return frame.assign(role="held_out", target=1, before=1, after=1)
 
 

@@ -143,7 +143,7 @@ def _share_rows(shares: pd.DataFrame) -> list[list]:
 def _count_rows(counts: pd.DataFrame) -> list[list]:
     return [
         [row["set"], asked(row["form"], row["shots"]), row["method"], row["answer"],
-         *(row[name] for name in ("target", "before", "after", "lost_to"))]
+         *(row[name] for name in ("target", "before", "after", "lost_to", "lost"))]
         for row in counts.to_dict("records")
     ]  # fmt: skip
 

@@ -9,19 +9,13 @@ import pandas as pd
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.style import readable
 from anamnesis.report.builder import Number
-from anamnesis.report.sentences import counted, differs, percent, points
+from anamnesis.report.sentences import MEASURE_NAMES, counted, differs, percent, points
 from anamnesis.stats.held_out import AT, MEAN
 from anamnesis.stats.intervals import MINIMUM_PAIRS
 from anamnesis.stats.summary import BASELINE
 
 STAYED = 0.03  # a change that counts as none, unless its interval says otherwise
-WORDS = {
-    "hp": "zero-shot accuracy on held-out sets (HP)",
-    "ip": "in-context accuracy on held-out sets (IP)",
-    "knowledge": "knowledge accuracy",
-    "op": "accuracy on the training tasks (OP)",
-    "forgetting": "forgetting of the training tasks",
-}
+WORDS = {**MEASURE_NAMES, "knowledge": "knowledge accuracy"}
 
 
 def first_numbers(held_out: pd.DataFrame, table: pd.DataFrame) -> list[Number]:

@@ -64,8 +64,10 @@ def answer_tables(
     shares : a row for each chain, set, form and number of shots: ``n`` questions, and how many are of each
         kind (``KINDS``).
     counts : for each method, set, form, shots and answer, over all chains: how often it is right
-        (``target``), was given ``before`` and ``after``, and how many of the lost answers became it
+        (``target``), was given ``before`` and ``after``, and how many of the ``lost`` answers became it
         (``lost_to``); the most frequent ``MOST_ANSWERS``.
+
+    Of an evaluation with more than ``MOST_QUESTIONS`` records the first are counted.
     """
     if not chains:
         nothing = pd.DataFrame(columns=[*CHAIN, *QUESTION])
@@ -151,16 +153,16 @@ def _shortened(text: str) -> str:
 
 def _with_vector(recovered: Sequence[str], tasks: Sequence[str]) -> pd.DataFrame:
     """``CHAIN``, ``_KEYS`` and ``with_vector``: the first test examples of a task, zero-shot."""
-    files, rows = {Path(path).stem: path for path in tasks}, []
+    asked = {Path(path).stem: read_parquet(path, ["split", "example_id"]) for path in tasks}
+    names = {name: task.loc[task["split"] == "test", "example_id"] for name, task in asked.items()}
+    rows = []
     for path in recovered:
         table = read_parquet(path)
         for row in table[table["condition"] == "add"].to_dict("records"):
-            task = read_parquet(files[row["set"]], ["split", "example_id"])
-            names = task.loc[task["split"] == "test", "example_id"]
             chain = [row[key] for key in (*CHAIN, "set")]
             rows += [
                 (*chain, "instruction", 0, name, "right" if right else "wrong")
-                for name, right in zip(names, row["right"], strict=False)
+                for name, right in zip(names[row["set"]], row["right"], strict=False)
             ]
     return pd.DataFrame(rows, columns=[*CHAIN, "set", "form", "shots", "example_id", "with_vector"])
 
@@ -209,6 +211,7 @@ def _counts(whole: pd.DataFrame, stages: int) -> pd.DataFrame:
         axis=1,
     ).fillna(0)
     counted = counted.astype(int).reset_index()
+    counted["lost"] = counted.groupby(where)["lost_to"].transform("sum")
     return pd.concat(list(_most_frequent(counted, where)), ignore_index=True)
 
 
@@ -226,7 +229,6 @@ def collapses(counts: pd.DataFrame, least: float = 0.8, lost: int = 5) -> pd.Dat
     """Where lost answers became one and the same: ``method, set, form, shots, answer, lost_to, lost``, for at
     least the share ``least`` of ``lost`` or more of them.
     """
-    where = ["method", "set", "form", "shots"]
-    table = counts.assign(lost=counts.groupby(where)["lost_to"].transform("sum"))
-    chosen = (table["lost"] >= lost) & (table["lost_to"] >= least * table["lost"])
-    return table.loc[chosen, [*where, "answer", "lost_to", "lost"]].reset_index(drop=True)
+    chosen = (counts["lost"] >= lost) & (counts["lost_to"] >= least * counts["lost"])
+    columns = ["method", "set", "form", "shots", "answer", "lost_to", "lost"]
+    return counts.loc[chosen, columns].reset_index(drop=True)

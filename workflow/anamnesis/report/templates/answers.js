@@ -116,13 +116,11 @@ class Browser {
     const [set, asked, method] = ["set", "asked", "method"].map((key) => this.chosen(key));
     if ([set, asked, method].includes(ALL)) return [];
     const rows = this.data.counts.filter((row) => row[0] === set && row[1] === asked && row[2] === method);
-    const chains = this.shares.filter((row) => row.set === set && row.asked === asked && row.method === method);
-    const lost = chains.reduce((sum, row) => sum + row.counts.lost, 0);
     const most = rows.length <= 6 ? rows : rows.filter((row) => row[7] > 0).slice(0, 5);
     if (!most.length) return [];
-    const header = ["Answer", "is right", "given before", "given after", `of ${lost} lost answers became it`];
+    const header = ["Answer", "is right", "given before", "given after", `of ${most[0][8]} lost answers became it`];
     const shownOf = most.length < rows.length ? `, the ${most.length} that most lost answers became` : "";
-    const body = most.map((row) => [row[3] || "(empty)", ...row.slice(4)]);
+    const body = most.map((row) => [row[3] || "(empty)", ...row.slice(4, 8)]);
     return [this.plainTable(`Answers of all chains${shownOf}`, header, body, "numbers")];
   }
 
