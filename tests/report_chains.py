@@ -43,3 +43,31 @@ def both_methods():
         for method, values in (("inclora", PLAIN), ("inclora-ivg", GUIDED))
         for seed, value in enumerate(values)
     ]
+
+
+def ranked_heads() -> pd.DataFrame:
+    """Three heads, two of them selected."""
+    rows = [
+        (1, 3, 2, 0.121, 0.012, 50, 4, True),
+        (2, 1, 0, 0.02, 0.015, 50, 4, True),
+        (3, 0, 1, -0.1, 0.01, 50, 4, False),
+    ]
+    names = ["rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def intervened() -> pd.DataFrame:
+    """On validation examples the second layer is best for adding and the third for removing; on test examples
+    the third and the second.
+    """
+    rows = [("test", -1, "none", "zero-shot", 0.02, 50), ("test", -1, "few-shot", "few-shot", 0.6, 50)]
+    tried = [(0.1, 0.5, 0.02), (0.52, 0.1, 0.04), (0.7, 0.2, 0.5)]
+    for layer, (add, remove, random) in enumerate(tried):
+        rows.append(("test", layer, "add", "zero-shot", add, 50))
+        rows.append(("test", layer, "remove", "few-shot", remove, 50))
+        rows.append(("test", layer, "random", "zero-shot", random, 50))
+    for layer, (add, remove) in enumerate([(0.1, 0.5), (0.4, 0.3), (0.3, 0.2)]):
+        rows.append(("validation", layer, "add", "zero-shot", add, 30))
+        rows.append(("validation", layer, "remove", "few-shot", remove, 30))
+    frame = pd.DataFrame(rows, columns=["split", "layer", "condition", "base", "accuracy", "n"])
+    return frame.assign(set="antonym")

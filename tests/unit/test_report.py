@@ -22,47 +22,17 @@ from anamnesis.report import (
     build_report,
     experiment_sections,
     sentences,
-    vector_section,
 )
 from anamnesis.report.first_screen import first_numbers, first_paragraphs
 from anamnesis.report.run_facts import flatten, shown
 from anamnesis.stats.held_out import held_out_table
 from anamnesis.stats.summary import BASELINE, MEASURES, chain_measures, curves_frame, table1
-from report_chains import both_methods, chain
+from report_chains import both_methods, chain, intervened, ranked_heads
 
 
 @pytest.fixture
 def chains():
     return both_methods()
-
-
-@pytest.fixture
-def heads():
-    rows = [
-        (1, 3, 2, 0.121, 0.012, 50, 4, True),
-        (2, 1, 0, 0.02, 0.015, 50, 4, True),
-        (3, 0, 1, -0.1, 0.01, 50, 4, False),
-    ]
-    names = ["rank", "layer", "head", "effect", "standard_error", "n_prompts", "n_tasks", "selected"]
-    return pd.DataFrame(rows, columns=names)
-
-
-@pytest.fixture
-def intervened():
-    """On validation examples the second layer is best for adding and the third for removing; on test examples
-    the third and the second.
-    """
-    rows = [("test", -1, "none", "zero-shot", 0.02, 50), ("test", -1, "few-shot", "few-shot", 0.6, 50)]
-    tried = [(0.1, 0.5, 0.02), (0.52, 0.1, 0.04), (0.7, 0.2, 0.5)]
-    for layer, (add, remove, random) in enumerate(tried):
-        rows.append(("test", layer, "add", "zero-shot", add, 50))
-        rows.append(("test", layer, "remove", "few-shot", remove, 50))
-        rows.append(("test", layer, "random", "zero-shot", random, 50))
-    for layer, (add, remove) in enumerate([(0.1, 0.5), (0.4, 0.3), (0.3, 0.2)]):
-        rows.append(("validation", layer, "add", "zero-shot", add, 30))
-        rows.append(("validation", layer, "remove", "few-shot", remove, 30))
-    frame = pd.DataFrame(rows, columns=["split", "layer", "condition", "base", "accuracy", "n"])
-    return frame.assign(set="antonym")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +43,7 @@ def drawn(tmp_path_factory):
 
 
 @pytest.fixture
-def results(chains, heads, intervened, drawn, tmp_path):
+def results(chains, drawn, tmp_path):
     measures = chain_measures(chains)
     png = tmp_path / "out" / "figures" / "summary.png"
     png.parent.mkdir(parents=True)
@@ -93,8 +63,8 @@ def results(chains, heads, intervened, drawn, tmp_path):
         },
         table=table1(measures, resamples=200),
         curves=curves_frame(chains),
-        heads=heads,
-        interventions=intervened,
+        heads=ranked_heads(),
+        interventions=intervened(),
         figures={"summary": png},
         held_out=held_out_table(chains, {}, resamples=200),
         records={"stage1": record, "stage2": {**record, "seconds": 60.0}},
@@ -385,31 +355,6 @@ def test_of_many_methods_the_curves_and_forms_get_one_sentence():
 def test_a_difference_that_rounds_to_nothing_has_no_minus_sign():
     assert sentences.points(-0.0002).replace("\u00a0", " ") == "+0.0 points"
     assert sentences.percent(-0.0002).replace("\u00a0", " ") == "0.0 %"
-
-
-def test_heads_sentences(heads):
-    strongest, share = (text.replace("\u00a0", " ") for text in vector_section.heads_sentences(heads))
-    assert "head 2 of layer 3" in strongest
-    assert "+0.121 (s.e. 0.012, 50 prompts, 4 tasks)" in strongest
-    assert "2 selected of 3 heads hold 100.0 %" in share
-    assert "1 of them lie at least two standard errors above zero" in share
-
-
-def test_intervention_sentences_are_of_test_examples_at_the_layer_chosen_on_others(intervened):
-    row = vector_section.intervention_rows(intervened).iloc[0]
-    assert (row["layer"], row["add"], row["random"], row["n"]) == (1, 0.52, 0.04, 50)
-    assert (row["removal_layer"], row["remove"]) == (2, 0.2)
-    said = " ".join(vector_section.interventions_sentences(intervened)).replace("\u00a0", " ")
-    assert "by 30 points or more on 1 of 1 set. The layer of each set is chosen on validation" in said
-    assert "antonym: 2.0 % without, 52.0 % with the vector after layer 1 (n = 50)" in said
-    assert "+2.0 points to +2.0 points" in said
-
-
-def test_intervention_that_does_nothing_is_said(intervened):
-    flat = intervened.assign(accuracy=0.02)
-    assert "on 0 of 1 set." in vector_section.interventions_sentences(flat)[0]
-    only = intervened[intervened["condition"].isin(["none", "few-shot"])]
-    assert vector_section.interventions_sentences(only) == ["No vector was added to a zero-shot prompt."]
 
 
 def test_values_of_the_configuration_are_shown_as_they_are():
