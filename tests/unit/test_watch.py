@@ -170,13 +170,13 @@ def test_a_held_folder_is_seen_and_a_free_one_too(tmp_path):
     assert not is_held(tmp_path)
 
 
-def test_progress_is_written_to_the_log_now_and_then_and_read_again(tmp_path, monkeypatch):
+def test_progress_is_written_to_the_log_now_and_then_and_read_again(tmp_path, monkeypatch, caplog):
     clock = iter([0.0, 1.0, 6.0, 6.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     handler = logging.FileHandler(tmp_path / "a.log")
     handler.setFormatter(logging.Formatter(FORMAT))
     monkeypatch.setattr(progress.log, "handlers", [handler])
-    monkeypatch.setattr(progress.log, "level", logging.INFO)
+    caplog.set_level(logging.INFO, logger=progress.log.name)  # forgets what is cached of the level too
     with progress.progress(4, "training") as advance:
         advance(1, "loss 3.0")
         advance(2, "loss 2.0")
