@@ -15,7 +15,7 @@ from _steps import BATCH, LORA, step_lines, step_sides, with_teacher
 from sweep import naive_probabilities
 from torch import nn
 
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
@@ -205,4 +205,4 @@ def _examples(machine: Machine, vocabulary: int) -> list[Example]:
     for _ in range(sizes(machine).examples):
         middle, answer = (rng.integers(1, vocabulary, rng.integers(*span)).tolist() for span in (own, (2, 7)))
         texts.append(((*beginning, *middle), tuple(answer)))
-    return with_stem(texts)
+    return with_shared_prefix(texts)

@@ -46,7 +46,7 @@ def questions_of(options: argparse.Namespace, tokenizer, rows: int, fixed: bool)
         rng = generator(options.seed, name, "fixed" if fixed else number)
         shown = draw_demonstrations(rng, pool, SHOTS, "" if fixed else row.input, name)
         texts += [template.render(row.instruction, shown, row.input)] * len(row.choices)
-        answers.append([template.lead + choice for choice in row.choices])
+        answers.append([template.before_answer + choice for choice in row.choices])
     pairs = iter(encode_pairs(tokenizer, texts, [text for options in answers for text in options]))
     found = []
     for row in answers:

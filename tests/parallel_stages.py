@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 import tiny_models
 from anamnesis.core.artifacts import write_tensors
 from anamnesis.core.errors import UserError
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora, add_osf, save_adapter
 from anamnesis.training.build import build
@@ -84,7 +84,7 @@ def task(seed: int, new: bool = True) -> list[Example]:
     for i, (prompt, answer) in enumerate(lengths):
         tokens = tiny_models.token_ids(100 * seed + i, prompt + answer)[0]
         texts.append(((40 + seed, 17, *tokens[:prompt]), tuple(tokens[prompt:])))
-    return with_stem(texts, new)
+    return with_shared_prefix(texts, new)
 
 
 def write_earlier(folder: Path) -> Path:

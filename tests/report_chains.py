@@ -37,7 +37,7 @@ def chain(method, seed, ip_last):
 
 
 def both_methods():
-    """A plain method and its guided twin, two seeds each."""
+    """A plain method and its guided form, two seeds each."""
     return [
         chain(method, seed, value)
         for method, values in (("inclora", PLAIN), ("inclora-ivg", GUIDED))

@@ -13,7 +13,7 @@ import torch
 import reference
 import tiny_models
 from anamnesis.engine.batches import Batch
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.pack import Pack, Tree
@@ -27,7 +27,7 @@ from anamnesis.vectors.activations import mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from tiny_models import ARCHITECTURES, token_ids
 
-STEM, *TRUNKS = token_ids(1, 6, 11, 17, 5, 9)
+START, *TRUNKS = token_ids(1, 6, 11, 17, 5, 9)
 FORKS = token_ids(2, 3, 1, 6)
 QUESTIONS = [Question(trunk, token_ids(40 + i, 1 + i % 3)) for i, trunk in enumerate(TRUNKS)]
 IDS = ["b", "a", "d", "c"]
@@ -59,14 +59,14 @@ def mean_of(engine: PrefixEngine) -> torch.Tensor:
 @torch.no_grad()
 def test_packed_trees_equal_plain_passes(name, device):
     engine = engine_of(name, device)
-    prefix = engine.prefill(STEM)
+    prefix = engine.prefill(START)
     pack = Pack(tuple(Tree(trunk, FORKS) for trunk in TRUNKS), prefix)
     found = engine.run(pack, range(pack.size))
     assert found.device.type == device
     for t, trunk in enumerate(TRUNKS):
         for b, fork in enumerate(FORKS):
             start = pack.branch_start(t, b)
-            plain = reference.logits(engine.model, [*STEM, *trunk, *fork])[-len(fork) :]
+            plain = reference.logits(engine.model, [*START, *trunk, *fork])[-len(fork) :]
             reference.close(found[start : start + len(fork)], plain)
 
 
@@ -100,7 +100,7 @@ def test_shards_together_are_the_whole(device, shards):
 @pytest.mark.parametrize(("name", "device"), on_devices("llama"))
 def test_means_scores_and_answers_equal_those_on_the_cpu(name, device):
     here, cpu = engine_of(name, device), engine_of(name, "cpu")
-    prompts = [[*STEM, *trunk] for trunk in TRUNKS]
+    prompts = [[*START, *trunk] for trunk in TRUNKS]
     asked = [Question(p, FORKS) for p in prompts]
     answers, means, scores = [], [], []
     for engine in (here, cpu):
@@ -132,7 +132,9 @@ def step_of(name: str, device: str, teacher: str | None) -> tuple[float, list[to
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     engine = PrefixEngine(model.to(device).train(), find_heads(model))
-    examples = with_stem([((*STEM, *trunk), tuple(fork)) for trunk, fork in zip(TRUNKS, FORKS, strict=False)])
+    examples = with_shared_prefix(
+        [((*START, *trunk), tuple(fork)) for trunk, fork in zip(TRUNKS, FORKS, strict=False)]
+    )
     objective = Objective()
     if teacher:
         stage = Stage(engine, None, 1, examples, {}, {}, seed=0, batch_tokens=40)

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div
 
 import tiny_models
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
 from anamnesis.models.loading import load_model, merge_adapters
@@ -48,7 +48,7 @@ def task(seed: int, new: bool = True) -> list[Example]:
     for i, (prompt, answer) in enumerate([(9, 3), (5, 2), (12, 1), (7, 2)]):
         tokens = tiny_models.token_ids(100 * seed + i, prompt + answer)[0]
         texts.append(((40 + seed, 17, *tokens[:prompt]), tuple(tokens[prompt:])))
-    return with_stem(texts, new)
+    return with_shared_prefix(texts, new)
 
 
 def past() -> dict[str, list[Example]]:

@@ -94,7 +94,7 @@ def test_prompts_are_those_of_the_tokenizer(name):
     if name == "today":
         asked += words("\n", add_special_tokens=False).input_ids
     assert encode(words, [text]) == [asked]
-    ((prompt, answer),) = encode_pairs(words, [text], [template.lead + "down"])
+    ((prompt, answer),) = encode_pairs(words, [text], [template.before_answer + "down"])
     whole = conversation(words, [turn, {"role": "assistant", "content": "down"}])
     assert prompt == asked
     assert [*prompt, *answer] == whole[: len(prompt) + len(answer)]
@@ -107,7 +107,7 @@ def test_a_blank_before_the_answer_belongs_to_the_answer():
     expected = template_for(SECTION, words)
     words.chat_template = words.chat_template.replace("assistant:", "assistant: ")
     assert template_for(SECTION, words) == expected
-    assert (expected.after[-1], expected.lead) == (":", " ")
+    assert (expected.after[-1], expected.before_answer) == (":", " ")
 
 
 def test_plain_texts_keep_what_their_tokenizer_puts_in_front():
@@ -154,7 +154,7 @@ def test_evaluation_equals_one_forward_pass_per_option(name):
             asked = conversation(words, [turn], add_generation_prompt=True)
             asked += words("\n", add_special_tokens=False).input_ids if name == "today" else []
             for option, found in zip(item.choices, row.choice_logprobs, strict=True):
-                answer = words(template.lead + option, add_special_tokens=False).input_ids
+                answer = words(template.before_answer + option, add_special_tokens=False).input_ids
                 expected, _ = reference.continuation(model, asked, answer)
                 assert found == pytest.approx(expected, abs=1e-5)
 
@@ -204,7 +204,7 @@ def test_training_learns_the_answer_behind_the_template():
     text = unmarked(template.render("Say the opposite.", [], "train 0"))
     assert words.decode(examples[0].prompt) == text
     assert words.decode(examples[0].answer) == "cold<end>"
-    shared = words.decode(examples[0].prompt[: examples[0].stem])
+    shared = words.decode(examples[0].prompt[: examples[0].prefix_length])
     assert shared == text[: text.index("train 0")] + "train "
     words = tokenizer("today")
     examples, _ = build_examples(task(choices=False), words, template_for(SECTION, words), 512)

@@ -149,7 +149,7 @@ def test_each_order_by_itself_where_a_pair_went_through_several():
     back["order"] = 2
     frame = pd.concat([there, back[back.method != "ewc"]], ignore_index=True)
     compared = [row("method", name, "inclora") for name in names[2:]]
-    compared.append(row("variant", "inclora-ivg", "inclora"))  # named under `against`, and a twin too
+    compared.append(row("variant", "inclora-ivg", "inclora"))  # named under `against`, and a guided too
     table = comparison_table(frame, [*compared[:1], *by_order(frame, compared)], 100)
     assert table["order"].isna().sum() == 5  # one comparison over all orders
     table = table[table["order"].notna()]

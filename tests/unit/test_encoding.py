@@ -251,7 +251,7 @@ def test_only_the_templates_own_control_tokens_are_control_tokens(reader, text):
     prompt, harmless = (template.render(x, [(x, x)], x) for x in (text, "hot"))
     ours, plain = ([i for i in ids if i in special] for ids in encode(tokenizer, [prompt, harmless]))
     assert ours == plain == [tokenizer.convert_tokens_to_ids(t) for t in ("<|turn|>", "<|end|>", "<|turn|>")]
-    ((_, answer),) = encode_pairs(tokenizer, [prompt], [template.lead + text])
+    ((_, answer),) = encode_pairs(tokenizer, [prompt], [template.before_answer + text])
     assert not special & set(answer)
 
 

@@ -44,28 +44,28 @@ def test_packed_trees_equal_separate_sequences(name, with_prefix):
             reference.close(packed[start : start + len(branch)], alone)
 
 
-STEMS = [tuple(ids) for ids in token_ids(5, 7, 4)]
-STEMMED = tuple(
-    Tree(tree.trunk, tree.branches, stem)
-    for tree, stem in zip([*TREES, TREES[1]], [STEMS[0], STEMS[1], STEMS[0], ()], strict=True)
+STARTS = [tuple(ids) for ids in token_ids(5, 7, 4)]
+WITH_STARTS = tuple(
+    Tree(tree.trunk, tree.branches, prefix)
+    for tree, prefix in zip([*TREES, TREES[1]], [STARTS[0], STARTS[1], STARTS[0], ()], strict=True)
 )
 
 
 @pytest.mark.parametrize("with_prefix", [False, True], ids=["bare", "prefix"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @torch.no_grad()
-def test_trees_share_the_stems_they_have_in_common(name, with_prefix):
+def test_trees_share_the_prefixes_they_have_in_common(name, with_prefix):
     engine = engine_of(name)
-    pack, before = prefixed(engine, STEMMED, with_prefix)
-    assert pack.size == sum(tree.size for tree in STEMMED) + sum(map(len, STEMS))
+    pack, before = prefixed(engine, WITH_STARTS, with_prefix)
+    assert pack.size == sum(tree.size for tree in WITH_STARTS) + sum(map(len, STARTS))
     packed = engine.run(pack, range(pack.size))
-    for t, tree in enumerate(STEMMED):
-        begun = [*before, *tree.stem]
+    for t, tree in enumerate(WITH_STARTS):
+        begun = [*before, *tree.prefix]
         start = pack.starts[t]
         alone = reference.logits(engine.model, [*begun, *tree.trunk])
         reference.close(packed[start : start + len(tree.trunk)], alone[len(begun) :])
-        if tree.stem:
-            rows = pack.stems[tree.stem]
+        if tree.prefix:
+            rows = pack.prefixes[tree.prefix]
             reference.close(packed[rows.start : rows.stop], alone[len(before) : len(begun)])
         for b, branch in enumerate(tree.branches):
             start = pack.branch_start(t, b)
@@ -166,9 +166,9 @@ def test_born_residuals_equal_one_forward_per_vector(name, with_prefix, m):
         (Tree([1], [[2], [3]]),),
         (Tree([1], [[2]]), Tree([1], [[2, 3]])),
         (Tree([1], [[]]),),
-        (Tree([1], [[2]], stem=(3,)),),
+        (Tree([1], [[2]], prefix=(3,)),),
     ],
-    ids=["no branch", "two branches", "unlike branches", "empty branch", "stem"],
+    ids=["no branch", "two branches", "unlike branches", "empty branch", "prefix"],
 )
 def test_rows_are_born_only_from_one_branch_of_one_length(trees):
     engine = engine_of("llama")

@@ -1,4 +1,4 @@
-"""Figures and tables that compare methods: guided twins, variants and settings, the published numbers."""
+"""Figures and tables that compare methods: guidance, variants and settings, the published numbers."""
 
 import matplotlib
 import numpy as np
@@ -10,12 +10,12 @@ from scipy import stats
 from anamnesis.config.load import load_config
 from anamnesis.config.variants import paired_comparisons, variant_comparisons, variant_differences
 from anamnesis.core.errors import UserError
+from anamnesis.figures.guidance_effect import guidance_effect
 from anamnesis.figures.measures import TITLES
 from anamnesis.figures.paired_differences import comparisons, comparisons_frame
 from anamnesis.figures.style import WIDTH, method_colour, save_figure
-from anamnesis.figures.twins import twins
 from anamnesis.figures.variant_panels import variants, variants_frame
-from anamnesis.report.sentences import twins_sentences, variants_sentences
+from anamnesis.report.sentences import guidance_sentences, variants_sentences
 from anamnesis.stats.paper_table import published_cells, published_markdown
 from anamnesis.stats.summary import BASELINE, table1
 
@@ -129,7 +129,7 @@ def test_rank_of_an_adapter_has_one_name():
 
 def test_twins_draw_each_pair_of_chains_in_its_colours():
     data = measures(["ewc", "ewc-ivg", "jfa", "jfa-ivg", "fvg"])
-    figure = twins(data, resamples=50)
+    figure = guidance_effect(data, resamples=50)
     axes = panels(figure)["IP: held-out, few-shot"]
     for method, style in (("ewc", "none"), ("ewc-ivg", "full"), ("jfa", "none")):
         points = [
@@ -147,22 +147,24 @@ def test_twins_say_the_paired_difference_and_its_interval():
     found = table1(data, resamples=300)
     row = found[(found["kind"] == "difference") & (found["measure"] == "op")].iloc[0]
     expected = f"{100 * row['mean']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
-    written = [text.get_text() for text in panels(twins(data, resamples=300))["OP: training tasks"].texts]
+    written = [
+        text.get_text() for text in panels(guidance_effect(data, resamples=300))["OP: training tasks"].texts
+    ]
     assert written == [expected.replace("-", "−")]
-    two = panels(twins(measures(["lwf", "lwf-ivg"], seeds=2)))["OP: training tasks"].texts
+    two = panels(guidance_effect(measures(["lwf", "lwf-ivg"], seeds=2)))["OP: training tasks"].texts
     assert "[" not in two[0].get_text()
-    one = twins(data[(data["method"] == "lwf") | (data["seed"] == 1)])
+    one = guidance_effect(data[(data["method"] == "lwf") | (data["seed"] == 1)])
     assert [label.get_text() for label in one.axes[0].get_yticklabels()] == ["lwf\nn = 1"]
 
 
 def test_several_orders_have_marks_of_their_own():
-    axes = panels(twins(measures(["lwf", "lwf-ivg"], orders=2), resamples=50))["OP: training tasks"]
+    axes = panels(guidance_effect(measures(["lwf", "lwf-ivg"], orders=2), resamples=50))["OP: training tasks"]
     assert {line.get_marker() for line in axes.get_lines()} >= {"o", "s"}
 
 
 def test_forgetting_is_left_out_where_it_is_not_defined():
     data = measures(["lwf", "lwf-ivg"]).assign(forgetting=np.nan, bwt=np.nan)
-    assert "Forgetting (less is better)" not in panels(twins(data, resamples=50))
+    assert "Forgetting (less is better)" not in panels(guidance_effect(data, resamples=50))
 
 
 def test_variants_draw_means_against_ranks_of_the_setting(experiment):
@@ -234,8 +236,8 @@ def test_comparisons_draw_every_difference_its_mean_and_interval(experiment):
 
 FIGURES = {
     "comparisons": lambda experiment: comparisons(differences(experiment("")), resamples=50),
-    "twins": lambda experiment: twins(measures(PAIRED), resamples=50),
-    "two orders": lambda experiment: twins(measures(PAIRED[:4], orders=2), resamples=50),
+    "guidance_effect": lambda experiment: guidance_effect(measures(PAIRED), resamples=50),
+    "two orders": lambda experiment: guidance_effect(measures(PAIRED[:4], orders=2), resamples=50),
     "numbers": lambda experiment: variants(compared(experiment("inclora", "jfa"))),
     "controls": lambda experiment: variants(compared(experiment("inclora", "lwf", "ivg"))),
 }
@@ -261,16 +263,19 @@ def test_figures_can_be_drawn_again_from_their_csv(experiment, tmp_path):
         again = pd.read_csv(first[2])
         assert save_figure(variants(again), again, tmp_path / "b")[1].read_bytes() == first[1].read_bytes()
     pairs = measures(PAIRED[:4])
-    first = save_figure(twins(pairs, 50), pairs, tmp_path / "c")
+    first = save_figure(guidance_effect(pairs, 50), pairs, tmp_path / "c")
     again = pd.read_csv(first[2])
-    assert save_figure(twins(again, 50), again, tmp_path / "d")[1].read_bytes() == first[1].read_bytes()
+    assert (
+        save_figure(guidance_effect(again, 50), again, tmp_path / "d")[1].read_bytes()
+        == first[1].read_bytes()
+    )
 
 
 def test_bad_frames_are_refused():
-    with pytest.raises(UserError, match="no method has a guided twin"):
-        twins(measures(["ewc", "jfa-ivg"]))
+    with pytest.raises(UserError, match="no method has a guided form"):
+        guidance_effect(measures(["ewc", "jfa-ivg"]))
     with pytest.raises(UserError, match="no column 'ip'"):
-        twins(measures(PAIRED).drop(columns="ip"))
+        guidance_effect(measures(PAIRED).drop(columns="ip"))
     with pytest.raises(UserError, match="no method listed is a variant"):
         variants(variants_frame(measures(["ewc"]), []))
 
@@ -282,10 +287,10 @@ def test_sentences_count_what_the_table_says(experiment):
         hp=flat["hp"] + change, ip=flat["ip"] - change, forgetting=flat["forgetting"] - change
     )
     data = pd.concat([flat, higher[1:].assign(method="ewc-ivg")], ignore_index=True)
-    said = twins_sentences(table1(data, resamples=50))[0]
+    said = guidance_sentences(table1(data, resamples=50))[0]
     assert "HP for 1 (1) of 1, IP for 0 (0) of 1, OP for 0 (0) of 1 and Forgetting for 1 (1) of 1" in said
     assert said.endswith("weak evidence with n\u00a0=\u00a03.")
-    assert twins_sentences(table1(flat)) == []
+    assert guidance_sentences(table1(flat)) == []
     config = experiment("inclora", "lwf", "ivg")
     levels = measures(["lwf", "lwf-kl"]).assign(ip=[0.5, *[0.4] * 3, *[0.25] * 3])
     levels = pd.concat([levels, levels[1:4].assign(order=2, ip=0.9)])  # of lwf, which its variant has not

@@ -30,7 +30,7 @@ SINGLE = ("hp", "antonym", "inclora", 0.99, 0.01, -1.0, -0.9, 3, 1, 0)
 GUIDED = [(m, s, f"{name}-ivg", 0.5, 0.5, -1, 1, 3, 5, 0) for m, s, name, *_ in (HP, IP, KNOWN)]
 WHOLE = held_out(*GUIDED, SINGLE, HP, IP, KNOWN)
 
-NOTHING = pd.DataFrame(columns=["kind", "method", "twin", "measure", "mean", "n", "low", "high"])
+NOTHING = pd.DataFrame(columns=["kind", "method", "guided", "measure", "mean", "n", "low", "high"])
 
 
 def table(*rows, method="inclora") -> pd.DataFrame:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import tiny_models
 from anamnesis.engine.batches import Batch
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
@@ -59,8 +59,8 @@ def batch() -> list[Example]:
     for seed, (prompt, answer) in enumerate(LENGTHS):
         tokens = tiny_models.token_ids(seed, prompt + answer)[0]
         texts.append((tuple([*BEGINNING, *tokens[:prompt]]), tuple(tokens[prompt:])))
-    examples = with_stem(texts)
-    assert examples[0].stem == len(BEGINNING)
+    examples = with_shared_prefix(texts)
+    assert examples[0].prefix_length == len(BEGINNING)
     return examples
 
 

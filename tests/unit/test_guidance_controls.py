@@ -90,7 +90,9 @@ def test_the_model_at_hand_gives_its_own_mean_outputs_on_its_clean_prompts(files
     """One plain forward pass for each prompt; shuffled prompts do not count."""
     tokenizer, texts = tiny_models.tokenizer(), ["hot cold up", "big small", "one two three four five", "up"]
     kinds = ["clean", "shuffled", "clean", "clean"]
-    table = pd.DataFrame({"text": texts, "kind": kinds, "lead": " ", "target": "down", "choices": None})
+    table = pd.DataFrame(
+        {"text": texts, "kind": kinds, "before_answer": " ", "target": "down", "choices": None}
+    )
     write_parquet(tmp_path / "prompts.parquet", table)
     engine = PrefixEngine(files.model)
     stage = Stage(engine, tokenizer, 1, [], {}, {}, seed=1, batch_tokens=64, chain_seed=7, task="verbs")
@@ -108,7 +110,7 @@ def test_a_table_without_a_column_is_named(files, tmp_path):
     write_parquet(prompts, pd.DataFrame({"text": ["up"], "kind": "clean", "target": "down"}))
     stage = Stage(PrefixEngine(files.model), tiny_models.tokenizer(), 1, [], {}, {}, 1, 64)
     settings = SETTINGS | {"vectors_from": "current"}
-    with pytest.raises(UserError, match=r"prompts\.parquet lacks the column lead"):
+    with pytest.raises(UserError, match=r"prompts\.parquet lacks the column before_answer"):
         guided_additions(stage, settings, files.heads, files.paths[1], str(prompts))
     write_parquet(files.heads, pd.read_parquet(files.heads).drop(columns="selected"))
     with pytest.raises(UserError, match=r"heads\.parquet lacks the column selected"):

@@ -25,7 +25,7 @@ from anamnesis.analyses.mechanisms.routing import routers
 from anamnesis.analyses.mechanisms.watching import projection_layers
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -41,11 +41,11 @@ def make_probes(seed=0):
     """Two sets of two probes with two examples each."""
     found = []
     for k, name in enumerate(("first", "second")):
-        stem = tiny_models.token_ids(seed + k, 5)[0]
+        start = tiny_models.token_ids(seed + k, 5)[0]
         tails = tiny_models.token_ids(seed + 10 + k, 3, 4, 6, 3)
         answers = tiny_models.token_ids(seed + 20 + k, 1, 2, 1, 3)
-        pairs = [((*stem, *t), tuple(a)) for t, a in zip(tails, answers, strict=True)]
-        examples = with_stem(pairs)
+        pairs = [((*start, *t), tuple(a)) for t, a in zip(tails, answers, strict=True)]
+        examples = with_shared_prefix(pairs)
         found += [Probe(name, tuple(examples[i : i + 2])) for i in (0, 2)]
     return found
 

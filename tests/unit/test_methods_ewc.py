@@ -12,7 +12,7 @@ import tiny_models
 from anamnesis.core.artifacts import write_tensors
 from anamnesis.data.prompts import generator
 from anamnesis.engine.batches import Batch
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora
 from anamnesis.training.build import build, method_class
@@ -48,7 +48,7 @@ def examples(seed: int = 0) -> list[Example]:
     for i, (prompt, answer) in enumerate(LENGTHS):
         tokens = tiny_models.token_ids(10 * seed + i, prompt + answer)[0]
         texts.append(((41, 17, *tokens[:prompt]), tuple(tokens[prompt:])))
-    return with_stem(texts)
+    return with_shared_prefix(texts)
 
 
 def stage_of(model, number: int = 1, earlier=(), **changes) -> Stage:

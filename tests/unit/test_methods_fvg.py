@@ -220,8 +220,8 @@ def test_heads_and_predictions_before_the_stage_come_from_one_run():
         lambda module, args, kwargs: tokens.append(kwargs["hidden_states"].shape[1]), with_kwargs=True
     )
     build("fvg", replace(stage, batch_tokens=1000))
-    stems = {e.prompt[: e.stem] for e in batch()}
-    assert max(tokens) == sum(map(len, stems)) + sum(e.tree().size + 1 for e in batch())
+    prefixes = {e.prompt[: e.prefix_length] for e in batch()}
+    assert max(tokens) == sum(map(len, prefixes)) + sum(e.tree().size + 1 for e in batch())
     assert sum(t > 1 for t in tokens) == 1  # a single token is run to look at the output head
 
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 import tiny_models
 from anamnesis.engine.batches import Batch
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora, save_adapter
 from anamnesis.training.build import build
@@ -44,7 +44,7 @@ def earlier(tmp_path):
 
 def stage_of(model, number: int = 3, earlier=(), lambda1=0.5, lambda2=0.0) -> Stage:
     tokens = tiny_models.token_ids(3, 9, 7)
-    task = with_stem([(tuple(t[:-2]), tuple(t[-2:])) for t in tokens])
+    task = with_shared_prefix([(tuple(t[:-2]), tuple(t[-2:])) for t in tokens])
     settings, training = {"lambda1": lambda1, "lambda2": lambda2}, {"epochs": 1, "batch_size": 8}
     return Stage(PrefixEngine(model), None, number, task, settings, training, 0, 64, {}, earlier)
 

@@ -6,7 +6,7 @@ import torch
 import tiny_models
 from anamnesis.core.errors import UserError
 from anamnesis.engine.batches import Batch
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_osf
 from anamnesis.training.loop import train_stage
@@ -28,7 +28,7 @@ def trained(preserved: float, folder):
     model = tiny_models.build("llama")
     before = weights_of(model)
     tuned = add_osf(model, TARGETS, preserved)
-    examples = with_stem([(tuple(t[:-2]), tuple(t[-2:])) for t in tiny_models.token_ids(3, 9, 7)])
+    examples = with_shared_prefix([(tuple(t[:-2]), tuple(t[-2:])) for t in tiny_models.token_ids(3, 9, 7)])
     train_stage(PrefixEngine(tuned), [Batch(tuple(examples))] * 3, Objective(()), SETTINGS, 0, folder)
     return before, weights_of(tuned.merge_and_unload())
 

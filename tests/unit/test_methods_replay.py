@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import tiny_models
 from anamnesis.engine.batches import Batch
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.build import build, method_class
 from anamnesis.training.distillation import KlSettings
@@ -28,12 +28,14 @@ def texts(seed: int, n: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 def stage_of(examples=None, past=None, seed: int = 0, model=None, epochs: int = 1, **settings) -> Stage:
     settings = {"share": 0.1, "when": "mixed", **settings}
     if past is None:
-        past = {name: with_stem(texts(k, n), new=False) for k, (name, n) in enumerate(SIZES.items(), 1)}
+        past = {
+            name: with_shared_prefix(texts(k, n), new=False) for k, (name, n) in enumerate(SIZES.items(), 1)
+        }
     return Stage(
         PrefixEngine(model or tiny_models.shared("llama")),
         None,
         4,
-        examples or with_stem(texts(0, 23)),
+        examples or with_shared_prefix(texts(0, 23)),
         settings,
         {"epochs": epochs, "batch_size": 4},
         seed,
@@ -67,7 +69,7 @@ def test_a_share_of_every_earlier_task_comes_back_and_at_least_one_example(share
 
 
 def test_replayed_examples_keep_the_beginning_they_share():
-    assert {e.stem for b in batches(stage_of()) for e in old(b)} == {4}
+    assert {e.prefix_length for b in batches(stage_of()) for e in old(b)} == {4}
 
 
 def test_they_are_mixed_evenly_into_batches_that_keep_their_own_examples():

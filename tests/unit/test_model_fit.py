@@ -19,7 +19,7 @@ from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
 from anamnesis.engine import attention
 from anamnesis.engine.exactness import check_exact
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import add_lora, add_osf, save_adapter
 from anamnesis.models.loading import check_tokenizer, load_model, open_adapter
@@ -140,7 +140,7 @@ def test_every_method_trains_and_saves_a_multimodal_model(method, tmp_path):
         "olora": {"lambda1": 0.5, "lambda2": 0.1},
     }.get(method, {})
     stage = Stage(
-        PrefixEngine(adapted), None, 1, with_stem(texts), settings, TRAINING, 1, 64, {}, (),
+        PrefixEngine(adapted), None, 1, with_shared_prefix(texts), settings, TRAINING, 1, 64, {}, (),
     )  # fmt: skip
     made, objective = build(method, stage)
     train_stage(stage.engine, made.batches(), objective, TRAINING, 1, tmp_path / "checkpoints")

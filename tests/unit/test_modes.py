@@ -15,7 +15,7 @@ from anamnesis.analyses.outputs import scored_outputs
 from anamnesis.core.artifacts import write_parquet
 from anamnesis.data.prompts import generator
 from anamnesis.engine.batches import Batch
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.modes import evaluation_mode, training_mode
@@ -42,7 +42,7 @@ QUESTIONS = [
     Question(context, [answer])
     for context, answer in zip(PROMPTS, tiny_models.token_ids(9, 2, 1, 3, 2), strict=True)
 ]
-EXAMPLES = with_stem([(tuple(q.context), tuple(q.continuations[0])) for q in QUESTIONS])
+EXAMPLES = with_shared_prefix([(tuple(q.context), tuple(q.continuations[0])) for q in QUESTIONS])
 
 
 def in_training(name: str = "llama"):
@@ -100,7 +100,7 @@ def guided(engine: PrefixEngine, folder) -> torch.Tensor:
     rows = [("clean", f"Input: {word}\nOutput:", " ", "cold") for word in ("hot", "big", "small", "it")]
     write_parquet(
         folder / "prompts.parquet",
-        pd.DataFrame(rows, columns=["kind", "text", "lead", "target"]).assign(choices=None),
+        pd.DataFrame(rows, columns=["kind", "text", "before_answer", "target"]).assign(choices=None),
     )
     settings = {"heads": len(places), "vectors_from": "current", "control": "none"}
     prompts = str(folder / "prompts.parquet")

@@ -13,7 +13,7 @@ import tiny_models
 from anamnesis.core.artifacts import read_tensors, write_parquet, write_tensors
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.vectors.instruction import instruction_vector
@@ -31,7 +31,7 @@ def examples() -> list[Example]:
     for seed, length in enumerate([3, 7, 5, 4, 9, 6]):
         prompt = tuple([41, 17, 99, *tiny_models.token_ids(seed, length)[0]])
         texts.append((prompt, (7, 12) if seed % 2 else (7,)))
-    return with_stem(texts)
+    return with_shared_prefix(texts)
 
 
 def plain_loss(model, vector: torch.Tensor, layer: int = 1) -> float:

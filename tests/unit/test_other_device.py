@@ -16,7 +16,7 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 import tiny_models
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.branch_rows import BranchRows
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.heads import find_heads
 from anamnesis.engine.pack import Pack, Tree
@@ -30,7 +30,7 @@ from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.interventions import intervene
 from tiny_models import ARCHITECTURES, token_ids
 
-PREFIX, STEM, *TRUNKS = token_ids(1, 9, 4, 11, 17, 5)
+PREFIX, START, *TRUNKS = token_ids(1, 9, 4, 11, 17, 5)
 QUESTIONS = [Question(trunk, token_ids(i, 2, 1)) for i, trunk in enumerate(TRUNKS)]
 DEVICE = torch.device("meta")
 
@@ -80,7 +80,7 @@ def engine_on_device(name: str) -> PrefixEngine:
 def test_packs_run_where_the_model_is(name, with_prefix):
     engine = engine_on_device(name)
     prefix = engine.prefill(PREFIX) if with_prefix else None
-    trees = [Tree(trunk, token_ids(3, 3, 1, 6), tuple(STEM) * (i % 2)) for i, trunk in enumerate(TRUNKS)]
+    trees = [Tree(trunk, token_ids(3, 3, 1, 6), tuple(START) * (i % 2)) for i, trunk in enumerate(TRUNKS)]
     found = engine.run(Pack(tuple(trees), prefix), [0, 7, 7])
     assert found.device == DEVICE
     assert found.shape == (3, tiny_models.VOCABULARY)
@@ -154,7 +154,7 @@ def test_training_steps_where_the_model_is(teacher, reads):
     model = add_lora(tiny_models.build("llama"), lora, seed=1)
     geometry = find_heads(model)
     engine = PrefixEngine(model.to(DEVICE).train(), geometry)
-    examples = with_stem([((*STEM, *trunk), tuple(token_ids(9, 3)[0])) for trunk in TRUNKS])
+    examples = with_shared_prefix([((*START, *trunk), tuple(token_ids(9, 3)[0])) for trunk in TRUNKS])
     stage = Stage(engine, None, 1, examples, {}, {}, seed=0, batch_tokens=40)
     kl = {"teacher": teacher, "weight": 0.1}
     additions = {layer: torch.zeros(geometry.n_heads, geometry.head_dim) for layer in (0, 2)}

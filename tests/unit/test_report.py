@@ -264,7 +264,19 @@ def test_tables_keep_their_rows(tmp_path):
 
 def difference(low, high, n, measure="ip"):
     rows = [("difference", "m", "m-ivg", measure, (low + high) / 2, 0.1, n, low, high, 0.95, "BCa")]
-    names = ["kind", "method", "twin", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval"]
+    names = [
+        "kind",
+        "method",
+        "guided",
+        "measure",
+        "mean",
+        "sd",
+        "n",
+        "low",
+        "high",
+        "confidence",
+        "interval",
+    ]
     return sentences.difference_sentences(pd.DataFrame(rows, columns=names), measure)[0].replace(
         "\u00a0", " "
     )

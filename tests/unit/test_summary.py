@@ -82,7 +82,7 @@ def test_difference_is_paired_by_order_and_seed(measures):
     table = table1(measures, resamples=500)
     found = cell(table, "difference", "inclora", "ip")
     pairs = np.subtract(GUIDED, PLAIN)
-    assert found["twin"] == "inclora-ivg"
+    assert found["guided"] == "inclora-ivg"
     assert found["mean"] == pytest.approx(pairs.mean())
     assert found["sd"] == pytest.approx(pairs.std(ddof=1))
     assert found["n"] == 3

@@ -66,8 +66,8 @@ def test_examples_are_the_zero_shot_prompt_and_the_answer_with_its_end():
     assert tokenizer.decode(first.answer[:-1]) == " other 0"
     assert first.answer[-1] == tokenizer.eos_token_id
     tree = first.tree()
-    assert [*tree.stem, *tree.trunk, *tree.branches[0]] == [*first.prompt, *first.answer[:-1]]
-    assert tokenizer.decode(tree.stem) == "Say the opposite.\n\nInput: word "
+    assert [*tree.prefix, *tree.trunk, *tree.branches[0]] == [*first.prompt, *first.answer[:-1]]
+    assert tokenizer.decode(tree.prefix) == "Say the opposite.\n\nInput: word "
 
 
 def test_every_example_is_trained_on_once_an_epoch_in_a_new_order():

@@ -25,7 +25,7 @@ from anamnesis.analyses.within_stage.tables import (
 )
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
-from anamnesis.engine.examples import with_stem
+from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.figures.style import WIDTH
@@ -66,7 +66,7 @@ def questions(model) -> dict[str, Asked]:
 def stage() -> Stage:
     texts = [(tuple([9, 8, *t[:-2]]), tuple(t[-2:])) for t in tiny_models.token_ids(3, 5, 8, 6, 9, 7, 5, 8)]
     model = add_lora(tiny_models.build("llama"), LORA, 3)
-    return Stage(PrefixEngine(model), None, 1, with_stem(texts), {}, TRAINING, 3, BUDGET)
+    return Stage(PrefixEngine(model), None, 1, with_shared_prefix(texts), {}, TRAINING, 3, BUDGET)
 
 
 def method(guided: bool):

@@ -25,7 +25,9 @@ def main(
     from anamnesis.vectors.effects import causal_effects
     from anamnesis.vectors.icl import SHUFFLED, encode_questions, shuffled_prompts
 
-    prompts = read_parquet(prompt_table, ["prompt_id", "kind", "text", "lead", "target", "unshuffled"])
+    prompts = read_parquet(
+        prompt_table, ["prompt_id", "kind", "text", "before_answer", "target", "unshuffled"]
+    )
     table = shuffled_prompts(prompts, name)
     language_model, tokenizer = load_model(snapshot, **model)
     questions = encode_questions(tokenizer, table)

@@ -49,5 +49,7 @@ def set_questions(
 
 
 def _encoded(tokenizer, items: Sequence[Item]) -> list[Question]:
-    pairs = encode_pairs(tokenizer, [item.prompt for item in items], [i.lead + i.target for i in items])
+    pairs = encode_pairs(
+        tokenizer, [item.prompt for item in items], [i.before_answer + i.target for i in items]
+    )
     return [Question(context, [answer]) for context, answer in pairs]

@@ -53,7 +53,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise UserError(
             f"table {path} cannot be read ({error}): let the workflow finish, then try again"
         ) from error
-    missing = {"kind", "method", "twin", "measure", "mean", "sd", "n", "low", "high"} - set(table.columns)
+    missing = {"kind", "method", "guided", "measure", "mean", "sd", "n", "low", "high"} - set(table.columns)
     if missing:
         raise UserError(f"table {path} has no column '{min(missing)}': delete it and run the workflow again")
     return table
@@ -91,7 +91,7 @@ def _level(row) -> tuple[str, str]:
 
 
 def _difference(row) -> tuple[str, str]:
-    name = f"{row.twin} − {row.method}"
+    name = f"{row.guided} − {row.method}"
     if row.n == 0:
         return name, "no common order and seed"
     interval = f"  [{100 * row.low:+z.1f}, {100 * row.high:+z.1f}]" if pd.notna(row.low) else "  no interval"

@@ -260,7 +260,7 @@ class Experiment:
             followed=self.analysed,
             held_out=held_out_sets(config),
             paraphrases=paraphrased(config),
-            twins=[name for name in resolved if name + GUIDED_SUFFIX in resolved],
+            paired_methods=[name for name in resolved if name + GUIDED_SUFFIX in resolved],
             comparisons=variant_comparisons(config),
             compared=self.compared,
             interventions=self.interventions_of(self.intervened()),

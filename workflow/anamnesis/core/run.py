@@ -41,7 +41,7 @@ class Run:
     followed: Any
     held_out: Sequence[str]
     paraphrases: Mapping[str, Sequence[str]]
-    twins: Sequence[str]
+    paired_methods: Sequence[str]
     comparisons: Sequence[Mapping[str, Any]]
     compared: Sequence[Mapping[str, str]]
     interventions: Sequence[Path]

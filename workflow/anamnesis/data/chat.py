@@ -46,7 +46,7 @@ def template_for(prompts: Mapping, tokenizer) -> Template:
 
 
 def _around(tokenizer) -> dict[str, str]:
-    """What a template writes: the fields ``before``, ``after``, ``lead`` and ``end`` of a ``Template``."""
+    """The fields ``before``, ``after``, ``before_answer`` and ``end`` of a ``Template``: what it writes."""
     user = {"role": "user", "content": PROMPT}
     turns = [user, {"role": "assistant", "content": ANSWER}]
     how = {"tokenize": False, "chat_template": TODAY + tokenizer.get_chat_template(), **VARIABLES}
@@ -62,10 +62,10 @@ def _around(tokenizer) -> dict[str, str]:
     if between.strip():
         raise ValueError(f"it writes {between.strip()!r} into the answer")
     after += between
-    stripped = after.rstrip(" ")  # the blanks are the lead: tokenizers join a blank with the word after it
+    stripped = after.rstrip(" ")  # the blanks go to the answer: tokenizers join a blank with the next word
     end = _first_special(tokenizer, whole[answer + 1 :])
     around = {"before": marked(tokenizer, before), "after": marked(tokenizer, stripped)}
-    return around | {"lead": after[len(stripped) :], "end": end}
+    return around | {"before_answer": after[len(stripped) :], "end": end}
 
 
 def _first_special(tokenizer, text: str) -> str:

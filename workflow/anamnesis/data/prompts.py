@@ -19,8 +19,8 @@ class Template:
     """The words around inputs and answers: ``{instruction}SEP{input_label} x\\n{output_label} y SEP …``.
 
     ``before``, ``after``: what a chat template writes around all of that (``chat.template_for``), with its
-    control tokens marked (``data.encoding``); ``lead``: between prompt and answer; ``end``: the special token
-    behind an answer, empty for the tokenizer's end of text.
+    control tokens marked (``data.encoding``); ``before_answer``: between prompt and answer; ``end``: the
+    special token behind an answer, empty for the tokenizer's end of text.
     """
 
     input_label: str = "Input:"
@@ -28,7 +28,7 @@ class Template:
     separator: str = "\n\n"
     before: str = ""
     after: str = ""
-    lead: str = " "
+    before_answer: str = " "
     end: str = ""
 
     def render(self, instruction: str | None, demonstrations: Iterable[tuple[str, str]], query: str) -> str:

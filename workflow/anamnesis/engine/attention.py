@@ -109,13 +109,13 @@ class Group:
     """Trees of like size that share one attention call.
 
     ``index`` (B, n): the row index of each token, padded with the tree's first token; ``sees`` (B, n, n):
-    True where a query sees a key, None when plain causal attention is right; ``stem``: the rows of the stem
-    that all of them continue.
+    True where a query sees a key, None when plain causal attention is right; ``prefix``: the rows that
+    all of them continue.
     """
 
     index: torch.Tensor
     sees: torch.Tensor | None
-    stem: range = range(0)
+    prefix: range = range(0)
 
 
 def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Tensor]:
@@ -123,10 +123,10 @@ def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Te
     outputs.
     """
     groups, place, offset = [], torch.empty(pack.size, dtype=torch.long), 0
-    for stem in pack.stems.values():
-        place[stem.start : stem.stop] = offset + torch.arange(len(stem))
-        groups.append(Group(torch.arange(stem.start, stem.stop, device=device)[None], None))
-        offset += len(stem)
+    for prefix in pack.prefixes.values():
+        place[prefix.start : prefix.stop] = offset + torch.arange(len(prefix))
+        groups.append(Group(torch.arange(prefix.start, prefix.stop, device=device)[None], None))
+        offset += len(prefix)
     for batch in _alike(pack.trees):
         n = max(pack.trees[i].size for i in batch)
         index = torch.zeros(len(batch), n, dtype=torch.long)
@@ -137,18 +137,18 @@ def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Te
             place[start : start + size] = offset + b * n + torch.arange(size)
         chains = all(pack.trees[i].is_chain for i in batch)
         sees = None if chains else torch.stack([tree_mask(pack.trees[i], n) for i in batch]).to(device)
-        stem = pack.stems.get(pack.trees[batch[0]].stem, range(0))
-        groups.append(Group(index.to(device), sees, stem))
+        prefix = pack.prefixes.get(pack.trees[batch[0]].prefix, range(0))
+        groups.append(Group(index.to(device), sees, prefix))
         offset += len(batch) * n
     return groups, place.to(device)
 
 
 def _alike(trees: Sequence[Tree]) -> list[list[int]]:
-    """Indices of trees with the same stem and about the same size."""
+    """Indices of trees with the same prefix and about the same size."""
     batches: list[list[int]] = []
-    for i in sorted(range(len(trees)), key=lambda i: (trees[i].stem, trees[i].size)):
+    for i in sorted(range(len(trees)), key=lambda i: (trees[i].prefix, trees[i].size)):
         first = trees[batches[-1][0]] if batches else None
-        if first and first.stem == trees[i].stem and trees[i].size <= GROUP_WASTE * first.size:
+        if first and first.prefix == trees[i].prefix and trees[i].size <= GROUP_WASTE * first.size:
             batches[-1].append(i)
         else:
             batches.append([i])
@@ -194,23 +194,23 @@ class ForestLayout:
 
     def _attend_group(self, g: int, query, key, value, call: Call) -> torch.Tensor:
         group = self._grouped[query.device][0][g]
-        index, stem = group.index, group.stem
+        index, prefix = group.index, group.prefix
         batch, n = index.shape
         if self._whole:  # nothing to gather
             q, k, v = query[None], key[None], value[None]
         else:
             q, k, v = (x[:, index].transpose(0, 1) for x in (query, key, value))
-        if stem:
+        if prefix:
             k, v = (
-                torch.cat([row[None, :, stem.start : stem.stop].expand(batch, -1, -1, -1), x], 2)
+                torch.cat([row[None, :, prefix.start : prefix.stop].expand(batch, -1, -1, -1), x], 2)
                 for row, x in ((key, k), (value, v))
             )
-        if self.pack.prefix is not None:
+        if self.pack.cached is not None:
             k, v = (
                 torch.cat([p.to(x).expand(batch, -1, -1, -1), x], 2)
                 for p, x in (
-                    (self.pack.prefix.keys[call.layer][None], k),
-                    (self.pack.prefix.values[call.layer][None], v),
+                    (self.pack.cached.keys[call.layer][None], k),
+                    (self.pack.cached.values[call.layer][None], v),
                 )
             )
         out = masked_attention(q, k, v, self._mask(g, call.window, query.device), call)
@@ -219,7 +219,7 @@ class ForestLayout:
     def _mask(self, g: int, window: int | None, device: torch.device) -> torch.Tensor | None:
         """(B, 1, n, prefix + n) booleans, or None where plain causal attention is right."""
         group = self._grouped[device][0][g]
-        before = (self.pack.prefix.length if self.pack.prefix else 0) + len(group.stem)
+        before = (self.pack.cached.length if self.pack.cached else 0) + len(group.prefix)
         batch, n = group.index.shape
         if window is not None and window >= before + n:
             window = None

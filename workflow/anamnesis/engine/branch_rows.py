@@ -55,9 +55,9 @@ class BranchingLayout(ForestLayout):
     def __init__(self, pack: Pack, branch_rows: BranchRows, device: torch.device):
         super().__init__(pack, device)
         lengths = {len(tree.branches[0]) if len(tree.branches) == 1 else None for tree in pack.trees}
-        if len(lengths) != 1 or None in lengths or 0 in lengths or pack.stems:
+        if len(lengths) != 1 or None in lengths or 0 in lengths or pack.prefixes:
             raise ValueError(
-                "rows can be born only from trees with one branch, all of the same length, and without a stem"
+                "branch rows need trees with one branch, all of the same length, and without a prefix"
             )
         self.branch_rows, self.m = branch_rows, lengths.pop()
         trunks = torch.tensor([len(tree.trunk) for tree in pack.trees])
@@ -111,7 +111,7 @@ class BranchingLayout(ForestLayout):
         blocks = [Block(own_k, own_v, own_sees)]
         if self._trunk.shape[1]:  # prompts of one token have no trunk
             blocks.insert(0, Block(*self._trunks(key, value), trunk_sees))
-        if self.pack.prefix is not None:
+        if self.pack.cached is not None:
             blocks.insert(0, self._prefix_block(call, query.device))
         out = attend_blocks(rows(query), blocks, call).transpose(0, 1)  # (R, T, m, heads, d)
         whole = static.new_empty(query.shape[1], *static.shape[1:])
@@ -142,7 +142,7 @@ class BranchingLayout(ForestLayout):
         return self._blocks[window, device]
 
     def _prefix_block(self, call: Call, device: torch.device) -> Block:
-        key, value = self.pack.prefix.keys[call.layer][None], self.pack.prefix.values[call.layer][None]
+        key, value = self.pack.cached.keys[call.layer][None], self.pack.cached.values[call.layer][None]
         sees = None
         if call.window is not None:
             at = self.pack.positions.to(device)[self._parents.to(device)]

@@ -18,14 +18,14 @@ from anamnesis.engine.pack import Tree, common_prefix_length
 class Example:
     """A zero-shot prompt (c, x) and its answer y^c, which ends with the end-of-text token, or that of a turn.
 
-    The prompt has >= 1 token; the answer has none when only the prompt is used. ``stem``: how many of the
-    prompt's first tokens all prompts of its task share (less than all). ``new``: whether it belongs to the
-    task that is being learnt.
+    The prompt has >= 1 token; the answer has none when only the prompt is used. ``prefix_length``: how many
+    of the prompt's first tokens all prompts of its task share (less than all). ``new``: whether it belongs to
+    the task that is being learnt.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = ()
-    stem: int = 0
+    prefix_length: int = 0
     new: bool = True
 
     @property
@@ -35,17 +35,18 @@ class Example:
 
     def tree(self, branches: int = 1) -> Tree:
         """The prompt up to its last token, with ``branches`` copies of the branch."""
-        return Tree(self.prompt[self.stem : -1], [self.branch] * branches, self.prompt[: self.stem])
+        return Tree(
+            self.prompt[self.prefix_length : -1], [self.branch] * branches, self.prompt[: self.prefix_length]
+        )
 
 
 def build_examples(
     task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int, new: bool = True
 ) -> tuple[list[Example], int]:
     """The training split as examples, and how many inputs were cut so that prompts have at most
-    ``max_input_tokens`` tokens (``lengths.shorten_inputs``).
+    ``max_input_tokens`` tokens (``data.shortening``).
 
-    Raises UserError when
-    there is nothing to train on, or when an instruction alone fills the room.
+    Raises UserError when there is nothing to train on, or when an instruction alone fills the room.
     """
     rows = task[task.split == "train"]
     if not len(rows):
@@ -59,12 +60,16 @@ def build_examples(
         )
     rows, cut = shorten_inputs(rows, tokenizer, template, max_input_tokens)
     prompts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
-    pairs = encode_pairs(tokenizer, prompts, [template.lead + y for y in rows.target])
-    return with_stem([(tuple(prompt), (*answer, end)) for prompt, answer in pairs], new), int(cut.sum())
+    pairs = encode_pairs(tokenizer, prompts, [template.before_answer + y for y in rows.target])
+    return with_shared_prefix([(tuple(prompt), (*answer, end)) for prompt, answer in pairs], new), int(
+        cut.sum()
+    )
 
 
-def with_stem(texts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], new: bool = True) -> list[Example]:
+def with_shared_prefix(
+    texts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], new: bool = True
+) -> list[Example]:
     """(prompt, answer) pairs of one task as examples that know what their prompts have in common."""
     prompts = [prompt for prompt, _ in texts]
-    stem = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)
-    return [Example(prompt, answer, stem, new) for prompt, answer in texts]
+    prefix_length = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)
+    return [Example(prompt, answer, prefix_length, new) for prompt, answer in texts]

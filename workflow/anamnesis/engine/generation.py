@@ -46,11 +46,11 @@ class Part:
 
     def __init__(self, pack: Pack, recorded: ForestLayout):
         device = recorded.keys[0].device
-        before = pack.prefix.length if pack.prefix else 0
+        before = pack.cached.length if pack.cached else 0
         sizes = torch.tensor([tree.size for tree in pack.trees])
         places = torch.arange(int(sizes.max()))
         index = torch.tensor(pack.starts)[:, None] + torch.minimum(places, sizes[:, None] - 1)
-        self.prefix = pack.prefix
+        self.prefix = pack.cached
         self.positions = (sizes + before).to(device)  # of the next token, (T,)
         self.sees = (places < sizes[:, None]).to(device)
         places = on_each_device(index)  # layers may lie on several

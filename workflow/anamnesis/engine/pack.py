@@ -21,17 +21,17 @@ class Tree:
     """One trunk of tokens and the branches that continue it (each a list of token ids; none is a plain
     sequence).
 
-    ``stem``: tokens before the trunk that other trees of the pack may share. They run once per pack, and with
-    gradient, unlike a :class:`Prefix`.
+    ``prefix``: tokens before the trunk that other trees of the pack may share. They run once per pack, and
+    with gradient, unlike a :class:`Prefix`.
     """
 
     trunk: Sequence[int]
     branches: Sequence[Sequence[int]] = ()
-    stem: tuple[int, ...] = ()
+    prefix: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
-        """Number of tokens of the trunk and all branches, without the stem."""
+        """Number of tokens of the trunk and all branches, without the prefix."""
         return len(self.trunk) + sum(map(len, self.branches))
 
     @property
@@ -57,32 +57,32 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Pack:
-    """Trees in one row, optionally after a shared prefix.
+    """Trees in one row, optionally after a prefix that was computed before (``cached``).
 
     ``tokens``, ``positions``: (n_tokens,) on the CPU; ``starts[i]`` is where tree i begins. The row begins
-    with the stems: ``stems`` maps each distinct one to its place.
+    with the prefixes of the trees: ``prefixes`` maps each distinct one to its rows.
     """
 
     trees: tuple[Tree, ...]
-    prefix: Prefix | None = None
+    cached: Prefix | None = None
     tokens: torch.Tensor = field(init=False)
     positions: torch.Tensor = field(init=False)
     starts: tuple[int, ...] = field(init=False)
-    stems: dict[tuple[int, ...], range] = field(init=False)
+    prefixes: dict[tuple[int, ...], range] = field(init=False)
 
     def __post_init__(self) -> None:
-        before = self.prefix.length if self.prefix else 0
+        before = self.cached.length if self.cached else 0
         tokens: list[int] = []
         positions: list[int] = []
         starts: list[int] = []
-        stems: dict[tuple[int, ...], range] = {}
-        for stem in dict.fromkeys(tree.stem for tree in self.trees if tree.stem):
-            stems[stem] = range(len(tokens), len(tokens) + len(stem))
-            tokens.extend(stem)
-            positions.extend(range(before, before + len(stem)))
+        prefixes: dict[tuple[int, ...], range] = {}
+        for prefix in dict.fromkeys(tree.prefix for tree in self.trees if tree.prefix):
+            prefixes[prefix] = range(len(tokens), len(tokens) + len(prefix))
+            tokens.extend(prefix)
+            positions.extend(range(before, before + len(prefix)))
         for tree in self.trees:
             starts.append(len(tokens))
-            n, offset = len(tree.trunk), before + len(tree.stem)
+            n, offset = len(tree.trunk), before + len(tree.prefix)
             tokens.extend(tree.trunk)
             positions.extend(range(offset, offset + n))
             for branch in tree.branches:
@@ -91,7 +91,7 @@ class Pack:
         object.__setattr__(self, "tokens", torch.tensor(tokens, dtype=torch.long))
         object.__setattr__(self, "positions", torch.tensor(positions, dtype=torch.long))
         object.__setattr__(self, "starts", tuple(starts))
-        object.__setattr__(self, "stems", stems)
+        object.__setattr__(self, "prefixes", prefixes)
 
     @property
     def size(self) -> int:

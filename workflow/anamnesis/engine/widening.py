@@ -27,8 +27,8 @@ class WideningLayout:
 
     def __init__(self, wide: ForestLayout, shared: int, layer: int):
         self.wide, self.layer = wide, layer
-        stem = tuple(wide.pack.trees[0].trunk[:shared])
-        self.narrow = Pack(tuple(Tree(t.trunk[shared:], t.branches, stem) for t in wide.pack.trees))
+        prefix = tuple(wide.pack.trees[0].trunk[:shared])
+        self.narrow = Pack(tuple(Tree(t.trunk[shared:], t.branches, prefix) for t in wide.pack.trees))
         self.below = ForestLayout(self.narrow, wide.device)
         rows: list[int] = []
         for start, tree in zip(self.narrow.starts, self.narrow.trees, strict=True):

@@ -15,7 +15,7 @@ from anamnesis.data.text import unmarked
 class Item:
     """One thing to answer. ``choices``: the options, none where an answer is generated; ``input``: what the
     prompt asks about; ``bare``: the prompt without demonstrations and chat template; ``cut``: whether the
-    input was too long; ``lead``: what stands between prompt and answer.
+    input was too long; ``before_answer``: what stands between prompt and answer.
     """
 
     example_id: str
@@ -25,7 +25,7 @@ class Item:
     input: str = ""
     bare: str = ""
     cut: bool = False
-    lead: str = " "
+    before_answer: str = " "
 
 
 def build_items(
@@ -78,7 +78,7 @@ def _instruction_items(rows, train, name: str, shots: int, template: Template, r
             r.input,
             unmarked(template.plain(r.instruction, [], r.input)),
             cut,
-            template.lead,
+            template.before_answer,
         )
         for r, cut in zip(rows.itertuples(), _were_cut(rows), strict=True)
     ]

@@ -169,7 +169,9 @@ class Evaluator:
         items = group.items
         contexts = [item.prompt for item in items for _ in item.choices]
         pairs = iter(
-            encode_pairs(self.tokenizer, contexts, [item.lead + c for item in items for c in item.choices])
+            encode_pairs(
+                self.tokenizer, contexts, [item.before_answer + c for item in items for c in item.choices]
+            )
         )
         questions = []
         for item in items:

@@ -40,7 +40,8 @@ CAPTIONS = {
     "summary": """\
         Accuracy after the last stage: mean over chains, one point per chain, whiskers of one s.d.; the dotted
         line is the model before training.""",
-    "twins": "From every chain of a method (hollow) to the one of the same order and seed with guidance.",
+    "guidance_effect": """\
+        From every chain of a method (hollow) to the one of the same order and seed with guidance.""",
     "variants": """\
         Methods under other settings, one point per chain, in the orders and seeds that all of a comparison
         have; the settings are in the configuration.""",
@@ -77,7 +78,9 @@ def core_figures(run: Run) -> list[FigureEntry]:
     return [
         _entry("accuracy_curves", "curves", {**curves, **held_out}, FORGETTING),
         _entry("summary", "bars", {**measures, **held_out}, FORGETTING),
-        _entry("twins", "twins", measures, FORGETTING, chance, len(run.twins) >= 2),
+        _entry(
+            "guidance_effect", "guidance_effect", measures, FORGETTING, chance, len(run.paired_methods) >= 2
+        ),
         _entry("variants", "variant_panels", measures, FORGETTING, several, bool(run.comparisons)),
         _entry("comparisons", "paired_differences", measures, FORGETTING, pairs, bool(run.compared)),
         _entry("head_effects", "effect_map", heads, VECTORS, ranked, bool(run.chains), "_by_task.csv"),

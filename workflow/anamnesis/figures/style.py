@@ -25,7 +25,7 @@ PNG_DPI = 200
 INK, MUTED, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 # One colour per method in every figure, told apart by the common kinds of colour blindness (after Okabe & Ito
-# 2008 and Tol 2021): a method and its guided twin always differ in hue and in lightness.
+# 2008 and Tol 2021): a method and its guided form always differ in hue and in lightness.
 METHOD_COLOURS: Mapping[str, str] = {"before training": "#6b6b6b"} | {
     name + suffix: colour
     for name in method_names()

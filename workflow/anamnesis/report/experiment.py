@@ -79,9 +79,9 @@ def _table1(results: ExperimentResults) -> Section:
     header, cells = table_cells(results.table)
     rows = [[cell.replace(", ", ",\u00a0").replace(" ±", "\u00a0±") for cell in row] for row in cells]
     said = [sentences.level_sentence(results.table, "ip")]
-    pairs = results.table[results.table["kind"] == "difference"]["twin"].nunique()
+    pairs = results.table[results.table["kind"] == "difference"]["guided"].nunique()
     if pairs > sentences.FEW:
-        said += sentences.twins_sentences(results.table)
+        said += sentences.guidance_sentences(results.table)
     else:
         for measure in ("ip", "hp", "op", "forgetting"):
             said += sentences.difference_sentences(results.table, measure)
@@ -107,9 +107,9 @@ def _forgetting(results: ExperimentResults) -> Section:
         tables=[*lost, *_compared(results.paired)],
         pictures=[
             *results.picture(
-                "twins",
+                "guidance_effect",
                 "HP, IP, OP and forgetting of every chain with and without guidance",
-                sentences.twins_sentences(results.table),
+                sentences.guidance_sentences(results.table),
             ),
             *results.picture(
                 "comparisons",

@@ -60,9 +60,8 @@ def _guided_sentence(row: pd.Series, pairs: pd.DataFrame, method: str) -> str:
     if differs(row["mean"]):
         size = points(abs(row["mean"])).removeprefix("+")
         ends = f"{size} {'higher' if row['mean'] > 0 else 'lower'} than"
-    return (
-        f"With guidance ({row['twin']}), zero-shot accuracy on held-out sets ends {ends} without ({method})."
-    )
+    accuracy = f"With guidance ({row['guided']}), zero-shot accuracy on held-out sets"
+    return f"{accuracy} ends {ends} without ({method})."
 
 
 def _harm(pairs: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
@@ -71,7 +70,7 @@ def _harm(pairs: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
     harmed = []
     for _, row in pairs[pairs["measure"].isin(["ip", "op", "forgetting"])].iterrows():
         if row["low"] > 0 if row["measure"] == "forgetting" else row["high"] < 0:
-            plain, guided = (percent(levels[name, row["measure"]]) for name in (method, row["twin"]))
+            plain, guided = (percent(levels[name, row["measure"]]) for name in (method, row["guided"]))
             harmed.append(f"{WORDS[row['measure']]} is {guided} in place of {plain} ({_range(row)} points)")
     return f" Harm: {'; '.join(harmed)}." if harmed else ""
 
@@ -226,7 +225,7 @@ def _guidance(table: pd.DataFrame, method: str, comparisons: pd.DataFrame | None
     pairs = table[(table["kind"] == "difference") & (table["method"] == method) & (table["n"] > 0)]
     if pairs.empty:
         return ""
-    guided = pairs["twin"].iloc[0]
+    guided = pairs["guided"].iloc[0]
     shown = pairs[pairs["measure"].isin(["hp", "ip", "op", "forgetting"])]
     told = f"What guidance changed ({guided} − {method}): {_differences(shown)}."
     if comparisons is not None:

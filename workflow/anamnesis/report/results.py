@@ -45,9 +45,9 @@ class ExperimentResults:
     """Everything a report shows.
 
     config : the checked configuration as plain values. table, curves, heads, interventions : frames as
-    written by the workflow (interventions None when none were run). figures : name -> PNG (summary, twins,
-    comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV next to each are
-    linked. captions : name -> text below the figure. variants : what their figure shows
+    written by the workflow (interventions None when none were run). figures : name -> PNG (summary,
+    guidance_effect, comparisons, variants, accuracy_curves, head_effects, interventions); the PDF and CSV
+    next to each are linked. captions : name -> text below the figure. variants : what their figure shows
     (``figures.variant_panels.variants_frame``). paired : of methods chain by chain
     (``stats.comparisons.comparison_table``). records : name -> provenance record. prompts :
     ``task, kind, text, target``, a few to show. held_out : what held-out sets lost, one by one

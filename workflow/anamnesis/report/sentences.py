@@ -82,14 +82,14 @@ def level_sentence(table: pd.DataFrame, measure: str) -> str:
 
 def difference_sentences(table: pd.DataFrame, measure: str) -> list[str]:
     """One sentence per guided method: its paired difference to the plain one, the interval, and what may be
-    said. Of more than ``FEW`` pairs :func:`twins_sentences` says what there is to say.
+    said. Of more than ``FEW`` pairs :func:`guidance_sentences` says what there is to say.
     """
     rows = table[(table["kind"] == "difference") & (table["measure"] == measure)]
     return [_difference_sentence(row, measure) for row in rows.itertuples()]
 
 
 def _difference_sentence(row, measure: str) -> str:
-    start = f"{row.twin} against {row.method}, {MEASURE_NAMES[measure]}: "
+    start = f"{row.guided} against {row.method}, {MEASURE_NAMES[measure]}: "
     if row.n == 0:
         return start + "no order and seed that both have a value for, so nothing can be compared."
     start += points(row.mean)
@@ -101,7 +101,7 @@ def _difference_sentence(row, measure: str) -> str:
     return start + f" ({covered}, n\u00a0=\u00a0{row.n} pairs): " + verdict(row.low, row.high, row.n, measure)
 
 
-def twins_sentences(table: pd.DataFrame) -> list[str]:
+def guidance_sentences(table: pd.DataFrame) -> list[str]:
     """One sentence: for how many methods each measure is better with guidance, and for how many of them by an
     interval without zero.
     """
@@ -144,7 +144,7 @@ def variants_sentences(frame: pd.DataFrame) -> list[str]:
 
 
 def verdict(low: float, high: float, pairs: int, measure: str) -> str:
-    """What an interval of the paired difference (twin − plain) allows to be said, as the end of a
+    """What an interval of the paired difference (guided − plain) allows to be said, as the end of a
     sentence.
     """
     if low <= 0 <= high:

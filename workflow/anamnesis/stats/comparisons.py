@@ -56,12 +56,12 @@ def comparison_table(
 
 
 def by_order(measures: pd.DataFrame, compared: Sequence[Mapping[str, str]]) -> list[dict]:
-    """Rows for :func:`comparison_table`, of kind "order": twins, and what is ``compared``, in each order of
-    tasks by itself, where both went through several. A difference may depend on the order.
+    """Rows for :func:`comparison_table`, of kind "order": guided methods, and what is ``compared``, in
+    each order of tasks by itself, where both went through several. A difference may depend on the order.
     """
     names, rows = list(dict.fromkeys(measures["method"])), []
-    twins = [(name + GUIDED_SUFFIX, name) for name in names if name + GUIDED_SUFFIX in names]
-    for method, against in dict.fromkeys([*twins, *((row["method"], row["against"]) for row in compared)]):
+    guided = [(name + GUIDED_SUFFIX, name) for name in names if name + GUIDED_SUFFIX in names]
+    for method, against in dict.fromkeys([*guided, *((row["method"], row["against"]) for row in compared)]):
         orders = paired_differences(measures, against, method).index.unique("order")
         several = orders if len(orders) > 1 else ()
         rows += [{"kind": "order", "method": method, "against": against, "order": o} for o in several]

@@ -26,7 +26,7 @@ DIRECTION = (
 
 
 def published_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Table 1 in the paper's shape: (header, rows of strings), a method above its guided twin.
+    """Table 1 in the paper's shape: (header, rows of strings), a method above its guided form.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def _here(levels: pd.DataFrame, table: pd.DataFrame, name: str, measure: str) ->
     level = levels.loc[(name, measure)]
     text = f"{100 * level['mean']:.1f}" + (f" ± {100 * level['sd']:.1f}" if level["n"] > 1 else "")
     text += f", n={level['n']}" if level["n"] else ""
-    pair = table[(table["kind"] == "difference") & (table["twin"] == name) & (table["measure"] == measure)]
+    pair = table[(table["kind"] == "difference") & (table["guided"] == name) & (table["measure"] == measure)]
     for row in pair[pair["n"] > 0].itertuples():
         interval = f" [{100 * row.low:+.1f}, {100 * row.high:+.1f}]" if pd.notna(row.low) else ""
         text += f" ({100 * row.mean:+.1f}{interval})"
@@ -76,8 +76,8 @@ def direction_cells(table: pd.DataFrame, reference: pd.DataFrame) -> tuple[list[
     header = ["Method", *(HEADINGS[m] for m in _MEASURES)]
     rows = []
     for method in dict.fromkeys(reference["method"]):
-        twin = method + GUIDED_SUFFIX
-        pairs = table[(table["kind"] == "difference") & (table["twin"] == twin) & (table["n"] > 0)]
+        guided = method + GUIDED_SUFFIX
+        pairs = table[(table["kind"] == "difference") & (table["guided"] == guided) & (table["n"] > 0)]
         if len(pairs):
             ours = pairs.set_index("measure")
             rows.append([method, *(_direction(ours.loc[m], reference, method, m) for m in _MEASURES)])

@@ -33,7 +33,7 @@ def table_note(table: pd.DataFrame) -> str:
     if ((pairs["n"] > 1) & pairs["low"].isna()).any():
         note += "Differences that are all equal have none, as they show no spread. "
     # by measure first: a chain of one task has no forgetting, which says nothing about the number of pairs
-    least = int(pairs.groupby(["method", "twin"])["n"].max().min())
+    least = int(pairs.groupby(["method", "guided"])["n"].max().min())
     if least < 2:
         note += f"With n = {least} there is no interval, and nothing can be said about other seeds."
     elif least < MINIMUM_PAIRS:
@@ -91,12 +91,14 @@ def difference_cell(row: pd.Series) -> str:
 def table_cells(table: pd.DataFrame, plus_minus: str = "±") -> tuple[list[str], list[list[str]]]:
     """Table 1 as printed: (header, rows of strings), one row per method, then one per paired difference."""
     rows = []
-    for (kind, method, twin), group in table.groupby(["kind", "method", "twin"], sort=False, dropna=False):
+    for (kind, method, guided), group in table.groupby(
+        ["kind", "method", "guided"], sort=False, dropna=False
+    ):
         cell: Callable[[pd.Series], str] = (
             difference_cell if kind == "difference" else lambda row: _level_cell(row, plus_minus)
         )
         by_measure = group.set_index("measure")
-        name = f"Δ {twin} − {method}" if kind == "difference" else method
+        name = f"Δ {guided} − {method}" if kind == "difference" else method
         rows.append([name, *(cell(by_measure.loc[m]) for m in MEASURES)])
     return ["Method", *HEADINGS.values()], rows
 

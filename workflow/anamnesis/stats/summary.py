@@ -20,7 +20,8 @@ from anamnesis.stats.intervals import paired_interval
 BASELINE = "before training"
 MEASURES = ("hp", "ip", "op", "forgetting", "bwt")
 TABLE_COLUMNS = (
-    "kind", "method", "twin", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval", "scorer",
+    "kind", "method", "guided", "measure", "mean", "sd", "n", "low", "high", "confidence", "interval",
+    "scorer",
 )  # fmt: skip
 
 
@@ -127,32 +128,32 @@ def table1(
     Returns
     -------
     Frame with :data:`TABLE_COLUMNS`. ``kind`` is "level" (mean and s.d. over chains) or "difference" (mean of
-    twin − method over the (order, seed) that both have, with the interval ``low`` to ``high``). ``sd`` has
+    guided − method over the (order, seed) that both have, with the interval ``low`` to ``high``). ``sd`` has
     ddof=1 and is empty for n < 2; ``interval`` is "t", "BCa", "percentile" or empty (fewer than two
     pairs, or all equal).
     """
     methods = list(dict.fromkeys(measures["method"]))
     rows = [_level_row(measures, method, name) for method in methods for name in MEASURES]
     for method in methods:
-        twin = method + GUIDED_SUFFIX
-        if twin in methods:
-            pairs = paired_differences(measures, method, twin)
+        guided = method + GUIDED_SUFFIX
+        if guided in methods:
+            pairs = paired_differences(measures, method, guided)
             rows += [
-                difference_row(pairs, method, twin, name, resamples, confidence, seed) for name in MEASURES
+                difference_row(pairs, method, guided, name, resamples, confidence, seed) for name in MEASURES
             ]
     scorer = ", ".join(dict.fromkeys(measures["scorer"]))
     return pd.DataFrame([row | {"scorer": scorer} for row in rows], columns=list(TABLE_COLUMNS))
 
 
-def paired_differences(measures: pd.DataFrame, method: str, twin: str) -> pd.DataFrame:
-    """Differences twin − method of all measures, index (order, seed), for the pairs that both methods
+def paired_differences(measures: pd.DataFrame, method: str, guided: str) -> pd.DataFrame:
+    """Differences guided − method of all measures, index (order, seed), for the pairs that both methods
     have.
     """
     keys = ["order", "seed"]
     plain = measures[measures["method"] == method].set_index(keys)[list(MEASURES)]
-    guided = measures[measures["method"] == twin].set_index(keys)[list(MEASURES)]
-    shared = plain.index.intersection(guided.index).sort_values()
-    return guided.loc[shared] - plain.loc[shared]
+    with_guidance = measures[measures["method"] == guided].set_index(keys)[list(MEASURES)]
+    shared = plain.index.intersection(with_guidance.index).sort_values()
+    return with_guidance.loc[shared] - plain.loc[shared]
 
 
 def _moments(values: np.ndarray) -> dict[str, float | int]:
@@ -167,10 +168,10 @@ def _moments(values: np.ndarray) -> dict[str, float | int]:
 def _level_row(measures: pd.DataFrame, method: str, name: str) -> dict[str, object]:
     values = measures.loc[measures["method"] == method, name].dropna().to_numpy(dtype=float)
     nothing = {"low": math.nan, "high": math.nan, "confidence": math.nan, "interval": ""}
-    return {"kind": "level", "method": method, "twin": "", "measure": name, **_moments(values), **nothing}
+    return {"kind": "level", "method": method, "guided": "", "measure": name, **_moments(values), **nothing}
 
 
-def difference_row(pairs, method, twin, name, resamples, confidence, seed=0) -> dict[str, object]:
+def difference_row(pairs, method, guided, name, resamples, confidence, seed=0) -> dict[str, object]:
     """The row of :func:`table1` for the measure ``name`` of :func:`paired_differences`."""
     values = pairs[name].dropna().to_numpy(dtype=float)
     low, high, how = paired_interval(values, resamples, confidence, seed)
@@ -178,7 +179,7 @@ def difference_row(pairs, method, twin, name, resamples, confidence, seed=0) -> 
     return {
         "kind": "difference",
         "method": method,
-        "twin": twin,
+        "guided": guided,
         "measure": name,
         **_moments(values),
         **found,

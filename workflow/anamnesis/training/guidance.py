@@ -126,7 +126,7 @@ def _stored(mean: str) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def _of_model_at_hand(stage: Stage, prompt_table: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    prompts = read_parquet(prompt_table, ["kind", "text", "lead", "target"])
+    prompts = read_parquet(prompt_table, ["kind", "text", "before_answer", "target"])
     questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
     found = mean_head_activations(stage.engine, questions, stage.batch_tokens)
     return found.mean, found.scale

@@ -67,7 +67,7 @@ class Reference:
     ):
         self.engine, self.start, self.batch_tokens, self.change = engine, start, batch_tokens, change
         self._hidden: dict[Example, torch.Tensor] = {}
-        self._stems: dict[tuple[int, ...], torch.Tensor] = {}
+        self._prefixes: dict[tuple[int, ...], torch.Tensor] = {}
         self._heads: dict[Example, torch.Tensor] = {}
 
     def prepare(self, examples: Sequence[Example], logits: bool = True, heads: bool = False) -> Reference:
@@ -95,8 +95,8 @@ class Reference:
                 return run_scores(self.engine, pack, rows, head)
         parts = [self._hidden[e] for e in examples]
         if positions == "all":
-            stems = dict.fromkeys(e.prompt[: e.stem] for e in examples if e.stem)
-            parts = [*(self._stems[stem] for stem in stems), *parts]
+            prefixes = dict.fromkeys(e.prompt[: e.prefix_length] for e in examples if e.prefix_length)
+            parts = [*(self._prefixes[prefix] for prefix in prefixes), *parts]
         elif positions == "output":
             parts = [h[-len(e.branch) :] for h, e in zip(parts, examples, strict=True)]
         else:
@@ -133,7 +133,9 @@ class Reference:
             self._heads |= dict(zip(examples, torch.stack(outputs, 1).cpu(), strict=True))
         if hidden:
             states = seen[0].cpu()
-            self._stems |= {stem: states[rows.start : rows.stop] for stem, rows in pack.stems.items()}
+            self._prefixes |= {
+                prefix: states[rows.start : rows.stop] for prefix, rows in pack.prefixes.items()
+            }
             for t, example in enumerate(examples):
                 self._hidden[example] = states[pack.starts[t] : pack.starts[t] + example.tree().size]
 

@@ -177,10 +177,11 @@ def branch_rows(pack: Pack, tree: int, branch: int) -> range:
 def compared_rows(pack: Pack, examples: Sequence[Example], branch: int, positions: str) -> list[int]:
     """Row indices at which two models are compared on the first trees of a pack, one for each example.
 
-    The stems (``positions`` "all" only, each once) come first, then tree by tree.
+    The prefixes (``positions`` "all" only, each once) come first, then tree by tree.
     """
-    stems = dict.fromkeys(e.prompt[: e.stem] for e in examples if e.stem) if positions == "all" else ()
-    rows = [row for stem in stems for row in pack.stems[stem]]
+    with_prefix = [e for e in examples if e.prefix_length and positions == "all"]
+    prefixes = dict.fromkeys(e.prompt[: e.prefix_length] for e in with_prefix)
+    rows = [row for prefix in prefixes for row in pack.prefixes[prefix]]
     for t in range(len(examples)):
         here = branch_rows(pack, t, branch)
         if positions == "all":
@@ -193,17 +194,17 @@ def compared_weights(examples: Sequence[Example], positions: str, reduction: str
     """The weight of each row of :func:`compared_rows` in a mean over examples of a sum or mean over
     positions. A row that several examples share counts once for each.
     """
-    stems: dict[tuple[int, ...], float] = {}
+    prefixes: dict[tuple[int, ...], float] = {}
     weights: list[float] = []
     for e in examples:
         compared = {"last_prompt": 1, "output": len(e.branch)}.get(
-            positions, len(e.prompt) - e.stem + len(e.branch) - 1
+            positions, len(e.prompt) - e.prefix_length + len(e.branch) - 1
         )
-        count = compared + (e.stem if positions == "all" else 0)
+        count = compared + (e.prefix_length if positions == "all" else 0)
         weight = 1 / len(examples) / (count if reduction == "mean" else 1)
         weights += [weight] * compared
-        if e.stem and positions == "all":
-            stem = e.prompt[: e.stem]
-            stems[stem] = stems.get(stem, 0.0) + weight
-    shared = [weight for stem, weight in stems.items() for _ in stem]
+        if e.prefix_length and positions == "all":
+            prefix = e.prompt[: e.prefix_length]
+            prefixes[prefix] = prefixes.get(prefix, 0.0) + weight
+    shared = [weight for prefix, weight in prefixes.items() for _ in prefix]
     return torch.tensor(shared + weights)

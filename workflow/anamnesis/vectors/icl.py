@@ -42,8 +42,8 @@ class PromptPlan:
 def build_prompts(
     task: pd.DataFrame, name: str, plan: PromptPlan, template: Template, seed: int
 ) -> pd.DataFrame:
-    """Prompts of a task, one row each: prompt_id, kind, text, lead (what stands between text and answer),
-    target, choices, label, query_id, demonstration_ids, kept, unshuffled.
+    """Prompts of a task, one row each: prompt_id, kind, text, before_answer (what stands between text
+    and answer), target, choices, label, query_id, demonstration_ids, kept, unshuffled.
 
     Queries come from the validation split and demonstrations from the training split, drawn anew for every
     prompt. When there are fewer validation examples than prompts, queries are used again with other
@@ -107,7 +107,7 @@ def _prompts(
             "prompt_id": f"{kind}-{number:04d}",
             "kind": kind,
             "text": template.render(instruction, demonstrations, query.input),
-            "lead": template.lead,
+            "before_answer": template.before_answer,
             "target": query.target,
             "choices": query.choices,
             "label": query.label,
@@ -144,8 +144,8 @@ def encode_questions(tokenizer, prompts: pd.DataFrame) -> list[Question]:
         for row in prompts.itertuples()
     ]
     asked = [
-        (text, lead + answer)
-        for text, lead, options in zip(prompts.text, prompts.lead, answers, strict=True)
+        (text, before_answer + answer)
+        for text, before_answer, options in zip(prompts.text, prompts.before_answer, answers, strict=True)
         for answer in options
     ]
     pairs = iter(encode_pairs(tokenizer, [text for text, _ in asked], [answer for _, answer in asked]))

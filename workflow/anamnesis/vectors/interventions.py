@@ -130,7 +130,7 @@ def split_questions(
             )
             for row in asked.itertuples()
         ]
-        pairs = encode_pairs(tokenizer, texts, [template.lead + y for y in asked.target])
+        pairs = encode_pairs(tokenizer, texts, [template.before_answer + y for y in asked.target])
         return [Question(context, [answer]) for context, answer in pairs]
 
     return SplitQuestions(encoded(0), encoded(settings["shots"]), noise)

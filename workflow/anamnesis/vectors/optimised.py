@@ -19,7 +19,7 @@ from anamnesis.core.errors import UserError
 from anamnesis.data.encoding import encode_pairs
 from anamnesis.data.prompts import Template
 from anamnesis.engine.batches import shuffled_batches
-from anamnesis.engine.examples import Example, with_stem
+from anamnesis.engine.examples import Example, with_shared_prefix
 from anamnesis.engine.heads import HeadGeometry
 from anamnesis.engine.hooks import added_to_residual
 from anamnesis.engine.modes import evaluation_mode
@@ -76,8 +76,8 @@ def zero_shot_examples(
             "the task has neither validation nor training examples to optimise a vector on: give it some"
         )
     texts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
-    pairs = encode_pairs(tokenizer, texts, [template.lead + y for y in rows.target])
-    return with_stem([(tuple(prompt), tuple(answer)) for prompt, answer in pairs])
+    pairs = encode_pairs(tokenizer, texts, [template.before_answer + y for y in rows.target])
+    return with_shared_prefix([(tuple(prompt), tuple(answer)) for prompt, answer in pairs])
 
 
 def optimised_vector(

@@ -45,7 +45,7 @@ class Claim:
 
 def claims(results: AnalysisResults, method: str) -> list[Claim]:
     """Every claim of which this run has the measure, for one plain ``method`` and, where there is one, its
-    guided twin.
+    guided form.
     """
     return [
         *_forgetting(results.curves[results.curves["method"] == method]),
@@ -143,10 +143,10 @@ def _recovery(table: pd.DataFrame, method: str) -> list[Claim]:
 
 def _guidance(table: pd.DataFrame, method: str) -> list[Claim]:
     mean: Mapping = table[table["kind"] == "level"].set_index(["method", "measure"])["mean"].to_dict()
-    twin = method + GUIDED_SUFFIX
-    if (twin, "hp") not in mean:
+    guided = method + GUIDED_SUFFIX
+    if (guided, "hp") not in mean:
         return []
-    lost = [mean[BASELINE, "hp"] - mean[name, "hp"] for name in (method, twin)]
+    lost = [mean[BASELINE, "hp"] - mean[name, "hp"] for name in (method, guided)]
     rows = [
         Claim("table 1", "guidance lowers the loss of zero-shot accuracy on held-out sets",
               "5.03 to −0.16 points", f"{points(lost[0])} to {points(lost[1])}", lost[1] < lost[0])
@@ -155,7 +155,7 @@ def _guidance(table: pd.DataFrame, method: str) -> list[Claim]:
         ("ip", "guidance raises in-context accuracy on held-out sets", "37.90 to 50.05"),
         ("op", "guidance helps new tasks with simple instructions (FUNC)", "43.34 to 69.48"),
     ):
-        plain, guided = mean[method, measure], mean[twin, measure]
-        ours = f"{percent(plain)} to {percent(guided)}"
-        rows.append(Claim("table 1", text, published, ours, guided > plain))
+        without, with_guidance = mean[method, measure], mean[guided, measure]
+        ours = f"{percent(without)} to {percent(with_guidance)}"
+        rows.append(Claim("table 1", text, published, ours, with_guidance > without))
     return rows

@@ -143,7 +143,7 @@ def comparison_table(comparison: pd.DataFrame) -> Tabled:
         found = [_cell(cells.loc[c], measure) if c in cells.index else "–" for c in columns]
         rows.append([MEASURES[measure] + (" (%)" if measure in SHARES else ""), *found])
     header = ["Measure", *(f"Δ {m}" if kind == "difference" else m for kind, m in columns)]
-    note = "Levels: mean ± s.d. (n chains). Δ: mean paired difference to the plain twin [interval]."
+    note = "Levels: mean ± s.d. (n chains). Δ: mean paired difference to the plain method [interval]."
     return Tabled("Methods side by side", header, rows, note)
 
 

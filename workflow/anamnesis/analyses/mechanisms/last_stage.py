@@ -104,7 +104,7 @@ def _landscape(frame: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def compared(summary: pd.DataFrame, resamples: int, confidence: float) -> pd.DataFrame:
-    """Mean, s.d. and n of each measure and method, then the paired difference of each guided twin.
+    """Mean, s.d. and n of each measure and method, then the paired difference of each guided form.
 
     Returns ``measure, kind (level | difference), method, mean, sd, n, low, high``; of a difference ``method``
     is the guided one, and low and high its interval (``stats.intervals.paired_interval``).

@@ -37,9 +37,9 @@ class Probe:
     examples: tuple[Example, ...]
 
     def tree(self) -> Tree:
-        stem = self.examples[0].stem
-        branches = [[*e.prompt[stem:], *e.answer[:-1]] for e in self.examples]
-        return Tree(self.examples[0].prompt[:stem], branches)
+        prefix = self.examples[0].prefix_length
+        branches = [[*e.prompt[prefix:], *e.answer[:-1]] for e in self.examples]
+        return Tree(self.examples[0].prompt[:prefix], branches)
 
 
 @dataclass(frozen=True)

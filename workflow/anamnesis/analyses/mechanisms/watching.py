@@ -35,11 +35,11 @@ class LastRows:
         last, answers, paths, lengths = [], [], [], []
         for t, chosen in enumerate(examples):
             for b, example in enumerate(chosen):
-                start, stem = pack.branch_start(t, b), example.stem
-                end = start + len(example.prompt) - stem
+                start, prefix = pack.branch_start(t, b), example.prefix_length
+                end = start + len(example.prompt) - prefix
                 last.append(end - 1)
                 answers += range(end - 1, end - 1 + len(example.answer))
-                path = [*range(pack.starts[t], pack.starts[t] + stem), *range(start, end)]
+                path = [*range(pack.starts[t], pack.starts[t] + prefix), *range(start, end)]
                 paths.append(path + [path[0]] * (longest - len(path)))
                 lengths.append(len(path))
         return cls(last, answers, torch.tensor(paths), torch.tensor(lengths))

@@ -58,7 +58,7 @@ def analysis(run: Run) -> Analysis:
 
 def _figures(run: Run, tables: Mapping[str, Path]) -> list[FigureEntry]:
     drawn = {
-        "guidance_gain": ("guidance_gain", {}, bool(run.twins)),
+        "guidance_gain": ("guidance_gain", {}, bool(run.paired_methods)),
         "wordings": ("wordings_figure", {}, bool(run.paraphrases)),
         "sufficiency": ("sufficiency_figure", {"statistics": run.intervals}, True),
     }

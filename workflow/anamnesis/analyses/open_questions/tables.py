@@ -125,8 +125,8 @@ def wording_contrasts(frame: pd.DataFrame, resamples: int, confidence: float) ->
         for method, sets in found.items():
             add("wording", method, shots, [t[1:] - t[:1] for t in sets.values()], _chains(last, method))
         for plain in (name for name in found if name and name + GUIDED_SUFFIX in found):
-            twin, pairs = found[plain + GUIDED_SUFFIX], _chains(last, plain, plain + GUIDED_SUFFIX)
-            gains = [twin[name] - table for name, table in found[plain].items()]
+            guided, pairs = found[plain + GUIDED_SUFFIX], _chains(last, plain, plain + GUIDED_SUFFIX)
+            gains = [guided[name] - table for name, table in found[plain].items()]
             add("guided, own", plain, shots, [gain[:1] for gain in gains], pairs)
             add("guided, others", plain, shots, [gain[1:] for gain in gains], pairs)
     return pd.DataFrame(rows, columns=CONTRASTS)
@@ -205,7 +205,7 @@ def answer_diversity(tasks: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def guidance_gains(
     curves: pd.DataFrame, diversity: pd.DataFrame, tokens: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Per plain method with a guided twin, order, seed and training task: zero-shot accuracy after the last
+    """Per plain method with a guided form, order, seed and training task: zero-shot accuracy after the last
     stage, ``plain`` and ``guided``, and their difference ``gain``; beside the number of ``tokens`` of the
     task's instruction and the columns of :func:`answer_diversity`.
 

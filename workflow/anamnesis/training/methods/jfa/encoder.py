@@ -54,7 +54,7 @@ class PromptEncoder:
         shared = engine.shared(prompts)
         encoded: list[torch.Tensor | None] = [None] * len(prompts)
         for batch in pack_by_size([len(prompt) - shared for prompt in prompts], CHUNK):
-            trees = tuple(Tree(prompts[i][shared:], stem=tuple(prompts[i][:shared])) for i in batch)
+            trees = tuple(Tree(prompts[i][shared:], prefix=tuple(prompts[i][:shared])) for i in batch)
             pack = Pack(trees)
             hidden = self._reached(partial(engine.run, pack, [0]))[0].float()
             before = hidden[:shared].sum(0)

@@ -24,10 +24,10 @@ def with_latent_tasks(stage: Stage, others: Sequence[Example]) -> tuple[Stage, l
     """The stage, and other prompts it trains on, with latent tasks.
 
     The pool becomes the submodule ``latent_tasks`` of the stage's model, so that it is trained, saved in
-    checkpoints and put back with everything else. Prompts share no stem: each retrieves by all its tokens.
+    checkpoints and put back with everything else. Prompts share no prefix: each retrieves by all its tokens.
     """
     model, settings, engine = stage.engine.model, stage.settings, stage.engine
-    examples, others = ([replace(e, stem=0) for e in part] for part in (stage.examples, others))
+    examples, others = ([replace(e, prefix_length=0) for e in part] for part in (stage.examples, others))
     encoder = PromptEncoder(
         settings["encoder"],
         settings["encoder_layer"],

@@ -83,7 +83,7 @@ class LatentPool(nn.Module):
 class LatentEngine(PrefixEngine):
     """A prefix engine in which every tree runs with the latent tasks of its prompt.
 
-    The prompt is the stem, the trunk and ``branch_tokens`` of the first branch: none in the evaluation, one
+    The prompt is the prefix, the trunk and ``branch_tokens`` of the first branch: none in the evaluation, one
     in training (``Example.tree``). What a prompt retrieves depends on all of it, so prompts share no tokens
     from the first layer with latent tasks on; the answers of one prompt do. Below that layer what all prompts
     begin with runs once, unless a decoder layer or an output projection is hooked there: hooks count on all
@@ -124,7 +124,7 @@ class LatentEngine(PrefixEngine):
         return self._mixed([tuple(prompt) for prompt in prompts], [1] * len(prompts))
 
     def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
-        if pack.prefix is not None or pack.stems:
+        if pack.cached is not None or pack.prefixes:
             raise ValueError("prompts with latent tasks of their own share no tokens")
         prompts = []
         for tree in pack.trees:

@@ -1,4 +1,4 @@
-"""What guidance changes, method by method: every chain of a method beside that of its guided twin."""
+"""What guidance changes, method by method: every chain of a method beside that of its guided form."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ class _Pair:
         return _TEXT + _LINE * len(self.differences) + _GAP
 
 
-def twins(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95) -> Figure:
-    """One row per method with a guided twin, one panel per measure (per cent): from each chain (hollow) to
+def guidance_effect(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95) -> Figure:
+    """One row per method with a guided form, one panel per measure (per cent): from each chain (hollow) to
     that of the same order and seed under guidance (filled).
 
     Parameters
     ----------
     frame : ``method, order, seed, hp, ip, op, forgetting, bwt``, one row per chain
-        (``stats.summary.chain_measures``); methods without a twin are left out.
+        (``stats.summary.chain_measures``); methods without a guided form are left out.
     resamples, confidence : of ``stats.intervals.paired_interval``, which is printed from three pairs on.
 
-    Raises UserError for a missing column or when no method has a guided twin with a chain of the same order
+    Raises UserError for a missing column or when no method has a guided form with a chain of the same order
     and seed.
     """
     require_columns(frame, ["method", "order", "seed", *MEASURES], "table of measures")
     pairs = _pairs(frame)
     if not pairs:
-        raise UserError(f"no method has a guided twin (<method>{GUIDED_SUFFIX}): there is nothing to draw")
+        raise UserError(f"no method has a guided form (<method>{GUIDED_SUFFIX}): there is nothing to draw")
     bottom = pairs[-1].top + pairs[-1].height
     shown = frame[frame["method"].isin([name for pair in pairs for name in (pair.plain, pair.guided)])]
     measures = shown_measures(shown)
@@ -79,7 +79,7 @@ def twins(frame: pd.DataFrame, resamples: int = 10_000, confidence: float = 0.95
 
 def draw(frame: pd.DataFrame, statistics: Mapping[str, Any]) -> Drawn:
     """From the measures of all chains; ``statistics``: of the intervals."""
-    return Drawn(twins(frame, statistics["bootstrap_resamples"], statistics["confidence"]), frame)
+    return Drawn(guidance_effect(frame, statistics["bootstrap_resamples"], statistics["confidence"]), frame)
 
 
 def _pairs(frame: pd.DataFrame) -> list[_Pair]:
