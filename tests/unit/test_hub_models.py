@@ -56,6 +56,16 @@ def test_a_chat_template_in_a_file_of_its_own_is_fetched_and_part_of_the_digest(
     assert prepared(tmp_path / "2", other, cache)["snapshot_sha256"] != first["snapshot_sha256"]
 
 
+def test_the_licence_that_a_card_states_is_known(cache, tmp_path):
+    card = "---\nlicense: other\nlicense_name: tiny-1\ntags: [x]\n---\n# A model\n"
+    stated = prepared(tmp_path / "1", model(tmp_path / "m", **{"README.md": card}), cache)
+    assert stated["licence"] == {"license": "other", "license_name": "tiny-1"}
+    for text in ("# A model\n", "---\nlicense: [\n---\n", "---\nlicense: [a, b]\n---\n"):
+        shutil.rmtree(tmp_path / "cache")
+        other = model(tmp_path / "m", **{"README.md": text})
+        assert prepared(tmp_path / "1", other, cache)["licence"] == {}
+
+
 def test_further_chat_templates_are_fetched_and_part_of_the_digest(cache, tmp_path):
     digests = set()
     for text in ("one", "two"):

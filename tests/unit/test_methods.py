@@ -4,6 +4,7 @@ survive a kill. A new method is covered without a change here.
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from dataclasses import asdict
@@ -12,11 +13,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 import tiny_models
+from anamnesis.commands import export
 from anamnesis.config.methods import Methods
 from anamnesis.core.artifacts import read_tensors, write_parquet, write_tensors
+from anamnesis.core.errors import UserError
 from anamnesis.models import adapters
+from anamnesis.models.cards import OnHub
+from anamnesis.models.loading import load_model
 from anamnesis.training.loop import StageTrainer
 from anamnesis.training.prepare import prepare_stage
 from anamnesis.training.slices import Needs, method_names, slice_of
@@ -53,6 +60,7 @@ GUIDANCE = {
     "vectors_from": "initial",
     "control": "none",
 }
+MODEL = {"name": "tiny", "source": "", "dtype": "float32", "device": "cpu", "gpus": 1}
 PROMPTS = {"input_label": "Input:", "output_label": "Output:", "separator": "\n\n"}
 LAYERS, HEADS, HEAD_DIM, HIDDEN = 3, 4, 12, 48
 CHECKPOINT_STEPS, KILLED_AT = 2, 3
@@ -106,7 +114,7 @@ def train(request, study, guidance):
             needs=asdict(needs),
             stage=number,
             seed=0,
-            model={"name": "tiny", "source": "", "dtype": "float32", "device": "cpu", "gpus": 1},
+            model=MODEL,
             training=TRAINING,
             settings=settings,
             prompts=PROMPTS,
@@ -122,6 +130,8 @@ def train(request, study, guidance):
             mean=str(study / f"{task}-mean.safetensors") if guidance else None,
         )
         assert record["method"] == method
+        params = {"method": method, "guidance": guidance, "model": MODEL, "training": TRAINING}
+        (folder / "training.json").write_text(json.dumps(record | {"params": params}))
         return folder / "adapter"
 
     return run
@@ -153,6 +163,30 @@ def follow_note(adapter: Path, snapshot: Path):
     return names["model"].eval()
 
 
+def check_exports(stage: Path, folder: Path, snapshot: Path, tokens, expected) -> None:
+    """A stage's merged model loads alone, and its whole chain is one adapter; where that cannot be, it is
+    refused.
+    """
+    if (stage / "adapter" / "latent").exists():
+        with pytest.raises(UserError, match="latent tasks"):
+            export.read_stage(stage)
+        return
+    trained, one = export.read_stage(stage), OnHub("a/tiny")
+    export.export_merged(trained, folder / "merged", "merged")
+    models = [AutoModelForCausalLM.from_pretrained(folder / "merged")]
+    osf = "OSF" in (stage / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
+    if osf and len(trained.record["load_order"]) > 1:
+        with pytest.raises(UserError, match="no low-rank adapter"):
+            export.export_adapter(trained, folder / "one", "one", one)
+    else:
+        export.export_adapter(trained, folder / "one", "one", one)
+        models.append(PeftModel.from_pretrained(load_model(snapshot, device="cpu")[0], folder / "one"))
+    for model in models:
+        with torch.no_grad():
+            found = model.eval()(tokens).logits
+        torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
 def files_of(adapter: Path) -> list[Path]:
     return sorted(file.relative_to(adapter) for file in adapter.rglob("*"))
 
@@ -179,6 +213,7 @@ def test_two_stages_load_with_peft_alone_and_survive_a_kill(tmp_path, study, tra
         # a merged weight is rounded where the adapter beside it was not
         torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
     assert (seen[1] - seen[0]).abs().max() > 1e-2
+    check_exports(tmp_path / "stage2", tmp_path, study / "model", tokens, seen[1])
 
     with monkeypatch.context() as patch:
         kill_at(patch, KILLED_AT)
@@ -199,9 +234,8 @@ def test_two_stages_load_with_peft_alone_and_survive_a_kill(tmp_path, study, tra
 
 def test_stages_of_a_chain_share_its_seed_and_have_one_each(study):
     files = StageFiles(str(study / "model"), str(study / "first.parquet"))
-    model = {"name": "tiny", "source": "", "dtype": "float32", "device": "cpu", "gpus": 1}
     stages = [
-        prepare_stage(files, asdict(Needs()), number, seed, model, TRAINING, {}, PROMPTS, 64)[0]
+        prepare_stage(files, asdict(Needs()), number, seed, MODEL, TRAINING, {}, PROMPTS, 64)[0]
         for number, seed in ((1, 3), (2, 3), (1, 4))
     ]
     assert [stage.chain_seed for stage in stages] == [3, 3, 4]  # the controls of guidance are drawn from it

@@ -30,7 +30,7 @@ if CONFIG.tuning.enabled:
             tuning={
                 key: value for key, value in SETTINGS["tuning"].items() if key not in ("enabled", "tasks")
             },
-            model=config_section(CONFIG, "model.name", "model.dtype", "model.device")["model"],
+            model=config_section(CONFIG, "model.name", "model.source", "model.dtype", "model.device")["model"],
             prompts=SETTINGS["prompts"],
             answer_lengths={name: TASKS.answer_length(name) for name in EXPERIMENT.tuning_tasks},
             # a user's own metric only changes how a task is scored: it must not make the model stale

@@ -68,6 +68,7 @@ def _facts(built, log) -> dict:
     stage = built.method.stage
     return {
         "stage": stage.number,
+        "task": stage.task,
         "seed": stage.chain_seed,
         "stage_seed": stage.seed,
         "examples": len(stage.examples),
@@ -83,14 +84,14 @@ def save(built, log, adapter: str, steps: str, model: Mapping, earlier: Sequence
     Of several processes the first one writes; checkpoints go once all is there.
     """
     from anamnesis.models.adapters import save_adapter
-    from anamnesis.models.cards import hub_id
+    from anamnesis.models.cards import on_hub
 
     method, state = built.method, built.method.finish()
     if method.stage.world.rank:
         return
     with atomic_directory(adapter) as folder:
         save_adapter(
-            method.stage.engine.model, folder, model["name"], earlier, adapter, hub_id(model["source"])
+            method.stage.engine.model, folder, model["name"], earlier, adapter, on_hub(model["source"])
         )
         if state:
             write_tensors(folder / "state.safetensors", state)

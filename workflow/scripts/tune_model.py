@@ -62,6 +62,7 @@ def _tune(
     """Facts, and the loss at every step. ``folders``: of checkpoints, the adapter and the tuned model."""
     from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
+    from anamnesis.models.cards import on_hub
     from anamnesis.models.loading import load_model
     from anamnesis.training.tuning import (
         save_tuned,
@@ -80,7 +81,7 @@ def _tune(
     with progress(2 * count, "tuning: accuracy before and after") as done:
         before = zero_shot_accuracy(language_model, tokenizer, template, sources, how, done)
         trained, log = tune(language_model, batches, tuning, checkpoint_steps, how["seed"], checkpoints)
-        merged = save_tuned(trained, tokenizer, model["name"], adapter, tuned)
+        merged = save_tuned(trained, tokenizer, model["name"], adapter, tuned, on_hub(model["source"]))
         after = zero_shot_accuracy(merged, tokenizer, template, sources, how, done)
     facts = {
         "examples": {name: len(items) for name, items in examples.items()},

@@ -1,5 +1,4 @@
-"""Write the model after a stage as one folder that transformers loads alone: ``python -m
-anamnesis.commands.export STAGE --to FOLDER``.
+"""Write the model after a stage for use elsewhere: ``anamnesis export STAGE --to FOLDER``.
 
 ``STAGE`` is a stage's folder below ``results``. Run it where the workflow ran.
 """
@@ -8,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,24 +16,44 @@ from anamnesis.commands import reported
 from anamnesis.core import hub_access
 from anamnesis.core.artifacts import atomic_directory, read_batches, read_json, write_text
 from anamnesis.core.errors import UserError, first_line
-from anamnesis.models.cards import hub_id, model_card
+from anamnesis.data.catalogue import look_up
+from anamnesis.models.cards import CARD, Exported, OnHub, model_card, on_hub
 from anamnesis.stats.forgetting import SCORED, mean_scores
 
 NO_SCORES = pd.DataFrame(columns=[*SCORED, "value", "n"])
 
 
-def export_stage(stage: Path, to: Path, dtype: str | None = None) -> None:
-    """Write the merged model (safetensors; ``dtype`` None: as it was trained), its tokenizer and a model card
-    to the folder ``to``.
-
-    Raises UserError for a folder that is no trained stage, for files that are gone, and for a stage whose
-    model needs more than merged weights.
+@dataclass(frozen=True)
+class Trained:
+    """A trained stage and what is known of it. ``record``: its training.json; ``results``: the folder of all
+    results; ``prepared``: the record of the model as it came; ``tuning``: the adapter of the tuned start, if
+    there is one.
     """
-    from anamnesis.models.loading import load_model, merge_adapters
+
+    stage: Path
+    record: Mapping
+    results: Path
+    prepared: Mapping
+    tuning: Path | None
+
+
+def read_stage(stage: Path) -> Trained:
+    """Raises UserError for a folder that is no trained stage, for files that are gone, and for a stage whose
+    model needs more than weights.
+    """
     from anamnesis.training.slices import load_part
 
-    record = _record(stage)
-    for file in (record["snapshot"], *record["load_order"]):
+    if not (stage / "training.json").exists():
+        raise UserError(
+            f"{stage} is not the folder of a trained stage (no training.json): give one such as "
+            "results/<model>/<suite>/<method>/order1/seed0/stage1"
+        )
+    record = read_json(stage / "training.json")
+    snapshot, tuning = Path(record["snapshot"]), None
+    results, model = snapshot.parents[1], snapshot.name
+    if snapshot.parent.name == "tuned":
+        results, model, tuning = snapshot.parents[2], snapshot.parents[1].name, snapshot.parent / "adapter"
+    for file in (snapshot, *[tuning] * (tuning is not None), *record["load_order"]):
         if not Path(file).exists():
             raise UserError(f"{file}, which {stage} needs, is not here: run export where the workflow ran")
     own = load_part(record["params"]["method"], "engine")
@@ -42,6 +62,17 @@ def export_stage(stage: Path, to: Path, dtype: str | None = None) -> None:
             f"{stage} has latent tasks, which choose other weights for every prompt: no single model is "
             "equal to it; load it as the README of its adapter says"
         )
+    prepared = results / "models" / f"{model}.json"
+    return Trained(stage, record, results, read_json(prepared) if prepared.exists() else {}, tuning)
+
+
+def export_merged(trained: Trained, to: Path, here: str, dtype: str | None = None) -> None:
+    """Write the merged model (safetensors; ``dtype`` None: as it was trained), its tokenizer and a model card
+    to the folder ``to``. ``here``: what the card calls the place that it is loaded from.
+    """
+    from anamnesis.models.loading import load_model, merge_adapters
+
+    record = trained.record
     model, tokenizer = load_model(
         Path(record["snapshot"]), dtype or record["params"]["model"]["dtype"], "cpu"
     )
@@ -49,7 +80,32 @@ def export_stage(stage: Path, to: Path, dtype: str | None = None) -> None:
     with atomic_directory(to) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
-        write_text(folder / "README.md", _card(stage, record))
+        write_text(folder / CARD, model_card(_facts(trained, _base(trained)), "transformers", here))
+
+
+def export_adapter(trained: Trained, to: Path, here: str, base: OnHub | None = None) -> None:
+    """Write one adapter that is equal to all of the chain, and of the tuned start, on the model as it came.
+    The folder ``to`` also gets the tokenizer and a model card. ``base``: that model on a hub, if it came from
+    elsewhere.
+
+    Raises UserError where no other machine could find the model.
+    """
+    from anamnesis.models.combining import save_combined
+    from anamnesis.models.loading import load_tokenizer
+
+    if (base := base or _base(trained)) is None:
+        source = trained.prepared.get("source") or "another place"
+        raise UserError(
+            f"--adapter: the base model is from {source}, which PEFT on another machine does not find: leave "
+            "--adapter out to export the merged model, or name a repository of the hub that has the same "
+            "weights (--base <account>/<name>@<revision>)"
+        )
+    chain = [*[trained.tuning] * (trained.tuning is not None), *map(Path, trained.record["load_order"])]
+    tokenizer = load_tokenizer(Path(trained.record["snapshot"]))
+    with atomic_directory(to) as folder:
+        save_combined(chain, folder, base)
+        tokenizer.save_pretrained(folder)
+        write_text(folder / CARD, model_card(_facts(trained, base), "peft", here))
 
 
 def push(folder: Path, repository: str) -> str:
@@ -71,29 +127,45 @@ def push(folder: Path, repository: str) -> str:
     return str(url)
 
 
-def _record(stage: Path) -> Mapping:
-    if not (stage / "training.json").exists():
-        raise UserError(
-            f"{stage} is not the folder of a trained stage (no training.json): give one such as "
-            "results/<model>/<suite>/<method>/order1/seed0/stage1"
-        )
-    return read_json(stage / "training.json")
+def _base(trained: Trained) -> OnHub | None:
+    """Where the model as it came is on the hub."""
+    return on_hub(trained.prepared.get("source") or trained.record["params"]["model"]["source"])
 
 
-def _card(stage: Path, record: Mapping) -> str:
-    params, evaluation = record["params"], stage / "evaluation.parquet"
-    scores = NO_SCORES
+def _facts(trained: Trained, base: OnHub | None) -> Exported:
+    record, evaluation = trained.record, trained.stage / "evaluation.parquet"
+    params, scores = record["params"], NO_SCORES
     if evaluation.exists():
         scores = mean_scores(read_batches(evaluation, SCORED), str(evaluation))
-    name = params["model"]["name"]
+    tasks = _tasks(trained)
     facts = [
         f"Method: {params['method']}" + (", guided by instruction vectors" if params["guidance"] else ""),
         f"Stage {record['stage']}, trained with seed {record['seed']} on {record['examples']} examples",
+        *[f"Tasks, in the order in which they were learnt: {', '.join(tasks)}"] * bool(tasks),
         f"Learning rate {params['training']['learning_rate']:g}, {params['training']['epochs']} epochs, "
         f"batches of {params['training']['batch_size']}",
     ]
-    title = "-".join(part for part in (name.partition(",")[0], *stage.parts[-4:]) if part)
-    return model_card(title, name, facts, scores, hub_id(params["model"]["source"]))
+    name = params["model"]["name"].partition(" (")[0]  # the path of a tuned model holds here only
+    title = "-".join(part for part in (name.partition(",")[0], *trained.stage.parts[-4:]) if part)
+    datasets = dict.fromkeys(r for task in tasks if (r := _repository(trained.results, task)))
+    licence = trained.prepared.get("licence", {})
+    return Exported(title, name, facts, scores, base, list(datasets), licence)
+
+
+def _tasks(trained: Trained) -> list[str]:
+    """What the chain has learnt up to the stage, as far as its records say."""
+    stages = (trained.stage.with_name(f"stage{k}") for k in range(1, trained.record["stage"]))
+    records = [read_json(file) for stage in stages if (file := stage / "training.json").exists()]
+    return [record["task"] for record in (*records, trained.record) if "task" in record]
+
+
+def _repository(results: Path, task: str) -> str | None:
+    """The repository of the hub that a task's examples are from."""
+    record = results / "tasks" / f"{task}.json"
+    if not record.exists() or read_json(record).get("source") != "hub":
+        return None
+    entry = look_up(task)
+    return entry.hub.repository if entry and entry.hub else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,16 +174,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("stage", type=Path, help="folder of a stage, results/…/stage<n>")
     parser.add_argument("--to", type=Path, required=True, help="folder to write, replaced if it is there")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: model.dtype")
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="one PEFT adapter for the whole chain, not merged into the model",
+    )
+    parser.add_argument(
+        "--base",
+        metavar="NAME",
+        help="with --adapter: the base model on the hub, <account>/<name>@<revision>",
+    )
     parser.add_argument("--push", metavar="NAME", help="send it to this repository of the Hugging Face hub")
     options = parser.parse_args(arguments)
     return reported(lambda: _exported(options))
 
 
 def _exported(options: argparse.Namespace) -> None:
-    export_stage(options.stage, options.to, options.dtype)
-    print(f"{options.to}: the model after {options.stage}")
+    _check_options(options)
+    trained, here = read_stage(options.stage), options.push or options.to.name
+    if options.adapter:
+        export_adapter(trained, options.to, here, on_hub(f"hf:{options.base}") if options.base else None)
+    else:
+        export_merged(trained, options.to, here, options.dtype)
+    print(f"{options.to}: the {'adapter' if options.adapter else 'model'} after {options.stage}")
     if options.push:
         print(f"sent to {push(options.to, options.push)}")
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.base and not options.adapter:
+        raise UserError(f"--base {options.base} belongs to an adapter: add --adapter, or leave it out")
+    if options.adapter and options.dtype:
+        raise UserError(
+            f"--dtype {options.dtype} is for merged weights: leave it out, or leave out --adapter"
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anamnesis.core.artifacts import read_json, write_json, write_text
 from anamnesis.core.errors import UserError
-from anamnesis.models.cards import adapter_card
+from anamnesis.models.cards import OnHub, adapter_card
 from anamnesis.models.targets import adapter_targets, matching
 
 
@@ -68,10 +68,11 @@ def linear_layers(blocks: Sequence, model) -> list[str]:
 
 
 def save_adapter(
-    model, folder: Path, base: str, earlier: Sequence[str], own: str = "", on_hub: str | None = None
+    model, folder: Path, base: str, earlier: Sequence[str], own: str = "", where: OnHub | None = None
 ) -> None:
     """Write the adapter (safetensors) and its card (``cards.adapter_card``). ``base``: the base model's name,
-    for people; ``earlier``: adapters that are merged before; ``own``: where this one will be.
+    for people; ``earlier``: adapters that are merged before; ``own``: where this one will be; ``where``: the
+    base model on the hub.
     """
     model.save_pretrained(folder, safe_serialization=True)
     settings = sort_modules(folder)
@@ -79,11 +80,10 @@ def save_adapter(
     if len(order) > 1:
         # PEFT would load the adapter on the base model, which is not what it was trained on, without a word
         settings["base_model_name_or_path"] = f"stage {len(order)} needs the stages before it, see README.md"
-    elif on_hub:
-        settings["base_model_name_or_path"] = on_hub
+    elif where:
+        settings |= {"base_model_name_or_path": where.repository, "revision": where.revision}
     write_json(Path(folder) / "adapter_config.json", settings)
-    card = adapter_card(base, on_hub or found or base, order, on_hub)
-    write_text(Path(folder) / "README.md", card)
+    write_text(Path(folder) / "README.md", adapter_card(base, order, where or found or base))
 
 
 def sort_modules(folder: Path) -> dict:

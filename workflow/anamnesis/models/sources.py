@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from anamnesis.core.artifacts import atomic_directory, atomic_path, digest_file
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.core.hub_access import download, explain
+from anamnesis.models.cards import CARD, read_licence
 from anamnesis.models.folders import PATTERNS, local_weights, only_the_model, weights_in
 from anamnesis.models.loading import check_finite, check_tokenizer, read_weights, without_progress_bars
 from anamnesis.models.targets import Adaptable, adaptable
@@ -67,7 +68,8 @@ def prepare_model(
         with atomic_directory(destination) as staged:
             layers = _convert(weights, Path(scratch) / "model", staged, check)
     digests = {"sha256": digest, "snapshot_sha256": snapshot_digest(destination)}
-    return {"source": source, **digests, "adaptable": layers.record()}
+    licence = {} if kind == "pypi" else read_licence(weights[0].parent)
+    return {"source": source, **digests, "licence": licence, "adaptable": layers.record()}
 
 
 def snapshot_digest(folder: Path) -> str:
@@ -150,7 +152,7 @@ def _fetch_hub(name: str) -> list[Path]:
     if not at or not revision:
         raise UserError(f"model.source is 'hf:{name}': name a revision, as in hf:{repository}@<commit>")
     try:
-        folder = download("model", repository, revision, PATTERNS)
+        folder = download("model", repository, revision, (*PATTERNS, CARD))
     except Exception as error:  # the hub library raises many kinds; the user needs the name and a way out
         raise UserError(f"model.source: {explain(f'hf:{name}', error)}; or use path:<folder>") from error
     return weights_in(folder)

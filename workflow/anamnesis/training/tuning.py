@@ -22,6 +22,7 @@ from anamnesis.engine.heads import find_heads
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.records import EvaluationSet, Evaluator, validation_as_test
 from anamnesis.models.adapters import add_lora, linear_layers, save_adapter
+from anamnesis.models.cards import OnHub
 from anamnesis.training.loop import train_stage
 from anamnesis.training.objectives import Objective
 
@@ -121,13 +122,13 @@ def zero_shot_accuracy(
     return {name: float(score) for name, score in scores.items()}
 
 
-def save_tuned(tuned, tokenizer, base: str, adapter: Path, snapshot: Path):
+def save_tuned(tuned, tokenizer, base: str, adapter: Path, snapshot: Path, where: OnHub | None = None):
     """Write the ``adapter`` (plain PEFT) and the ``snapshot`` with it merged in; returns the merged model.
 
-    ``base``: what the adapter's note calls the model it belongs to.
+    ``base``, ``where``: the model that the adapter belongs to, by name and on the hub.
     """
     with atomic_directory(adapter) as folder:
-        save_adapter(tuned, folder, base, [], str(adapter))
+        save_adapter(tuned, folder, base, [], str(adapter), where)
         write_sums(folder)
     merged = tuned.merge_and_unload().eval()
     with atomic_directory(snapshot) as folder:
