@@ -76,6 +76,7 @@ def chain(tmp_path, monkeypatch) -> Path:
     pd.DataFrame(scores, columns=columns).assign(empty=False).to_parquet(
         Path(STAGES[1], "evaluation.parquet")
     )
+    Path(STAGES[1], "evaluation.json").write_text(json.dumps({"split": "validation"}))
     return tmp_path
 
 
@@ -110,6 +111,7 @@ def test_the_card_holds_the_scores(chain):
     card = read_card(Path("out"))
     (result,) = card.data.eval_results
     assert (result.dataset_type, result.metric_type, result.metric_value) == ("antonym", "exact_match", 0.75)
+    assert result.dataset_split == "validation"
     assert result.dataset_args == {"shots": 0, "examples": 4}
     assert "| antonym | held out | instruction | 0 | exact_match | 75.0 | 4 |" in card.text
     assert card.data.datasets == ["Rowan/hellaswag"]  # of the two tasks the one that the hub has

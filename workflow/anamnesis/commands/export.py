@@ -134,8 +134,9 @@ def _base(trained: Trained) -> OnHub | None:
 
 def _facts(trained: Trained, base: OnHub | None) -> Exported:
     record, evaluation = trained.record, trained.stage / "evaluation.parquet"
-    params, scores = record["params"], NO_SCORES
+    params, scores, split = record["params"], NO_SCORES, "test"
     if evaluation.exists():
+        split = read_json(evaluation.with_suffix(".json")).get("split", split)
         scores = mean_scores(read_batches(evaluation, SCORED), str(evaluation))
     tasks = _tasks(trained)
     facts = [
@@ -149,7 +150,7 @@ def _facts(trained: Trained, base: OnHub | None) -> Exported:
     title = "-".join(part for part in (name.partition(",")[0], *trained.stage.parts[-4:]) if part)
     datasets = dict.fromkeys(r for task in tasks if (r := _repository(trained.results, task)))
     licence = trained.prepared.get("licence", {})
-    return Exported(title, name, facts, scores, base, list(datasets), licence)
+    return Exported(title, name, facts, scores, split, base, list(datasets), licence)
 
 
 def _tasks(trained: Trained) -> list[str]:

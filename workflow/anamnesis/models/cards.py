@@ -60,14 +60,16 @@ class Exported:
     """What the card of an exported model says.
 
     ``base``: the base model's name, for people; ``facts``: how it was made, a line each; ``scores``: ``set,
-    role, form, shots, metric, value, n``, the mean scores of its evaluation (fractions); ``datasets``: the
-    repositories of what it was trained on, where they are on the hub; ``licence``: of the base model.
+    role, form, shots, metric, value, n``, the mean scores of its evaluation (fractions) on the examples of
+    ``split``; ``datasets``: the repositories of what it was trained on, where they are on the hub;
+    ``licence``: of the base model.
     """
 
     title: str
     base: str
     facts: Sequence[str]
     scores: pd.DataFrame
+    split: str = "test"
     on_hub: OnHub | None = None
     datasets: Sequence[str] = ()
     licence: Mapping[str, str] = field(default_factory=dict)
@@ -130,7 +132,9 @@ def model_card(model: Exported, library: str, here: str) -> str:
     ``here``: where it is loaded from.
     """
     scores, repository = model.scores, model.on_hub.repository if model.on_hub else None
-    results = {"model_name": model.title, "eval_results": _results(scores)} if len(scores) else {}
+    results = (
+        {"model_name": model.title, "eval_results": _results(scores, model.split)} if len(scores) else {}
+    )
     front = _front_matter(
         library_name=library,
         pipeline_tag="text-generation",
@@ -152,7 +156,7 @@ def model_card(model: Exported, library: str, here: str) -> str:
     )
 
 
-def _results(scores: pd.DataFrame) -> list:
+def _results(scores: pd.DataFrame, split: str) -> list:
     """The scores as the hub shows them next to a model."""
     from huggingface_hub import EvalResult
 
@@ -162,7 +166,7 @@ def _results(scores: pd.DataFrame) -> list:
             dataset_type=row.set,
             dataset_name=f"{row.set} ({row.form}, {row.shots} demonstrations)",
             dataset_config=f"{row.form}-{row.shots}",  # the hub tells results apart by it
-            dataset_split="test",
+            dataset_split=split,
             dataset_args={"shots": int(row.shots), "examples": int(row.n)},
             metric_type=row.metric,
             metric_value=round(float(row.value), 4),
