@@ -1,0 +1,1 @@
+"""Tasks of lm-evaluation-harness (extra ``harness``), asked through the engine of this library."""
