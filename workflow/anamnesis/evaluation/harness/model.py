@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
@@ -87,7 +88,9 @@ class EngineLM(HFLM):
 
     def _generated(self, contexts: Sequence[str], settings: Mapping) -> list[str]:
         """The continuations of texts under equal settings of generation."""
-        until, longest = self.stops(settings)
+        given = greedy_settings(settings, self.max_gen_toks)
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        until, longest = handle_stop_sequences(given["until"], eos=end), given["max_gen_toks"]
         room = self.max_length - longest
         if room <= 0:
             raise UserError(
@@ -103,14 +106,6 @@ class EngineLM(HFLM):
             for i, ids in zip(group, answers, strict=True):
                 texts[i] = postprocess_generated_text(self.tok_decode(ids), until, None)
         return texts
-
-    def stops(self, settings: Mapping) -> tuple[list[str], int]:
-        """(texts that end an answer, its most tokens) of a request's settings."""
-        given = dict(normalize_gen_kwargs(dict(settings), self.max_gen_toks))
-        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-        until, longest = handle_stop_sequences(given.pop("until"), eos=end), given.pop("max_gen_toks")
-        check_greedy(given)
-        return until, longest
 
     def _prompt(self, context: str, longest: int) -> list[int]:
         """Token ids, without the first ones of a context that is too long."""
@@ -134,18 +129,20 @@ class EngineLM(HFLM):
         return stop
 
 
-def check_greedy(settings: Mapping) -> None:
-    """Raise UserError for settings of generation, besides stops and bounds, that ask for more than greedy
-    decoding.
+def greedy_settings(settings: Mapping, longest: int = 256) -> dict[str, Any]:
+    """Settings of generation in the harness's normal form, with ``until`` and ``max_gen_toks`` (``longest``
+    where there is none). Raises UserError for those that ask for more than greedy decoding.
     """
-    if settings.get("do_sample"):
+    given = dict(normalize_gen_kwargs(dict(settings), longest))
+    if given.get("do_sample"):
         raise UserError(
-            "a task asks for sampling (do_sample, or a temperature above 0): answers are greedy here; "
-            "take another task, or set temperature to 0 in its generation_kwargs"
+            "evaluation.harness: a task asks for sampling (do_sample, or a temperature above 0): answers are "
+            "greedy here; take another task, or set temperature to 0 in its generation_kwargs"
         )
-    for name, value in settings.items():
-        if name not in OF_SAMPLING:
+    for name, value in given.items():
+        if name not in ("until", "max_gen_toks", *OF_SAMPLING):
             raise UserError(
-                f"generation_kwargs.{name} = {show_value(value)}: answers are greedy here, with until and "
-                "max_gen_toks; take another task, or remove that key"
+                f"evaluation.harness: a task's generation_kwargs.{name} = {show_value(value)}: answers are "
+                "greedy here, with until and max_gen_toks; take another task, or remove that key"
             )
+    return given
