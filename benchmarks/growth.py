@@ -1,7 +1,7 @@
 """How time and memory grow: measured curves, the law of each, and how well it foretells the largest size.
 
 Seconds are the processor's, of one thread, the least of several rounds in which all sizes take turns;
-operations are counted by torch; memory is what torch has allocated at most beside the model. The last
+operations are counted by torch; memory is what torch has allocated at most in addition to the model. The last
 two do not depend on what else the computer does. A law is a sum of powers of the size with coefficients >= 0
 (least squares of the relative errors).
 """
@@ -58,7 +58,7 @@ def measured_once(name: str, size: Size) -> dict[str, object]:
 
 
 def peak_bytes(recorded: profile) -> int:
-    """The most that torch had allocated, beside what there was before."""
+    """The most that torch had allocated, in addition to what there was before."""
     events = recorded.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     return int(np.cumsum([0, *(change for _, change in changes)]).max())

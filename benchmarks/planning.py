@@ -1,6 +1,6 @@
 """How long Snakemake takes to plan a large experiment: a dry run of ``--jobs`` jobs.
 
-Seconds on the clock move with what else the computer does; the processor's seconds, beside them, do so less.
+Seconds on the clock move with what else the computer does; the processor's seconds, printed too, do so less.
 The experiment has ten methods and ten tasks, and as many seeds as it takes.
 """
 

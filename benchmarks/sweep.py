@@ -3,7 +3,7 @@
 The slow side has the form of public tools: one prompt at a time, one forward pass per head with a hook that
 replaces the head's output at the last token, logits at all positions. It is timed on a sample of the heads,
 spread evenly over the layers, and extrapolated linearly; its probabilities are compared with the sweep's.
-The demonstrations keep their right labels. How large P and the effects are stands beside the largest
+The demonstrations keep their right labels. How large P and the effects are is printed with the largest
 difference in P, which means little where P itself is small.
 """
 

@@ -1,7 +1,7 @@
 """One guided training step against the same plain LoRA step: same batch, same adapter, same answer tokens.
 
 The plain step is this project's own (shared code and beginnings, only the needed logits), not a slower one; a
-step with the logits of all positions, as a stock trainer computes them, is timed beside it for orientation. A
+step with the logits of all positions, as a stock trainer computes them, is timed too, for orientation. A
 teacher that is the model before the stage runs once over the stage's examples: its share of one step, for a
 stage of one epoch, is part of the guided step's time.
 """

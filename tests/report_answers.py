@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 
 from anamnesis.report.answers import Answers
-from anamnesis.stats.answers import KINDS
+from anamnesis.stats.answer_changes import KINDS
 from anamnesis.stats.vector_recovery import MEAN
 
 HOSTILE = [

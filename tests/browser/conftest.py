@@ -12,7 +12,7 @@ import pytest
 from anamnesis.figures.bars import summary_bars
 from anamnesis.figures.style import save_figure
 from anamnesis.report import ExperimentResults, build_report, experiment_sections
-from anamnesis.report.words import ABBREVIATIONS, TITLE
+from anamnesis.report.glossary import ABBREVIATIONS, TITLE
 from anamnesis.stats.chart_tables import task_effects
 from anamnesis.stats.held_out import held_out_table
 from anamnesis.stats.summary import chain_measures, curves_frame, table1

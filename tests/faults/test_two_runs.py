@@ -1,4 +1,4 @@
-"""Two runs started in one folder at the same moment, and a plan beside them."""
+"""Two runs started in one folder at the same moment, and a plan meanwhile."""
 
 from __future__ import annotations
 

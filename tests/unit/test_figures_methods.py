@@ -88,7 +88,7 @@ def test_numbers_stand_together_and_the_rest_by_name(experiment):
     assert groups["methods.jfa.alpha"]["method"].tolist() == ["jfa-alpha-0.1", "jfa", "jfa-alpha-10"]
     assert groups[""]["method"].tolist() == ["jfa", "jfa-no-latent"]
     controls = pd.DataFrame(variant_comparisons(experiment("inclora", "lwf", "ivg")))
-    assert controls["setting"].isna().all()  # a divergence of weight 0 beside one of 0.05 makes no curve
+    assert controls["setting"].isna().all()  # weights 0 and 0.05 of a divergence make no curve
     names = controls.loc[controls["base"] == "inclora-ivg", "method"].tolist()
     assert names[:3] == ["inclora-ivg", "inclora", "ivg-random-heads"]
 
@@ -113,7 +113,7 @@ def test_settings_that_are_no_numbers_make_no_curve():
     stages = {"o": {"of": "olora", "settings": {"lambda1": [0.1, 0.2]}}}
     both = small(stages, ["o", "olora"])
     assert [row["method"] for row in variant_comparisons(both)] == ["olora", "o"]
-    assert variant_comparisons(small(stages, ["o"])) == []  # beside what?
+    assert variant_comparisons(small(stages, ["o"])) == []  # compared with what?
     assert variant_comparisons(small(stages, ["olora"])) == []
 
 

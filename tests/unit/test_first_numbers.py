@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from test_first_screen import DIFFERENCES, HP, IP, KNOWN, NAN, NOTHING, SINGLE, held_out, plain, table
 
-from anamnesis.report import sentences, words
+from anamnesis.report import glossary, sentences
 from anamnesis.report.first_screen import first_numbers
 from anamnesis.stats.paper_table import direction_cells
 
@@ -131,13 +131,13 @@ def test_no_set_moved_most_where_none_moved():
 
 
 def test_words_and_the_methods_that_ran_are_explained():
-    both = words.methods({"training": {"methods": ["inclora", "inclora-ivg"]}})
+    both = glossary.methods({"training": {"methods": ["inclora", "inclora-ivg"]}})
     assert [name for name, _ in both] == ["inclora", "Guidance (-ivg)"]
-    assert words.methods({"training": {"methods": ["ewc"]}}) == []
-    assert words.methods({}) == []
+    assert glossary.methods({"training": {"methods": ["ewc"]}}) == []
+    assert glossary.methods({}) == []
     for short in ("HP", "IP", "OP", "BWT", "Forgetting"):
-        assert any(term.startswith(short) for term, _ in words.terms())
-        assert short in words.ABBREVIATIONS
+        assert any(term.startswith(short) for term, _ in glossary.terms())
+        assert short in glossary.ABBREVIATIONS
 
 
 def test_knowledge_stands_beside_the_same_sets_asked_with_an_instruction():
@@ -157,7 +157,7 @@ def test_a_variant_is_explained_by_what_it_varies():
         "training": {"methods": ["inclora", "lwf-kl"]},
         "variants": {"lwf-kl": {"of": "lwf", "settings": {"weight": 0.5}, "against": ["inclora"]}},
     }
-    (_, (name, meaning)) = words.methods(config)
+    (_, (name, meaning)) = glossary.methods(config)
     assert name == "lwf-kl"
     assert meaning.startswith("A variant of lwf (learning without forgetting")
     assert meaning.endswith("with settings.weight = 0.5.")

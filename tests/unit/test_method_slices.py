@@ -18,7 +18,7 @@ from anamnesis.core.digest import CodeDigests
 from anamnesis.training.slices import method_names, module_name
 
 ROOT = Path(__file__).parents[2]
-WATCH = "anamnesis.analyses.within_stage.watch"  # trains a stage once more
+WATCH = "anamnesis.analyses.within_stage.rerun"  # trains a stage once more
 SETTINGS = '''"""The settings of a toy."""
 
 from collections.abc import Iterable, Mapping

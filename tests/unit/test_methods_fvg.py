@@ -212,7 +212,7 @@ def test_a_gated_divergence_counts_whole_or_not_at_all(counts, monkeypatch):
 
 
 def test_heads_and_predictions_before_the_stage_come_from_one_run():
-    """Beside the prompts and answers, only the last token of each prompt runs without the vector."""
+    """In addition to the prompts and answers, only the last token of each prompt runs without the vector."""
     model, tokens = tuned("llama"), []
     stage = stage_of(model)
     attention = stage.engine.geometry.blocks[0].self_attn

@@ -15,7 +15,7 @@ from anamnesis.core.errors import UserError
 from anamnesis.data.catalogue import catalogue, look_up
 from anamnesis.data.text import normal_form
 from anamnesis.evaluation.metrics import METRICS, Answer, final_number, score, sentence_sari, token_f1
-from anamnesis.evaluation.words import words
+from anamnesis.evaluation.word_tokens import words
 
 SPECIES = "About 95 species are currently accepted ."
 REFERENCES = (

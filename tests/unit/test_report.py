@@ -234,8 +234,8 @@ def test_published_table_in_the_repository_is_shown(results, pytestconfig):
     )
     section = next(part for part in experiment_sections(bare) if part.title == "Published numbers")
     assert section.folded
-    beside, directions, published = section.tables
-    assert [row[0] for row in beside.rows] == [BASELINE, "inclora", "inclora + IVG"]
+    compared, directions, published = section.tables
+    assert [row[0] for row in compared.rows] == [BASELINE, "inclora", "inclora + IVG"]
     assert [row[0] for row in directions.rows] == ["inclora"]
     rows = published.rows
     assert ["func", "inclora-ivg", "54.36", "53.89", "69.48", ""] in [list(row) for row in rows]

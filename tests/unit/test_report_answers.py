@@ -7,7 +7,7 @@ import pytest
 
 from anamnesis.report import answers as module
 from anamnesis.report.answers import answers_section, browser_data, collapse_sentences, fitting
-from anamnesis.stats.answers import KINDS
+from anamnesis.stats.answer_changes import KINDS
 from report_answers import HOSTILE, QUESTIONS, hostile_answers
 
 

@@ -41,7 +41,7 @@ def test_killed_again_and_again_ends_with_the_same_numbers(whole, tmp_path):
     forget_sweep_and_chain(run)
     first, log = run.folder / stage(METHOD, 1), run.folder / "run.log"
 
-    # in the sweep, Snakemake alone: its jobs must not go on beside those of the next run
+    # in the sweep, Snakemake alone: its jobs must not go on together with those of the next run
     process = run.start(TABLE)
     wait_until((run.folder / SWEEP_LOG).exists, process)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -57,15 +57,15 @@ def test_killed_again_and_again_ends_with_the_same_numbers(whole, tmp_path):
     assert not (first / "adapter").exists(), "training was over before the run was killed"
 
     # as soon as a result is there, before Snakemake has taken note of it;
-    # before that, a second run beside a living one is refused
+    # before that, a second run next to a living one is refused
     process = run.start(TABLE)
     wait_until((first / "evaluation.parquet").exists, process)
     process.send_signal(signal.SIGSTOP)
     assert "continuing from checkpoint-" in (run.folder / TRAINING_LOG).read_text()
-    beside = run.run(TABLE)
-    assert beside.returncode != 0
-    assert f"another run (process {process.pid} on" in beside.stdout
-    assert run.plan(HEADS) == []  # a plan may be made beside a run
+    second = run.run(TABLE)
+    assert second.returncode != 0
+    assert f"another run (process {process.pid} on" in second.stdout
+    assert run.plan(HEADS) == []  # a plan may be made during a run
     kill_all(process)
 
     process = run.start(TABLE, RECOVERY)  # which lay in the folder of the chain

@@ -84,7 +84,7 @@ def by_seed(own):
 def prepare_run(folder):
     """Before Snakemake looks at any file: no other run is at work here, and what dead ones have left does not count.
 
-    A plan (a dry run, a graph) changes no results and may be made beside a run.
+    A plan (a dry run, a graph) changes no results and may be made during a run.
     """
     planned = workflow.output_settings.dryrun or not (
         workflow.resource_settings.cores or workflow.resource_settings.nodes

@@ -7,7 +7,7 @@ import pandas as pd
 
 from anamnesis.core.artifacts import read_parquet, write_parquet, write_text
 from anamnesis.core.steps import listed, store_all
-from anamnesis.stats.answers import answer_tables
+from anamnesis.stats.answer_changes import answer_tables
 from anamnesis.stats.chains import read_chains, read_chance
 from anamnesis.stats.comparisons import by_order, comparison_markdown, comparison_table
 from anamnesis.stats.held_out import held_out_markdown, held_out_table
@@ -38,7 +38,7 @@ def main(
 ) -> dict:
     """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
     numbers. ``compared``: pairs of methods besides guided and plain. ``pool``: accuracy tables of other runs,
-    whose chains join all tables but ``answers`` (``stats.answers``, from ``tasks`` and ``recovered``).
+    whose chains join all tables but ``answers`` (``stats.answer_changes``, from ``tasks`` and ``recovered``).
     """
     frames = pooled(read_chains(evaluations, chains, orders), [(p, read_parquet(p)) for p in pool], orders)
     per_chain = chain_measures(frames)

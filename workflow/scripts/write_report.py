@@ -13,9 +13,9 @@ from anamnesis.core.steps import listed, loaded
 from anamnesis.report.answers import Answers
 from anamnesis.report.builder import Section, build_report
 from anamnesis.report.experiment import experiment_sections
+from anamnesis.report.glossary import ABBREVIATIONS, TITLE
 from anamnesis.report.results import AnalysisResults, ExperimentResults
-from anamnesis.report.words import ABBREVIATIONS, TITLE
-from anamnesis.stats.answers import read_changes, read_counts
+from anamnesis.stats.answer_changes import read_changes, read_counts
 
 GAINS, BY_TASK = "vector_recovery_gain.csv", "head_effects_by_task.csv"  # in the folder of the figures
 ANSWER_LINKS = ("all changed answers (CSV)", "shares (CSV)", "counts (CSV)")

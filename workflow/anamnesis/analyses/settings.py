@@ -44,8 +44,8 @@ class Analyses(Section):
     interventions: tuple[Name, ...] | None = Field(
         None,
         description="Tasks and held-out sets of the suite on which vectors are added and removed layer by "
-        "layer, beside interventions.sets; may be empty; null: held-out sets, then tasks, as far as it "
-        "takes to have four in all, as in the paper. Cost: as there.",
+        "layer, in addition to interventions.sets; may be empty; null: held-out sets, then tasks, as far as "
+        "it takes to have four in all, as in the paper. Cost: as there.",
     )
     examples: Integer = Field(
         16,
@@ -68,7 +68,7 @@ class Analyses(Section):
     random_sets: Integer = Field(
         100,
         ge=1,
-        description="Random head sets beside the selected one, >= 1. Paper: 100. Cost: nothing to speak of.",
+        description="Random head sets to compare the selected one with, >= 1. Paper: 100. Cost: negligible.",
     )
     paraphrases: dict[Name, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(
         default_factory=dict,

@@ -19,7 +19,7 @@ from math import isinf
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.data.prompts import FINAL_MARK
 from anamnesis.data.text import answer_line, normal_form, without_blanks
-from anamnesis.evaluation.words import WordTokenizer, spaced, words
+from anamnesis.evaluation.word_tokens import WordTokenizer, spaced, words
 
 _NUMBER = re.compile(
     r"(?:(?<![\w)])[-−])?\$?"  # no sign directly behind a digit, where it means a difference

@@ -48,7 +48,7 @@ class Evaluation(Section):
         "sum",
         description="What options are ranked by: the answer's log-probability (sum), per_token, "
         "per_character of the option, or full_sequence (mean over prompt and answer, OpenCompass). It "
-        "stands beside every number. Cost: full_sequence runs every prompt whole.",
+        "is named with every number. Cost: full_sequence runs every prompt whole.",
     )
     split: Literal["test", "validation"] = Field(
         "test",

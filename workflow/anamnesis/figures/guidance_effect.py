@@ -1,4 +1,4 @@
-"""What guidance changes, method by method: every chain of a method beside that of its guided form."""
+"""What guidance changes, method by method: every chain of a method compared with that of its guided form."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.figures.style import readable
 from anamnesis.report.builder import Section, Table
 from anamnesis.report.sentences import asked, percent
-from anamnesis.stats.answers import CHAIN, KINDS, QUESTION, collapses
+from anamnesis.stats.answer_changes import CHAIN, KINDS, QUESTION, collapses
 
 MOST_ROWS = 12_000
 """Rows for the table that one can filter, about 1.5 MB; the CSV has all."""
@@ -31,8 +31,8 @@ _RIGHT = {"right": 1, "wrong": 0}
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The tables of ``stats.answers``. ``orders``: the tasks of each order; ``gains``: accuracy with vectors
-    after training (``stats.vector_recovery.recovery_gain``), if any.
+    """The tables of ``stats.answer_changes``. ``orders``: the tasks of each order; ``gains``: accuracy with
+    vectors after training (``stats.vector_recovery.recovery_gain``), if any.
     """
 
     changes: pd.DataFrame

@@ -10,7 +10,7 @@ import pandas as pd
 
 from anamnesis.core.names import GUIDED_SUFFIX
 from anamnesis.data.text import unmarked
-from anamnesis.report import charts, first_screen, run_facts, sentences, words
+from anamnesis.report import charts, first_screen, glossary, run_facts, sentences
 from anamnesis.report.answers import answers_section
 from anamnesis.report.builder import Section, Table
 from anamnesis.report.given_back import recovery_section
@@ -38,7 +38,7 @@ def experiment_sections(results: ExperimentResults) -> list[Section]:
         _recovery(results),
         *results.further,
         run_facts.warned(results.warnings),
-        Section(words.TITLE, terms=words.terms()),
+        Section(glossary.TITLE, terms=glossary.terms()),
         *(
             replace(part, folded=True)
             for part in (
@@ -62,7 +62,7 @@ def _first_screen(results: ExperimentResults) -> Section | None:
         "What was lost, what stayed, what guidance changed",
         numbers=first_screen.first_numbers(results.held_out, results.table),
         terms=[
-            *words.methods(results.config),
+            *glossary.methods(results.config),
             *([("The model before training", tuned)] if tuned else []),
         ],
         pictures=results.picture("summary", alt, [], _summary_chart(results, alt)),
@@ -173,8 +173,8 @@ def _published(results: ExperimentResults) -> Section | None:
         for row in reference.itertuples()
     ]
     header = ["Benchmark", "Method", *(HEADINGS[m] for m in MEASURES[:3]), "Note"]
-    beside, compared = published_cells(results.table, reference)
-    tables = [Table(beside, compared, NOTE)] if compared else []
+    header, compared = published_cells(results.table, reference)
+    tables = [Table(header, compared, NOTE)] if compared else []
     directions, ours = direction_cells(results.table, reference)
     tables += [Table(directions, ours, DIRECTION, kind="text")] if ours else []
     return Section(

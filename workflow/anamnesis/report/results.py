@@ -54,8 +54,8 @@ class ExperimentResults:
     (``stats.held_out``). reference : published Table 1. links : label -> file, for the tables. further :
     sections of analyses that were made on request. recovered : what vectors give back after training
     (``stats.vector_recovery.recovery_gain``; the figure is vector_recovery). answers : which answers changed
-    (``stats.answers``). task_effects : of every head and task (``stats.chart_tables``). measures : of every
-    chain. warnings : of jobs (``core.run_warnings``).
+    (``stats.answer_changes``). task_effects : of every head and task (``stats.chart_tables``). measures : of
+    every chain. warnings : of jobs (``core.run_warnings``).
     """
 
     config: Mapping

@@ -35,7 +35,7 @@ NAMES = {
 }
 MEAN = "mean"
 FLOOR = 0.3  # least accuracy before training where answers are written
-BESIDE = 4  # methods that have columns of their own
+SIDE_BY_SIDE = 4  # methods that have columns of their own
 AT = "at floor or chance"
 TIMES_CHANCE = 1.5  # least accuracy before training where options are ranked, in units of guessing
 COLUMNS = (
@@ -169,10 +169,10 @@ def marks(table: pd.DataFrame) -> dict[str, str]:
 
 def held_out_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """The table as printed: (header, rows), a row per measure and set with two columns per method, or, of
-    more than ``BESIDE`` methods, a row for each.
+    more than ``SIDE_BY_SIDE`` methods, a row for each.
     """
     methods = list(dict.fromkeys(table["method"]))
-    if len(methods) > BESIDE:
+    if len(methods) > SIDE_BY_SIDE:
         return ["Measure", "Set", "Method", "Before", "After", "Δ"], _row_each(table)
     header = ["Measure", "Set", "Before"]
     for method in methods:

@@ -1,4 +1,4 @@
-"""An experiment beside Table 1 of the paper: the same rows and measures, methods that both have."""
+"""An experiment compared with Table 1 of the paper: the same rows and measures, methods that both have."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def published_markdown(table: pd.DataFrame, reference: pd.DataFrame) -> str:
     if not rows:
         return ""
     note = f"{NOTE} {sources(reference)}."
-    text = f"\n## Beside the published numbers\n\n{markdown_table(header, rows)}\n\n{note}\n"
+    text = f"\n## Compared with the published numbers\n\n{markdown_table(header, rows)}\n\n{note}\n"
     header, rows = direction_cells(table, reference)
     return text + (f"\n{DIRECTION}\n\n{markdown_table(header, rows)}\n" if rows else "")
 

@@ -34,7 +34,7 @@ CAPTIONS = {
         Zero-shot accuracy, and the largest cosine over the layers between the hidden states at the last
         prompt token and the instruction vector of the model before training (figure 5a).""",
     "drift": """\
-        Above: cosine of the instruction vector with that before training, beside random sets of as many
+        Above: cosine of the instruction vector with that before training, and of random sets of as many
         heads (band: one s.d. over the draws). Below: few-shot accuracy, and the same with the heads' outputs
         as they were before training (figure 5b).""",
     "effect_maps": """\

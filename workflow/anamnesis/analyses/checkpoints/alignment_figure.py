@@ -1,4 +1,4 @@
-"""Zero-shot accuracy beside the share of the instruction vector in the hidden states (figure 5a of arXiv
+"""Zero-shot accuracy against the share of the instruction vector in the hidden states (figure 5a of arXiv
 2406.12227).
 """
 

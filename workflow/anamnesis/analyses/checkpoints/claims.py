@@ -1,4 +1,4 @@
-"""The numeric claims of arXiv 2406.12227 beside what this run measured, and whether the direction agrees."""
+"""The numeric claims of arXiv 2406.12227 and those of this run, and whether the direction agrees."""
 
 from __future__ import annotations
 

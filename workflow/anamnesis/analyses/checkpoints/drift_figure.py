@@ -1,5 +1,5 @@
-"""How far instruction vectors move, beside random head sets, and what putting the heads back gives (figure 5b
-of arXiv 2406.12227).
+"""How far instruction vectors move, compared with random head sets, and what putting the heads back gives
+(figure 5b of arXiv 2406.12227).
 """
 
 from __future__ import annotations

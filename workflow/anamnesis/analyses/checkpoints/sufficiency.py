@@ -1,4 +1,4 @@
-"""Whether θ holds all that demonstrations give: zero-shot with θ beside few-shot, and θ of more heads."""
+"""Whether θ holds all that demonstrations give: zero-shot with θ against few-shot, and θ of more heads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from anamnesis.vectors.interventions import intervene
 NEXT = (10, 20, 50)
 """So many heads are added to S."""
 DRAWS = 5
-"""Random sets of as many heads beside each."""
+"""Random sets of as many heads, for comparison with each."""
 STRIDE = 3
 """Every so many layers one is tried for the vectors of more heads."""
 COLUMNS = ["condition", "more", "heads", "layer", "example", "right"]
@@ -89,8 +89,8 @@ def sufficiency(
     ]
     for more, theta, layer in zip((0, *sizes), thetas, best, strict=True):
         drawn = [summed(vectors, [*selected, *heads]) for heads in _random(others, more, rng)]
-        beside = torch.stack([theta, *drawn]).expand(len(asked), -1, -1)
-        changed, _ = intervene(engine, asked, beside, [layer], batch_tokens)
+        added = torch.stack([theta, *drawn]).expand(len(asked), -1, -1)
+        changed, _ = intervene(engine, asked, added, [layer], batch_tokens)
         right = changed[:, 0].double()
         parts.append(_rows("theta", more, len(selected) + more, layer, right[0]))
         if drawn:

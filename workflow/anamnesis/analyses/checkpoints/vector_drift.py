@@ -1,5 +1,5 @@
-"""Instruction vectors before and after training, beside those of random heads (arXiv 2406.12227, finding 2,
-figure 5b).
+"""Instruction vectors before and after training, compared with those of random heads (arXiv 2406.12227,
+finding 2, figure 5b).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What arXiv 2601.18699 (v1) claims, beside this run.
+"""What arXiv 2601.18699 (v1) claims, compared with this run.
 
 Its models, tuning and definitions are not known, so its numbers are no target: what can be compared is which
 way things go.
@@ -120,7 +120,7 @@ def tabled(comparison: pd.DataFrame, associations: pd.DataFrame, claims: pd.Data
         comparison_table(comparison),
         associations_table(associations),
         Tabled(
-            "The paper's claims beside this run",
+            "The paper's claims and this run",
             ["Claim", "Published", "Source", "This run, mean [lowest, highest]", "n"],
             claims[["claim", "published", "source", "here", "n"]].astype(str).to_numpy().tolist(),
             NOTE,

@@ -1,4 +1,4 @@
-"""All stages of all chains put together: what each stage took from each set, beside what may predict it."""
+"""All stages of all chains put together: what each stage took from each set, with what may predict it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the instruction vector leaves out: zero-shot with that of more and more heads, beside few-shot."""
+"""What the instruction vector leaves out: zero-shot with that of more and more heads, against few-shot."""
 
 from __future__ import annotations
 

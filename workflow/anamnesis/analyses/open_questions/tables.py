@@ -206,7 +206,7 @@ def guidance_gains(
     curves: pd.DataFrame, diversity: pd.DataFrame, tokens: Mapping[str, float]
 ) -> pd.DataFrame:
     """Per plain method with a guided form, order, seed and training task: zero-shot accuracy after the last
-    stage, ``plain`` and ``guided``, and their difference ``gain``; beside the number of ``tokens`` of the
+    stage, ``plain`` and ``guided``, and their difference ``gain``; with the number of ``tokens`` of the
     task's instruction and the columns of :func:`answer_diversity`.
 
     ``curves``: accuracy of all chains (``stats.summary.curves_frame``).

@@ -64,8 +64,8 @@ def _draw(axes: Axes, data: pd.DataFrame, groups: list[str]) -> None:
         style = {"color": colour, "linewidth": 0, "clip_on": False}
         axes.plot([place - 0.26], values[OWN], **style, marker="D", markersize=4, markeredgecolor=INK,
                   markeredgewidth=0.5)  # fmt: skip
-        beside = place + np.linspace(-0.06, 0.16, len(others))  # so that equal ones are all seen
-        axes.plot(beside, others, **style, marker="o", markersize=2.6, alpha=0.6, markeredgewidth=0)
+        places = place + np.linspace(-0.06, 0.16, len(others))  # so that equal ones are all seen
+        axes.plot(places, others, **style, marker="o", markersize=2.6, alpha=0.6, markeredgewidth=0)
         mean, spread = others.mean(), others.std() if len(others) > 1 else 0.0
         ends = [[min(spread, mean)], [min(spread, 100 - mean)]]
         axes.errorbar(place + 0.32, mean, ends, color=colour, marker="_", markersize=6, elinewidth=1.1,

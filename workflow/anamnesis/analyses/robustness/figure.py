@@ -1,4 +1,4 @@
-"""How much vectors depend on the prompts they are made from: heads beside gradient descent."""
+"""How much vectors depend on the prompts they are made from: heads compared with gradient descent."""
 
 from __future__ import annotations
 

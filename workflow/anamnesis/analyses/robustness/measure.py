@@ -1,4 +1,4 @@
-"""How much an instruction vector depends on the prompts it is made from: sums of head outputs beside vectors
+"""How much an instruction vector depends on the prompts it is made from: sums of head outputs against vectors
 found by gradient descent, from the same examples.
 """
 

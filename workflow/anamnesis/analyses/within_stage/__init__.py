@@ -45,7 +45,7 @@ def _measure(run: Run) -> Measure:
     analyses = run.config.analyses
     return Measure(
         "watch_stage",
-        f"{HERE}.watch:watch",
+        f"{HERE}.rerun:watch",
         {
             "snapshot": run.snapshot,
             "adapter": run.stage / "adapter",

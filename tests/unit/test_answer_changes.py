@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from anamnesis.core.steps import store_all
-from anamnesis.stats.answers import (
+from anamnesis.stats.answer_changes import (
     KINDS,
     MOST_ANSWERS,
     MOST_CHARACTERS,
