@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 import yaml
+from peft import LoraConfig, get_peft_model
+from transformers import AutoTokenizer
 
 import tiny_models
 from anamnesis.commands.__main__ import COMMANDS, main
@@ -18,6 +20,11 @@ from doc_blocks import PAGES, ROOT, TUTORIAL, blocks, commands, write_tutorial
 KINDS = ("tutorial", "how-to", "reference", "explanation")
 ELSEWHERE = ("squeue", "source", "bash")  # programs that are no part of this project
 SCHEMA = schema_of(Config)
+SNAPSHOT, ADAPTER = "results/models/smollm2-135m-instruct", "results/smollm2-135m-instruct/tuned/adapter"
+TURNS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 
 
 def test_the_path_to_a_first_experiment_of_ones_own_is_short():
@@ -109,20 +116,46 @@ def test_the_experiment_of_the_tutorial_is_valid(tmp_path, monkeypatch):
     assert config.suite.orders[0][0] == "last_letter"
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.name)
-def test_python_examples_run_as_printed(block, tmp_path, monkeypatch, capsys):
-    """On a tiny random model in the place of the real one; layer 17 becomes one that the tiny model has."""
-    for folder in ("results/models/smollm2-135m-instruct", "exported"):
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
+def test_python_examples_run_as_printed(page, tmp_path, monkeypatch):
+    """Those of a page one after the other, on a tiny random model and adapter in the place of the real ones;
+    layers and scales become those of the tiny model.
+    """
+    for folder in (SNAPSHOT, "exported"):
         tiny_models.save_snapshot(tmp_path / folder)
+    chatty = AutoTokenizer.from_pretrained(tmp_path / SNAPSHOT)
+    chatty.chat_template = TURNS
+    chatty.save_pretrained(tmp_path / SNAPSHOT)
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules=["v_proj", "o_proj"])
+    get_peft_model(tiny_models.build("llama"), lora).save_pretrained(tmp_path / ADAPTER)
     monkeypatch.chdir(tmp_path)
-    assert sum(bool(line.strip()) for line in block.text.splitlines()) <= 15
     scope: dict = {}
-    exec(block.text.replace("layer=17", "layer=1"), scope)
-    if study := scope.get("study"):
-        assert study.vector.shape == (study.engine.geometry.hidden_size,)
-        assert len(study.heads) == study.engine.geometry.n_layers * study.engine.geometry.n_heads
-        assert "effect" in capsys.readouterr().out
-        assert study.generate("teach", layer=1, scale=50.0) != study.generate("teach")
+    for block in (block for block in blocks("python") if block.page == page):
+        assert sum(bool(line.strip()) for line in block.text.splitlines()) <= 20, block.name
+        exec(fitted(block.text), scope)
+    if page == "docs/how-to/library.md":
+        check_studies(scope)
+
+
+def fitted(code: str) -> str:
+    """The layers of an example among the three of the tiny model, whose weights take a larger scale."""
+    code = re.sub(r"\b(12|15|17)\b", lambda layer: str(int(layer[0]) % 3), code)
+    return re.sub(r"scale=0\.\d", "scale=50.0", code)
+
+
+def check_studies(scope: dict) -> None:
+    """What the page on the library leaves behind."""
+    study, loaded, both = scope["study"], scope["loaded"], scope["both"]
+    assert study.vector.shape == (48,)
+    assert study.effects.values.shape == (15, 3, 4)
+    assert loaded.vector.equal(study.vector)
+    assert list(both.vectors) == ["past", "plural"]
+    assert scope["chat"].template.after.startswith("\ufdd0<end>")
+    assert study.answer("teach", layers=1, scale=50.0) != study.answer("teach")
+    texts = scope["texts"]
+    assert len(texts) == 2
+    assert texts != scope["tokenizer"].batch_decode(scope["plain"], skip_special_tokens=True)
+    assert set(scope["differences"].columns) >= {"cosine", "effect_first", "effect_second"}
 
 
 def test_targets_named_in_sentences_exist():

@@ -24,8 +24,8 @@ from anamnesis.data.prompts import (
     label_of,
     shuffle_labels,
 )
+from anamnesis.study import study_tasks
 from anamnesis.vectors.icl import PromptPlan, build_prompts, shuffled_prompts
-from anamnesis.vectors.study import study_pairs
 from runs import ROOT
 
 TEMPLATE = Template()
@@ -274,4 +274,4 @@ def test_a_study_of_pairs_with_one_answer_is_refused():
     pairs = [(f"thing {i}", "cold") for i in range(12)]
     model = tiny_models.shared("llama")
     with torch.no_grad(), pytest.raises(UserError, match="all 4 label-shuffled prompts equal the clean ones"):
-        study_pairs(model, tiny_models.tokenizer(), pairs, shots=3, heads=2, effect_prompts=4)
+        study_tasks(model, tiny_models.tokenizer(), pairs, shots=3, heads=2, effect_prompts=4)

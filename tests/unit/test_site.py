@@ -45,4 +45,4 @@ def test_pages_load_nothing_from_elsewhere(site):
 def test_search_finds_a_key_and_a_function(site):
     index = (site / "search/search_index.json").read_text(encoding="utf-8")
     assert "training.checkpoint_steps" in index
-    assert "study_pairs" in index
+    assert "study_tasks" in index

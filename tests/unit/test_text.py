@@ -20,7 +20,7 @@ from anamnesis.data.files import RawRow
 from anamnesis.data.paraphrases import builtin_paraphrases
 from anamnesis.data.preparation import load_task
 from anamnesis.data.text import MARK, PLACE, answer_line, normal_form, without_blanks
-from anamnesis.vectors.study import study_pairs
+from anamnesis.study import study_tasks
 
 SIZES = {"train": 20, "validation": 5, "test": 10}
 NFC, NFD = "Ärger über Café", unicodedata.normalize("NFD", "Ärger über Café")
@@ -142,9 +142,9 @@ def test_answers_with_a_reasoning_are_cut_whatever_their_form(target, short):
 
 def test_what_a_user_gives_in_a_notebook_is_read_in_it():
     pairs = [(f"{word}{i}", word) for i in range(6) for word in (NFD, "cold")]
-    studied = study_pairs(
+    studied = study_tasks(
         tiny_models.shared("llama"), tiny_models.tokenizer(), pairs, NFD, shots=2, heads=1,
         activation_prompts=2, effect_prompts=1,
     )  # fmt: skip
-    assert studied.instruction == NFC
-    assert studied.generate(NFD) == studied.generate(NFC)
+    assert studied.instructions == {"pairs": NFC}
+    assert studied.answer(NFD) == studied.answer(NFC)

@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from anamnesis.core.artifacts import read_parquet, write_parquet, write_tensors
+from anamnesis.core.artifacts import read_parquet, write_parquet
 
 
 def main(
@@ -23,14 +23,12 @@ def main(
 ) -> dict:
     """Write ``prompt_table`` (parquet) and ``mean`` (safetensors: mean, count, stream, scale; see
     ``vectors.activations.MeanActivations``)."""
-    import torch
-
     from anamnesis.core.progress import progress
     from anamnesis.data.chat import template_for
     from anamnesis.data.shortening import shorten_inputs
     from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
-    from anamnesis.vectors.activations import mean_head_activations
+    from anamnesis.vectors.activations import mean_head_activations, write_activations
     from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
 
     keys = ("shots", "activation_prompts", "effect_prompts", "include_instruction")
@@ -43,9 +41,7 @@ def main(
     with progress(len(questions), f"activations {name}") as done:
         found = mean_head_activations(PrefixEngine(language_model), questions, batch_tokens, done)
     write_parquet(prompt_table, table)
-    header = {"task": name, "over": found.over, "correct": str(found.correct), "prompts": str(found.prompts)}
-    tensors = {"mean": found.mean, "count": torch.tensor(found.count), "stream": found.stream}
-    write_tensors(mean, tensors if found.scale is None else tensors | {"scale": found.scale}, header)
+    write_activations(mean, name, found)
     return {**_facts(found, table[table.kind == SHUFFLED]), "inputs_cut": int(cut.sum())}
 
 

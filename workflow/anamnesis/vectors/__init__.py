@@ -8,5 +8,4 @@
 ``interventions``  adding, removing and randomising vectors, layer by layer (appendix E)
 ``after_training`` what the vector of the model before training gives back
 ``optimised``      vectors found by gradient descent
-``study``          all of it for a model already in memory, without the workflow
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from anamnesis.core.artifacts import read_header
+from anamnesis.core.artifacts import read_header, read_tensors, write_tensors
 from anamnesis.core.errors import UserError
 from anamnesis.engine.heads import HeadGeometry
 from anamnesis.engine.hooks import captured_heads, captured_lengths
@@ -81,6 +81,21 @@ def mean_head_activations(
         found = [sum(column) for column in zip(*sums.values(), strict=True)]
     mean, stream, *scale = ((part / count).float() for part in found)
     return MeanActivations(mean, count, correct, total, over, stream, *(scale or [None]))
+
+
+def write_activations(path: str | Path, task: str, found: MeanActivations) -> None:
+    """Write the means of a task (safetensors: mean, count, stream and, where there is one, scale)."""
+    header = {"task": task, "over": found.over, "correct": str(found.correct), "prompts": str(found.prompts)}
+    tensors = {"mean": found.mean, "count": torch.tensor(found.count), "stream": found.stream}
+    write_tensors(path, tensors if found.scale is None else tensors | {"scale": found.scale}, header)
+
+
+def read_activations(path: str | Path) -> MeanActivations:
+    """What :func:`write_activations` wrote. Raises UserError for a missing or damaged file."""
+    tensors, header = read_tensors(path), read_header(path)
+    count, correct, prompts = int(tensors["count"]), int(header["correct"]), int(header["prompts"])
+    scale = tensors.get("scale")
+    return MeanActivations(tensors["mean"], count, correct, prompts, header["over"], tensors["stream"], scale)
 
 
 @contextmanager

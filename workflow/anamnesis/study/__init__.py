@@ -1,0 +1,16 @@
+"""Instruction vectors of a model in memory, without the workflow: what notebooks and scripts import.
+
+``tasks``     heads, causal effects and vectors of one task or several (:func:`study_tasks`, :class:`Study`)
+``maps``      causal effects as an array (prompt, layer, head), their mean and interval (:class:`Effects`)
+``steering``  a vector added in any call of transformers (:func:`steered`)
+``transfer``  two models compared, head by head (:func:`compare`)
+``saved``     a study on disk (:func:`save_study`, :func:`load_study`)
+"""
+
+from anamnesis.study.maps import Effects
+from anamnesis.study.saved import load_study, save_study
+from anamnesis.study.steering import steered
+from anamnesis.study.tasks import Study, study_tasks
+from anamnesis.study.transfer import compare
+
+__all__ = ["study_tasks", "Study", "Effects", "steered", "compare", "save_study", "load_study"]

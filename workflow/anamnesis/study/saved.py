@@ -1,0 +1,135 @@
+"""A study on disk: a folder of safetensors, parquet and JSON, each task's in the workflow's own forms."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from anamnesis.core.artifacts import (
+    atomic_directory,
+    damaged_file,
+    digest_json,
+    read_json,
+    read_parquet,
+    read_tensors,
+    write_json,
+    write_parquet,
+    write_sums,
+    write_tensors,
+)
+from anamnesis.core.errors import UserError
+from anamnesis.data.prompts import Template
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.study.tasks import ALONE, Pairs, Study, data_digest
+from anamnesis.vectors.activations import read_activations, write_activations
+from anamnesis.vectors.instruction import selected_heads
+
+FORMAT = 1
+SAMPLE = 4096  # values of each weight that its model's digest is made from
+
+
+def save_study(study: Study, folder: str | Path) -> None:
+    """Write a study to ``folder``, which is replaced: ``study.json``, ``heads.parquet`` and a folder for each
+    task, with ``prompts.parquet``, ``mean_activations.safetensors``, ``causal_effects.parquet`` and
+    ``instruction_vector.safetensors`` as the workflow writes them. The model is not part of it.
+
+    Raises UserError for a task whose name cannot be that of a folder.
+    """
+    chosen = selected_heads(study.heads)
+    about = {
+        "format": FORMAT, "model": model_digest(study.engine.model), "data": study.data,
+        "tokenizer": tokenizer_digest(study.tokenizer), "heads": chosen, "rank_by": study.rank_by,
+        "tasks": list(study.prompts), "instructions": dict(study.instructions),
+        "template": vars(study.template),
+    }  # fmt: skip
+    for task in study.prompts:
+        if Path(task).name != task or task == "..":
+            raise UserError(f"task '{task}' cannot be saved: its name must be one of a folder; rename it")
+    with atomic_directory(folder) as part:
+        write_json(part / "study.json", about)
+        write_parquet(part / "heads.parquet", study.heads)
+        for task, prompts in study.prompts.items():
+            own = part / task
+            write_parquet(own / "prompts.parquet", prompts)
+            write_activations(own / "mean_activations.safetensors", task, study.activations[task])
+            write_parquet(own / "causal_effects.parquet", study.tables[task])
+            header = {"task": task, "heads": str(chosen)}
+            write_tensors(own / "instruction_vector.safetensors", {"theta": study.vectors[task]}, header)
+        write_sums(part)
+
+
+def load_study(
+    folder: str | Path,
+    model,
+    tokenizer,
+    tasks: Pairs | Mapping[str, Pairs] | None = None,
+    same_model: bool = True,
+) -> Study:
+    """A study that :func:`save_study` wrote, on a model in memory.
+
+    ``tasks``: the pairs, where they are to be checked too. ``same_model=False`` takes another model of the
+    same shape, such as a fine-tuned one. Raises UserError for damaged files, another model or tokenizer than
+    the study was made with, and other pairs.
+    """
+    folder = Path(folder)
+    if not (folder / "study.json").exists():
+        raise UserError(f"{folder} holds no study (no study.json): give a folder that save_study wrote")
+    about = read_json(folder / "study.json")
+    if broken := _damaged(folder):
+        raise UserError(f"the study {folder} is damaged or incomplete ({broken}): make and save it again")
+    if about["format"] != FORMAT:
+        raise UserError(f"the study {folder} has format {about['format']}: this version reads {FORMAT}")
+    if same_model and about["model"] != model_digest(model):
+        raise UserError(
+            f"the study {folder} was made with another model than this {type(model).__name__}: give "
+            "that one, or same_model=False to move its vectors to this one"
+        )
+    if about["tokenizer"] != tokenizer_digest(tokenizer):
+        raise UserError(f"the study {folder} was made with another tokenizer: give the one of its model")
+    instructions = {task: about["instructions"][task] for task in about["tasks"]}
+    if tasks is not None:
+        given = tasks if isinstance(tasks, Mapping) else {ALONE: tasks}
+        if given.keys() != instructions.keys() or data_digest(given, instructions) != about["data"]:
+            raise UserError(f"the study {folder} was made from other pairs than those of `tasks`")
+    paths = {task: folder / task for task in instructions}
+    return Study(
+        PrefixEngine(model), tokenizer, Template(**about["template"]), instructions,
+        prompts={task: read_parquet(path / "prompts.parquet") for task, path in paths.items()},
+        activations={
+            task: read_activations(path / "mean_activations.safetensors") for task, path in paths.items()
+        },
+        tables={task: read_parquet(path / "causal_effects.parquet") for task, path in paths.items()},
+        heads=read_parquet(folder / "heads.parquet"),
+        vectors={
+            task: read_tensors(path / "instruction_vector.safetensors")["theta"]
+            for task, path in paths.items()
+        },
+        rank_by=about["rank_by"], data=about["data"],
+    )  # fmt: skip
+
+
+def _damaged(folder: Path) -> str | None:
+    try:
+        return damaged_file(folder)
+    except OSError:
+        return "SHA256SUMS"
+
+
+def model_digest(model: torch.nn.Module) -> str:
+    """SHA-256 of the names, shapes and types of all weights, adapters included, and of ``SAMPLE`` evenly
+    spaced values of each: training changes these, and reading 7B weights whole would take minutes.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        values = weight.detach().reshape(-1)
+        digest.update(values[:: -(-len(values) // SAMPLE) or 1].cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer) -> str:
+    """SHA-256 of the vocabulary, the special tokens and the chat template."""
+    return digest_json([tokenizer.get_vocab(), tokenizer.special_tokens_map, tokenizer.chat_template])

@@ -1,0 +1,254 @@
+"""Heads, causal effects and instruction vectors of tasks, in a model that is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from anamnesis.core.artifacts import digest_json
+from anamnesis.core.errors import UserError, unknown
+from anamnesis.core.progress import progress
+from anamnesis.data.chat import template_for
+from anamnesis.data.encoding import encode
+from anamnesis.data.prompts import Template
+from anamnesis.data.text import normal_form
+from anamnesis.engine.generation import Request, generate
+from anamnesis.engine.hooks import added_to_residual
+from anamnesis.engine.line_end import LineEnd
+from anamnesis.engine.modes import evaluation_mode
+from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.stats.chart_tables import head_intervals
+from anamnesis.study.maps import COLUMN, Effects
+from anamnesis.study.steering import Positions, listed, steered
+from anamnesis.vectors.activations import MeanActivations, mean_head_activations
+from anamnesis.vectors.effects import causal_effects
+from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions, shuffled_prompts
+from anamnesis.vectors.instruction import instruction_vector, selected_heads
+from anamnesis.vectors.ranking import rank_heads
+
+Pairs = Sequence[tuple[str, str]]
+PLAIN = Template()
+ALONE = "pairs"  # the name of a task that is given without one
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found in a model for one task or several.
+
+    ``heads``: all heads by their mean effect over tasks (``vectors.ranking.rank_heads``) with its 95 %
+    interval ``low, high``; those that are ``selected`` are shared by all tasks. By the task's name:
+    ``vectors``, θ (hidden_size,) float32, the sum of what the selected heads add to the residual stream;
+    ``activations``, the means behind them; ``tables``, an effect for each prompt and head; ``prompts``, what
+    they were measured on; ``instructions``. ``rank_by``: the scale of effects; ``data``: the digest of the
+    tasks.
+    """
+
+    engine: PrefixEngine
+    tokenizer: object
+    template: Template
+    instructions: Mapping[str, str | None]
+    prompts: Mapping[str, pd.DataFrame]
+    activations: Mapping[str, MeanActivations]
+    tables: Mapping[str, pd.DataFrame]
+    heads: pd.DataFrame
+    vectors: Mapping[str, torch.Tensor]
+    rank_by: str
+    data: str
+
+    def __post_init__(self) -> None:
+        geometry, task = self.engine.geometry, self._task(next(iter(self.prompts)))
+        mine = (*self.activations[task].mean.shape, len(self.vectors[task]))
+        model = (geometry.n_layers, geometry.n_heads, geometry.head_dim, geometry.hidden_size)
+        if mine != model:
+            raise UserError(
+                f"the study is of a model with (layers, heads, head size, hidden size) {mine}, this one has "
+                f"{model}: give a model of the same shape"
+            )
+
+    @property
+    def vector(self) -> torch.Tensor:
+        """The vector of a study of one task."""
+        return self.vectors[self._task(None)]
+
+    @property
+    def effects(self) -> Effects:
+        """Causal effects of all tasks as an array (prompt, layer, head)."""
+        return Effects(self.tables, self.rank_by)
+
+    def steered(
+        self,
+        layers: int | Sequence[int],
+        scale: float = 1.0,
+        positions: Positions = "all",
+        task: str | None = None,
+    ) -> AbstractContextManager[None]:
+        """The context of :func:`anamnesis.study.steered` with the vector of ``task``."""
+        return steered(self.engine.model, self.vectors[self._task(task)], layers, scale, positions)
+
+    def answer(
+        self,
+        query: str,
+        layers: int | Sequence[int] = (),
+        scale: float = 1.0,
+        task: str | None = None,
+        max_new_tokens: int = 12,
+    ) -> str:
+        """The zero-shot answer to ``query``, its first line; greedy. The task's vector, times ``scale``, is
+        added after each of ``layers`` at the last prompt token.
+
+        Raises UserError for a layer the model does not have.
+        """
+        task, geometry = self._task(task), self.engine.geometry
+        chosen = listed(layers)
+        for layer in chosen:
+            geometry.check_head(layer, 0)
+
+        def change(rows: list[int]) -> ExitStack:
+            stack = ExitStack()
+            for layer in chosen:
+                stack.enter_context(added_to_residual(geometry, layer, scale * self.vectors[task], rows))
+            return stack
+
+        text = self.template.render(self.instructions[task], [], normal_form(query))
+        (prompt,) = encode(self.tokenizer, [text])
+        stop = LineEnd(self.tokenizer)
+        ((ids,),) = generate(self.engine, [Request([prompt], max_new_tokens, change)], stop, len(prompt))
+        return stop.text(ids)
+
+    def on(self, model) -> Study:
+        """The same vectors in another model of the same shape: one with an adapter, or without it.
+
+        Nothing is measured; see :meth:`repeat`. Raises UserError for a model of another shape.
+        """
+        return replace(self, engine=PrefixEngine(model))
+
+    def repeat(self, model, keep_heads: bool = False, batch_tokens: int = 2048) -> Study:
+        """The same prompts measured in another model of the same shape. ``keep_heads``: with the heads
+        selected here, otherwise as many of its own.
+        """
+        other, count = self.on(model), int(self.heads.selected.sum())
+        fixed = selected_heads(self.heads) if keep_heads else None
+        return replace(
+            other,
+            **_measured(other.engine, self.tokenizer, self.prompts, self.rank_by, count, fixed, batch_tokens),
+        )
+
+    def _task(self, name: str | None) -> str:
+        if name is None and len(self.prompts) > 1:
+            raise UserError(f"the study has {len(self.prompts)} tasks: name one of {', '.join(self.prompts)}")
+        if name is not None and name not in self.prompts:
+            raise unknown("task", name, self.prompts)
+        return next(iter(self.prompts)) if name is None else name
+
+
+def study_tasks(
+    model,
+    tokenizer,
+    tasks: Pairs | Mapping[str, Pairs],
+    instruction: str | Mapping[str, str] | None = None,
+    shots: int = 5,
+    heads: int = 10,
+    activation_prompts: int = 50,
+    effect_prompts: int = 15,
+    rank_by: str = "probability",
+    chat: bool = False,
+    template: Template = PLAIN,
+    batch_tokens: int = 2048,
+    seed: int = 0,
+) -> Study:
+    """Heads, causal effects and instruction vectors of a task given as (input, answer) pairs, or of several
+    by name, which share the heads with the largest mean effect over tasks (arXiv 2406.12227, section 3).
+
+    ``model``: any decoder of transformers, on any device; it is left as it was. ``instruction``: one for all
+    tasks, or by name. Half of the pairs are demonstrations, half queries. Per task, means are taken over
+    ``activation_prompts`` prompts with ``shots`` demonstrations, and effects over ``effect_prompts`` with
+    shuffled answers. ``rank_by``: "probability" or "log_probability". ``chat``: prompts are the user turn of
+    the tokenizer's chat template. ``template``: words around inputs and answers. Progress is logged at the
+    level INFO.
+
+    Raises UserError when there are too few pairs for ``shots``, and for a tokenizer without chat template.
+    """
+    given = tasks if isinstance(tasks, Mapping) else {ALONE: tasks}
+    if not given:
+        raise UserError("tasks is empty: give (input, answer) pairs, or several tasks by name")
+    if rank_by not in COLUMN:
+        raise unknown("rank_by", rank_by, COLUMN)
+    if chat and not getattr(tokenizer, "chat_template", None):
+        raise UserError("chat is True, but the tokenizer has no chat template: leave it out")
+    if chat:
+        words = {key: getattr(template, key) for key in ("input_label", "output_label", "separator")}
+        template = template_for(words | {"chat_template": True}, tokenizer)
+    by_task = instruction if isinstance(instruction, Mapping) else dict.fromkeys(given, instruction)
+    if missing := [name for name in by_task if name not in given]:
+        raise unknown("task", missing[0], given)
+    instructions = {name: by_task.get(name) and normal_form(by_task[name]) for name in given}
+    frames = {name: _frame(name, pairs, instructions[name], shots) for name, pairs in given.items()}
+    prompts = {
+        name: build_prompts(
+            frame,
+            name,
+            PromptPlan(shots, activation_prompts, effect_prompts, instructions[name] is not None),
+            template,
+            seed,
+        )
+        for name, frame in frames.items()
+    }
+    engine = PrefixEngine(model)
+    found = _measured(engine, tokenizer, prompts, rank_by, heads, None, batch_tokens)
+    digest = data_digest(given, instructions)
+    return Study(engine, tokenizer, template, instructions, prompts, rank_by=rank_by, data=digest, **found)
+
+
+def _measured(
+    engine: PrefixEngine,
+    tokenizer,
+    prompts: Mapping[str, pd.DataFrame],
+    rank_by: str,
+    heads: int,
+    fixed: Sequence[tuple[int, int]] | None,
+    batch_tokens: int,
+) -> dict[str, Any]:
+    """``activations``, ``tables``, ``heads`` and ``vectors`` of a study: with the ``heads`` ranked first, or
+    those that are ``fixed``.
+    """
+    activations, tables = {}, {}
+    with evaluation_mode(engine.model):
+        for name, rows in prompts.items():
+            clean, shuffled = rows[rows.kind == CLEAN], shuffled_prompts(rows, name)
+            with progress(len(clean), f"activations {name}") as done:
+                questions = encode_questions(tokenizer, clean)
+                activations[name] = mean_head_activations(engine, questions, batch_tokens, done)
+            with progress(len(shuffled), f"sweep {name}") as done:
+                questions, mean = encode_questions(tokenizer, shuffled), activations[name].mean
+                ids = list(shuffled.prompt_id)
+                tables[name] = causal_effects(engine, questions, ids, mean, batch_tokens, progress=done)
+        ranking = head_intervals(rank_heads(tables, rank_by, heads, fixed))
+        chosen = selected_heads(ranking)
+        vectors = {
+            name: instruction_vector(engine.geometry, found.mean, chosen, found.scale)
+            for name, found in activations.items()
+        }
+    return {"activations": activations, "tables": tables, "heads": ranking, "vectors": vectors}
+
+
+def data_digest(tasks: Mapping[str, Pairs], instructions: Mapping[str, str | None]) -> str:
+    """SHA-256 of the pairs and instructions of a study."""
+    return digest_json({name: [list(map(list, pairs)), instructions[name]] for name, pairs in tasks.items()})
+
+
+def _frame(name: str, pairs: Pairs, instruction: str | None, shots: int) -> pd.DataFrame:
+    """The pairs as a task: the first half are training examples (demonstrations), the others validation."""
+    if len(pairs) < 2 * shots:
+        raise UserError(
+            f"task '{name}' has {len(pairs)} pairs, too few for {shots} shots: give at least {2 * shots}"
+        )
+    half = len(pairs) // 2
+    splits = ["train"] * half + ["validation"] * (len(pairs) - half)
+    task = pd.DataFrame([map(normal_form, pair) for pair in pairs], columns=["input", "target"])
+    task["example_id"] = task.index.astype(str)
+    return task.assign(split=splits, instruction=instruction or "", choices=None, label=None)
