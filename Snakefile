@@ -15,7 +15,8 @@ ROOT = Path(workflow.snakefile).absolute().parent
 if not (ROOT / "workflow" / "rules").is_dir():
     raise WorkflowError(
         f"{workflow.snakefile}: the rules and the library are not next to this Snakefile; clone the repository and "
-        "give the path of the Snakefile there, not of a link to it or a copy"
+        "give the path of the Snakefile there, not of a link to it or a copy; of a repository on a git host give "
+        'path="workflow/Snakefile"'
     )
 GIVEN = deepcopy(config)
 

@@ -1,11 +1,16 @@
-"""The workflow as a part of another one: a module, or included. It plans and runs as it does by itself."""
+"""The workflow as a part of another one: a module, included, or deployed from a git host. It plans and runs as
+it does by itself.
+"""
 
+import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
 
-from runs import MODEL, ROOT, SWEPT, Experiment, announced, merged
+from runs import MODEL, ROOT, SWEPT, Experiment, announced, copy_repository, merged
 
 MODULE = f"""
 configfile: "{ROOT}/config.yaml"
@@ -46,6 +51,16 @@ use rule train_stage from second as second_train_stage with:
 rule both:
     default_target: True
     input: rules.first_all.input, rules.second_all.input
+"""
+# what Snakedeploy writes into workflow/Snakefile
+DEPLOYED = """
+configfile: "config/config.yaml"
+
+module anamnesis:
+    snakefile: github("owner/anamnesis", path="workflow/Snakefile", tag="v1")
+    config: config
+
+use rule * from anamnesis
 """
 DATA = "mine.csv"
 MEAN = MODEL / f"vectors/{SWEPT}/mean_activations.safetensors"
@@ -109,3 +124,57 @@ def test_what_a_module_made_is_up_to_date_for_the_workflow_itself(fresh, tmp_pat
     assert done.returncode == 0, done.stdout
     assert fresh.plan(MEAN) == []
     assert (fresh.folder / MEAN).exists()
+
+
+@pytest.fixture
+def hosted(tmp_path_factory, monkeypatch):
+    """This workflow as the tag v1 of a repository that git finds in place of one on a host; its commit."""
+    host = tmp_path_factory.mktemp("host")
+    repository = copy_repository(host / "owner" / "anamnesis")
+    shutil.copytree(ROOT / "config", repository / "config")
+    git = ["git", "-C", repository, "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v1"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{host}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    return subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+
+
+def deploy(experiment: Experiment, text: str = DEPLOYED) -> Experiment:
+    """The same experiment in a folder that has what Snakedeploy writes."""
+    workflow = experiment.folder / "workflow"
+    for folder in (workflow, experiment.folder / "config"):
+        folder.mkdir()
+    (workflow / "Snakefile").write_text(text)
+    shutil.copy(ROOT / "config" / "config.yaml", experiment.folder / "config")
+    return replace(experiment, root=workflow)
+
+
+def test_deployed_from_a_git_host_it_plans_and_runs_the_same(fresh, hosted):
+    expected = planned(fresh)
+    run = deploy(fresh)
+    assert planned(run) == expected
+    done = run.run("results/tasks/antonym.parquet")
+    assert done.returncode == 0, done.stdout
+    record = json.loads((run.folder / "results/tasks/antonym.json").read_text())
+    assert record["git_commit"] == hosted
+    assert fresh.plan("results/tasks/antonym.parquet") == []
+
+
+@pytest.mark.skipif(not shutil.which("snakedeploy"), reason="Snakedeploy is not installed")
+def test_snakedeploy_writes_what_plans_the_same(fresh, hosted):
+    expected = planned(fresh)
+    address = "https://github.com/owner/anamnesis"
+    command = ["snakedeploy", "deploy-workflow", address, fresh.folder, "--tag", "v1"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (fresh.folder / "config" / "README.md").exists()
+    assert planned(replace(fresh, root=fresh.folder / "workflow")) == expected
+
+
+def test_the_file_at_the_top_cannot_be_read_from_a_git_host(fresh, hosted):
+    done = deploy(fresh, DEPLOYED.replace("workflow/Snakefile", "Snakefile")).run("--dry-run")
+    assert done.returncode == 1
+    assert 'path="workflow/Snakefile"' in done.stdout

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +68,12 @@ def test_lint_has_nothing_to_say(fresh):
     done = fresh.run("--lint", cwd=ROOT)
     assert done.returncode == 0, done.stdout
     assert "Congratulations" in done.stdout
+
+
+def test_the_catalogue_draws_the_rules_in_the_folder_of_the_case(tmp_path):
+    """From the Snakefile where tools look for it, which has the same default target."""
+    case = shutil.copytree(ROOT / ".test", tmp_path / "case")
+    options = ["--snakefile", ROOT / "workflow" / "Snakefile", "--directory", case, "--cores", "1"]
+    command = [sys.executable, "-m", "snakemake", *options, "--forceall", "--rulegraph"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "write_report" in done.stdout
