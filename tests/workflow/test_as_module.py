@@ -1,6 +1,4 @@
-"""The workflow as a part of another one: a module, included, or deployed from a git host. It plans and runs as
-it does by itself.
-"""
+"""Within another workflow: as a module, included, or from a git host. It plans and runs as it does by itself."""
 
 import json
 import re
