@@ -1,4 +1,4 @@
-"""Within another workflow: as a module, included, or from a git host. It plans and runs as it does by itself."""
+"""Within another workflow: as a module, included, or from a git host. It plans and runs as by itself."""
 
 import json
 import re
