@@ -86,6 +86,30 @@ def test_a_stage_asks_for_the_memory_of_its_batches(tmp_path, prepared):
     assert caught.value.filename == str(tmp_path / "none.parquet")  # Snakemake waits for it
 
 
+def test_the_preparation_asks_for_the_weights_as_they_are_read(tmp_path):
+    def asked(source: str, attempt: int = 1) -> int:
+        config = load_config([ROOT / "config.yaml", {"model": {"source": source, "sha256": None}}])
+        return Demands(config, tmp_path / "none").memory_of_preparation(None, attempt)
+
+    def file(name: str, mib: int) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as opened:
+            opened.write(b"GGUF")
+            opened.truncate(mib * 2**20)  # takes no room on the disk
+        return f"path:{path.parent if path.suffix == '.safetensors' else path}"
+
+    small, large = file("small/model.safetensors", 300), file("large/model.safetensors", 30_000)
+    for folder in ("small", "large"):
+        (tmp_path / folder / "config.json").write_text("{}")
+    assert asked(small) > 300
+    assert 30_000 < asked(large) < 40_000
+    assert asked(large) < asked(large, attempt=2) <= 1.5 * asked(large) + 1
+    assert asked(file("packed.gguf", 300)) > 8 * 300  # four bits become a float32
+    assert asked("hf:owner/name@main") > known_shape("llama-2-7b", "bfloat16").bytes / 2**20
+    assert asked(f"path:{tmp_path}/nothing") >= 0  # the job says that it is not there
+
+
 def tuned(snapshot: Path, **tuning) -> Demands:
     return Demands(load_config([ROOT / "config.yaml", {"tuning": tuning}]), snapshot)
 

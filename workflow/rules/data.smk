@@ -13,7 +13,7 @@ rule prepare_model:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=DEMANDS.memory_of_preparation,
         runtime=60,
     params:
         # a function, as braces in a text would be read as wildcards

