@@ -33,6 +33,7 @@ include: "workflow/rules/tuning.smk"
 include: "workflow/rules/vectors.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/harness.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/figures.smk"
 
@@ -43,6 +44,7 @@ rule all:
         [PLACES.experiment / "first_table.md"] * (len(CONFIG.training.seeds) > 1),
         [PLACES.report] * bool(CHAINS),
         rules.tabulate_results.output,
+        [HARNESS_TABLE] * (bool(CONFIG.evaluation.harness) and bool(CHAINS)),
         figure_files(SHOWN_FIGURES),
 
 

@@ -80,6 +80,7 @@ rule tabulate_results:
         reference=RUN.reference / "paper_table1.csv",
         tasks=PLACES.task_files(EXPERIMENT.roles) if CHAINS else [],
         recovered=EXPERIMENT.recovery_files(),
+        harness=EXPERIMENT.harness_files(CHAINS, "harness.parquet"),
         pool=SETTINGS["statistics"]["pool"],
     output:
         curves=PLACES.experiment / "accuracy.parquet",
@@ -104,6 +105,7 @@ rule tabulate_results:
         chains=CHAINS,
         orders=SETTINGS["suite"]["orders"],
         compared=EXPERIMENT.compared,
+        harness_stages=EXPERIMENT.harness_stages,
         statistics=EXPERIMENT.intervals,
         code=called_digest("tabulate_results"),
     script:

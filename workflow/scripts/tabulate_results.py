@@ -34,20 +34,24 @@ def main(
     answers: Sequence[str],
     tasks: Sequence[str] = (),
     recovered: Sequence[str] = (),
+    harness: Sequence[str] = (),
+    harness_stages: Sequence[int] = (),
     pool: Sequence[str] = (),
 ) -> dict:
     """``evaluations``: stages 0 to T of each chain, chain after chain. ``reference``: the published
-    numbers. ``compared``: pairs of methods besides guided and plain. ``pool``: accuracy tables of other runs,
+    numbers. ``compared``: pairs of methods besides guided and plain. ``harness``: records of tasks of
+    lm-evaluation-harness at ``harness_stages`` of each chain. ``pool``: accuracy tables of other runs,
     whose chains join all tables but ``answers`` (``stats.answer_changes``, from ``tasks`` and ``recovered``).
     """
-    frames = pooled(read_chains(evaluations, chains, orders), [(p, read_parquet(p)) for p in pool], orders)
+    own = read_chains(evaluations, chains, orders, harness, harness_stages)
+    frames = pooled(own, [(p, read_parquet(p)) for p in pool], orders)
     per_chain = chain_measures(frames)
     how = statistics["bootstrap_resamples"], statistics["confidence"]
     summary = table1(per_chain, *how)
     write_parquet(curves, curves_frame(frames))
     write_parquet(measures, per_chain)
     paired = comparison_table(per_chain, [*compared, *by_order(per_chain, compared)], *how)
-    lost = held_out_table(frames, read_chance(evaluations), *how)
+    lost = held_out_table(frames, read_chance(evaluations, harness), *how)
     for path, frame in ((table, summary), (comparisons, paired), (held_out, lost)):
         write_text(path, to_csv(frame))
     counted = {"chains": len(frames), "pooled": len(frames) - len(chains)}

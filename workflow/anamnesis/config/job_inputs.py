@@ -30,6 +30,7 @@ from anamnesis.core.run import Run
 from anamnesis.training.guidance_settings import control_tasks
 from anamnesis.training.tuning_settings import tuning_tasks
 
+HARNESS_KEYS = ("harness", "harness_folder", "harness_shots", "harness_examples")
 REFERENCE = Path(__file__).parents[2] / "reference"
 """The folder of published numbers."""
 
@@ -85,14 +86,26 @@ class Experiment:
 
     def chain_evaluations(self, chains: Sequence[Mapping[str, Any]]) -> list[str | Path]:
         """Evaluations of the stages 0 to T, chain after chain; stage 0 is the same for all."""
-        file, stages = str(self.places.stage / "evaluation.parquet"), range(1, len(self.train_tasks) + 1)
+        return self._of_stages(chains, range(len(self.train_tasks) + 1), "evaluation.parquet")
+
+    def harness_files(self, chains: Sequence[Mapping[str, Any]], name: str) -> list[str | Path]:
+        """The files ``name`` of the tasks of lm-evaluation-harness at their stages, chain after chain."""
+        return self._of_stages(chains, self.harness_stages, name)
+
+    @property
+    def harness_stages(self) -> list[int]:
+        """The stages after which those tasks are asked: those of held-out sets."""
+        last = len(self.train_tasks)
+        if not self.config.evaluation.harness:
+            return []
+        return [*range(last + 1)] if self.config.evaluation.held_out_stages == "all" else [0, last]
+
+    def _of_stages(self, chains: Sequence[Mapping], stages: Sequence[int], name: str) -> list[str | Path]:
+        file = str(self.places.stage / name)
         return [
-            path
+            file.format(**chain, stage=stage) if stage else self.places.base / name
             for chain in chains
-            for path in (
-                self.places.base / "evaluation.parquet",
-                *(file.format(**chain, stage=stage) for stage in stages),
-            )
+            for stage in stages
         ]
 
     def recovery_files(self) -> list[str]:
@@ -218,7 +231,7 @@ class Experiment:
 
     def evaluation_params(self) -> dict[str, Any]:
         """What a checkpoint is evaluated with, besides its inputs."""
-        elsewhere = ("batch_tokens", "held_out_stages", "metrics", "max_new_tokens")
+        elsewhere = ("batch_tokens", "held_out_stages", "metrics", "max_new_tokens", *HARNESS_KEYS)
         evaluation = self.settings["evaluation"]
         return {
             "roles": self.scored,
@@ -230,6 +243,18 @@ class Experiment:
             "prompts": self.settings["prompts"],
             "seed": self.config.seed,
         }
+
+    def harness_params(self) -> dict[str, Any]:
+        """What the tasks of lm-evaluation-harness are asked with."""
+        return {
+            "model": self.placement,
+            "harness": {key: self.settings["evaluation"][key] for key in HARNESS_KEYS},
+        }
+
+    def harness_task_files(self) -> list[Path]:
+        """The user's task files, and what lies beside them: editing any makes these evaluations stale."""
+        folder = self.config.evaluation.harness_folder
+        return sorted(file for file in Path(folder).rglob("*") if file.is_file()) if folder else []
 
     def _by_set(self, value: Callable[[str], Any]) -> Callable[[Any], dict[str, Any]]:
         return lambda wildcards: {name: value(name) for name in self.scored(wildcards)}

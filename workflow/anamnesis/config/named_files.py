@@ -12,17 +12,20 @@ from anamnesis.config.models import Config
 from anamnesis.config.variants import resolve
 from anamnesis.core.artifacts import read_json
 from anamnesis.core.errors import UserError
-from anamnesis.core.user_files import no_file_at
+from anamnesis.core.user_files import no_file_at, no_folder_at
+from anamnesis.evaluation.harness.task_files import check_installed, find_tasks
 from anamnesis.models.folders import local_weights
 
 
 def check_named_files(config: Config) -> None:
-    """Raise UserError, one line for all, for a model, a task's file or an encoder that is not there.
+    """Raise UserError, one line for all, for a model, a task's file, an encoder or a task of
+    lm-evaluation-harness that is not there.
 
     A model and tasks that are prepared are not looked for: a run goes on without what it has read.
     """
     results = Path(config.results)
-    if problems := [*_model(config, results), *_tasks(config, results), *_encoders(config)]:
+    problems = [*_model(config, results), *_tasks(config, results), *_encoders(config), *_harness(config)]
+    if problems:
         raise UserError("; ".join(problems))
 
 
@@ -62,3 +65,17 @@ def _encoders(config: Config) -> Iterator[str]:
                 f"methods.jfa.encoder = '{encoder}': no config.json there; give a folder in Hugging Face "
                 "format, or self"
             )
+
+
+def _harness(config: Config) -> Iterator[str]:
+    names, folder = config.evaluation.harness, config.evaluation.harness_folder
+    if not names:
+        return
+    if folder and (problem := no_folder_at(folder)):
+        yield f"evaluation.harness_folder = '{folder}': {problem}; give a folder with <task>.yaml"
+        return
+    try:
+        check_installed()
+        find_tasks(names, Path(folder) if folder else None)
+    except UserError as error:
+        yield str(error)

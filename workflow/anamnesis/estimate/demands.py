@@ -24,6 +24,7 @@ SLOW_CPU, SLOW_GPU = 3e10, 2e13  # floating-point operations per second that a c
 LEAST_MINUTES, MOST_MINUTES = 20, 7 * 24 * 60
 CORES_ALONE = 4  # of a job that all others wait for
 MIB_PER_CORE, MOST_CORES = 4096, 16  # machines have about so much memory for each of their cores
+DOCUMENTS = 10_000  # of a task of lm-evaluation-harness: about as many as hellaswag has
 BYTES_PER_TOKEN = 3  # of text, at least: then few examples are longer than the memory asked for allows
 
 
@@ -57,6 +58,7 @@ def prompts_of(config: Config, rule: str) -> int:
     stage *= 6 * max([config.training.epochs, *config.training.task_epochs.values()])
     within, robustness = analyses.within_stage, analyses.robustness
     tuned = 6 * config.tuning.examples * config.tuning.epochs + 2 * config.data.validation_examples
+    documents = config.evaluation.harness_examples or DOCUMENTS
     intervened = 8 * interventions.examples  # validation and test, zero-shot and few-shot
     return {
         "tune_model": len(tuning_tasks(config)) * tuned,
@@ -71,6 +73,7 @@ def prompts_of(config: Config, rule: str) -> int:
         "evaluate": 4
         * config.data.test_examples
         * (len(config.suite.orders[0]) + len(config.suite.held_out)),
+        "evaluate_harness": 4 * documents * len(config.evaluation.harness),
         "trace": 40 * analyses.examples + 8 * vectors.activation_prompts,
     }[rule]
 

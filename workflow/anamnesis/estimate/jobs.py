@@ -131,11 +131,14 @@ class Jobs:
         last = len(chains(self.config))  # checkpoints after the last stage of a chain
         between = last * (tasks - 1)
         disk = last * _disk(sets) + between * _disk(scored)
+        # what its tasks cost is not known before they are loaded
+        asked = bool(settings["harness"]) * (1 + last + between * (settings["held_out_stages"] == "all"))
         figures = 4 + bool(self.config.interventions.sets) + bool(self.recovered)
         waits = ("tabulate_results", "intervene", "recover")
         return [
             self._row("evaluate_base", [one], START, disk_bytes=_disk(sets)),
             self._row("evaluate_stage", [one] * last + [less] * between, trained, disk_bytes=disk),
+            self._row("evaluate_harness", after=trained, jobs=asked, memory_mib=self.memory),
             self._row("tabulate_results", after=("evaluate_base", "evaluate_stage")),
             self._row(FIGURES, after=waits, jobs=figures, in_a_row=2, disk_bytes=4e6),
         ]

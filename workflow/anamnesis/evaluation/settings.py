@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from anamnesis.core.fields import Form, Integer, Section
+from anamnesis.core.fields import FilePath, Form, Integer, Section, Text
 
 
 class Evaluation(Section):
@@ -71,9 +71,33 @@ class Evaluation(Section):
         "sets. Paper: 50. Cost: one step each while any answer of a batch goes on.",
     )
 
+    harness: tuple[Text, ...] = Field(
+        (),
+        description="Tasks, groups or tags of lm-evaluation-harness (extra harness) that checkpoints are "
+        "also scored on, such as arc_easy: held-out sets of their own, which HP and IP leave out. Naming one "
+        "whose data lie on the Hugging Face hub allows fetching them. Cost: a job for each checkpoint.",
+    )
+    harness_folder: FilePath | None = Field(
+        None,
+        description="Folder with further task files (YAML) of lm-evaluation-harness, which take the place of "
+        "its own of the same names; null: none. They are data: functions in them are refused.",
+    )
+    harness_shots: Integer | None = Field(
+        None,
+        ge=0,
+        description="Demonstrations of those tasks, >= 0; null: as many as each task says. Tasks that say 0 "
+        "themselves keep it, as on the command line of lm-evaluation-harness.",
+    )
+    harness_examples: Integer | None = Field(
+        None, ge=1, description="First documents of each of those tasks that are asked, >= 1; null: all."
+    )
+
     def contradictions(self) -> Iterator[str]:
         if "instruction" not in self.forms:
             yield (
                 f"forms = [{', '.join(self.forms)}]: must contain instruction, the form that HP, IP, OP and "
                 "forgetting are computed from"
             )
+        for key in ("harness_folder", "harness_shots", "harness_examples"):
+            if getattr(self, key) is not None and not self.harness:
+                yield f"{key}: harness = [] names no task; name one or more, or set {key} to null"

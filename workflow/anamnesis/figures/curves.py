@@ -13,6 +13,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from anamnesis.core.errors import UserError, unknown
+from anamnesis.evaluation.harness import HARNESS
 from anamnesis.figures.panels import DASHED, grid, method_key, per_cent, stages
 from anamnesis.figures.style import FAINT, INK, MUTED, Drawn, method_colour, new_figure, readable, styled
 from anamnesis.stats.forgetting import few_shots, require_columns
@@ -23,13 +24,17 @@ _TITLE_LETTERS = 24  # as many of the usual size fit above the narrowest panel
 _NAMES_WIDTH = 140  # characters of the small print on one line of the page
 _TOGETHER = 8  # methods that can be told apart in one panel
 _KEY_COLUMNS = 4  # their names beside a title
-_TITLES = {"train_task": "Training tasks", "held_out": "Held-out sets"}
+_TITLES = {
+    "train_task": "Training tasks",
+    "held_out": "Held-out sets",
+    HARNESS: "Tasks of lm-evaluation-harness",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
     form: str
-    shots: int
+    shots: int | None  # None: as each set has
     label: str
     style: object
     marker: str
@@ -145,6 +150,8 @@ def _lines(frame: pd.DataFrame) -> list[_Line]:
         shots = int(knowledge.min())
         kind = "zero-shot" if shots == 0 else f"{shots}-shot"
         lines.append(_Line("knowledge", shots, f"knowledge, {kind}", (0, (0.8, 1.1)), "^"))
+    if (frame["form"] == HARNESS).any():
+        lines.append(_Line(HARNESS, None, "lm-evaluation-harness", "-.", "D"))
     return lines
 
 
@@ -208,7 +215,7 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, names: Sequence[str], lines: Seq
         above = {"transform": axes.get_xaxis_transform(), "clip_on": False}
         axes.plot([trained], [1.015], marker="v", markersize=3.6, color=MUTED, **above)
     for line in lines:
-        drawn = data[(data["form"] == line.form) & (data["shots"] == line.shots)]
+        drawn = data[(data["form"] == line.form) & ((line.shots is None) | (data["shots"] == line.shots))]
         means = drawn.groupby(["method", "stage"])["value"].mean()
         for method in drawn["method"].unique():
             if method in names:

@@ -99,12 +99,12 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> N
         )
 
 
-def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int = 0) -> pd.DataFrame:
+def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int | None = 0) -> pd.DataFrame:
     """The accuracy matrix a[i, j] of one chain: index ``stage``, one column per set, values in [0, 1].
 
     Sets keep their order of appearance and are left out when they have no such form (a set without a
-    knowledge form). Held-out sets may be missing after stages that are neither the first nor the last
-    (``evaluation.held_out_stages``): NaN.
+    knowledge form). With ``shots`` None each set has its own number. Held-out sets may be missing after
+    stages that are neither the first nor the last (``evaluation.held_out_stages``): NaN.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int =
     if form not in set(frame["form"]):
         raise unknown("form", form, frame["form"].unique())
     chosen = frame[frame["form"] == form]
-    if shots not in set(chosen["shots"]):
+    if shots is not None and shots not in set(chosen["shots"]):
         allowed = ", ".join(str(s) for s in sorted(chosen["shots"].unique()))
         raise UserError(
             f"no {form} form with {shots} shots in the accuracy table (evaluated shots: {allowed})"
         )
-    chosen = chosen[chosen["shots"] == shots]
+    chosen = chosen if shots is None else chosen[chosen["shots"] == shots]
     double = chosen[chosen.duplicated(["stage", "set"])]
     if len(double):
         row = double.iloc[0]
@@ -129,7 +129,7 @@ def accuracy_matrix(frame: pd.DataFrame, form: str = "instruction", shots: int =
         )
     matrix = chosen.pivot(index="stage", columns="set", values="value")
     matrix = matrix.reindex(index=_stages(frame), columns=list(chosen["set"].unique()))
-    held_out = chosen.loc[chosen["role"] == "held_out", "set"].unique()
+    held_out = chosen.loc[chosen["role"] != "train_task", "set"].unique()
     _require_complete(matrix.drop(columns=held_out))
     _require_complete(matrix.loc[[matrix.index[0], matrix.index[-1]], held_out])
     return matrix

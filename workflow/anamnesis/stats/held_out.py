@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from anamnesis.core.names import GENERATED
+from anamnesis.evaluation.harness import HARNESS
 from anamnesis.stats.forgetting import accuracy_matrix, few_shots
 from anamnesis.stats.intervals import paired_interval
 from anamnesis.stats.printed import difference_cell, markdown_table
@@ -23,14 +24,16 @@ FORMS = {
     "ip": ("instruction", True),
     "knowledge": ("knowledge", False),
     "knowledge_few": ("knowledge", True),
+    HARNESS: (HARNESS, None),
 }
-"""Measure -> (form, whether demonstrations are shown)."""
+"""Measure -> (form, whether demonstrations are shown; None: as each set says)."""
 
 NAMES = {
     "hp": "instruction, zero-shot (HP)",
     "ip": "instruction, few-shot (IP)",
     "knowledge": "knowledge, zero-shot",
     "knowledge_few": "knowledge, few-shot",
+    HARNESS: "lm-evaluation-harness",
     "ip_hp": "few-shot minus zero-shot (IP − HP)",
 }
 MEAN = "mean"
@@ -121,13 +124,17 @@ def _gap_row(chains: Sequence[Chain], method: str, marked: int, how: tuple[int, 
     return {"measure": "ip_hp", "set": MEAN, "method": method, **_row(before, after, *how), **own}
 
 
-def _ends(chains: Sequence[Chain], method: str, form: str, shown: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _ends(
+    chains: Sequence[Chain], method: str, form: str, shown: bool | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Values with a row per chain and a column per held-out set: (before training, after the last stage)."""
     before, after = [], []
     for chain in (c for c in chains if c.method == method):
-        frame = chain.frame[chain.frame["role"] == "held_out"]
-        shots = few_shots(chain.frame) if shown else 0
-        if not ((frame["form"] == form) & (frame["shots"] == shots)).any():
+        frame = chain.frame[(chain.frame["role"] != "train_task") & (chain.frame["form"] == form)]
+        shots = None if shown is None else few_shots(chain.frame) if shown else 0
+        if shots is not None:
+            frame = frame[frame["shots"] == shots]
+        if frame.empty:
             return pd.DataFrame(), pd.DataFrame()
         matrix = accuracy_matrix(chain.frame, form, shots)  # all sets: held-out ones may skip stages
         matrix = matrix[[name for name in matrix if name in set(frame["set"])]]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GENERATED, GUIDED_SUFFIX
+from anamnesis.evaluation.harness import HARNESS
 from anamnesis.stats import forgetting as measures_of
 from anamnesis.stats.intervals import paired_interval
 
@@ -99,8 +100,9 @@ def _trained_row(chain: Chain, shots: int | None) -> dict[str, object]:
 
 
 def _scorers(frame: pd.DataFrame) -> str:
-    """What options were ranked by; "generated" when none were."""
-    return ", ".join(dict.fromkeys(frame["scorer"][frame["scorer"] != GENERATED])) or GENERATED
+    """What options of the suite's sets were ranked by; "generated" when none were."""
+    scorers = frame.loc[frame["role"] != HARNESS, "scorer"]
+    return ", ".join(dict.fromkeys(scorers[scorers != GENERATED])) or GENERATED
 
 
 def _baseline_row(chain: Chain, shots: int | None) -> dict[str, object]:
