@@ -6,10 +6,12 @@ import contextlib
 import re
 import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from anamnesis.commands.__main__ import COMMANDS, main
 
@@ -33,6 +35,16 @@ def test_lock_holds_only_exact_public_versions():
 
 def test_lock_names_no_package_twice():
     assert len(names_and_versions(read_lock())) == len(read_lock())
+
+
+def test_lock_installs_on_the_oldest_python_that_is_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    for pin in read_lock():
+        name = pin.split("==")[0]
+        with contextlib.suppress(metadata.PackageNotFoundError):  # an extra that is not installed here
+            needed = metadata.metadata(name).get("Requires-Python") or ""
+            assert SpecifierSet(needed).contains(oldest), (pin, needed)
 
 
 def test_project_dependencies_are_those_of_the_lock():
