@@ -176,3 +176,10 @@ def test_the_file_at_the_top_cannot_be_read_from_a_git_host(fresh, hosted):
     done = deploy(fresh, DEPLOYED.replace("workflow/Snakefile", "Snakefile")).run("--dry-run")
     assert done.returncode == 1
     assert 'path="workflow/Snakefile"' in done.stdout
+
+
+def test_results_in_a_storage_are_refused_in_one_line(fresh):
+    storage = 'workflow.storage_settings.default_storage_provider = "fs"\n'
+    done = within(fresh, f'{storage}include: "{ROOT}/Snakefile"\n').run("--dry-run", "all")
+    assert done.returncode == 1
+    assert "--default-storage-provider fs: results have to lie on a file system" in done.stdout

@@ -37,6 +37,12 @@ from snakemake.path_modifier import PathModifier
 
 share_library()
 announce_scheduler()
+# Jobs are planned by what is in results (sizes of models and inputs, digests), and checkpoints are no declared outputs.
+if provider := workflow.storage_settings.default_storage_provider:
+    raise WorkflowError(
+        f"--default-storage-provider {provider}: results have to lie on a file system that this computer and all jobs see; "
+        "leave the option out, set results to a folder there, and copy it when the run is done"
+    )
 if not workflow.is_main_process and superseded(Path(".snakemake")):
     raise WorkflowError("another run was started in this folder since this job was submitted: the job ends")
 
