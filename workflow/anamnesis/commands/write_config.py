@@ -3,7 +3,7 @@
 ``config.yaml``, its JSON schema and ``docs/reference/configuration.md`` are made from the settings that
 ``anamnesis.config.models`` composes: keys, defaults, ranges, and the text of each key. That text is the
 ``description`` of its field or, of a section, the docstring of its class. Only the values of required keys
-(the tasks of the default experiment) are those that ``config.yaml`` has.
+(the tasks of the default experiment) are those that ``config.yaml`` has. ``codemeta.json`` is written too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from anamnesis.commands.codemeta import codemeta_text
 from anamnesis.config.describe import Schema, allowed, alternatives, schema_of
 from anamnesis.config.models import Config
 
@@ -68,6 +69,7 @@ def written() -> dict[str, str]:
         "config.yaml": config_text(yaml.safe_load(_read("config.yaml"))),
         "workflow/schemas/config.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
         "docs/reference/configuration.md": page_text(),
+        "codemeta.json": codemeta_text(),
     }
 
 
