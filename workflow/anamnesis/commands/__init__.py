@@ -6,6 +6,7 @@
 ``headline``      where results are, and the first numbers
 ``compare``       tables and figures with reference ones
 ``export``        one model from a chain of adapters
+``export_tasks``  prepared sets as tasks of lm-evaluation-harness
 ``watch``         how far a run is, while it goes on; ``run_state`` reads it
 """
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = ("check", "estimate", "watch", "headline", "compare", "export", "write_config")
+COMMANDS = ("check", "estimate", "watch", "headline", "compare", "export", "export_tasks", "write_config")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
