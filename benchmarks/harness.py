@@ -1,9 +1,9 @@
-"""Rank classification against lm-evaluation-harness 0.4.13, in items per second on the same strings.
+"""The engine as a model of lm-evaluation-harness against its own class for models of transformers, in items
+per second and choice by choice.
 
 Three kinds of prompts: without demonstrations (HellaSwag), ten fixed demonstrations (ARC-Challenge), ten
-drawn for every item (ARC-Challenge). Both sides start from the same (context, continuation) strings, end with
-a choice and use the same model object.
-The harness is driven through ``HFLM.loglikelihood`` with the batch size that is fastest for it in a trial.
+drawn for every item (ARC-Challenge). Both sides are given the same requests (``loglikelihood``), end with a
+choice and use the same model object. The harness's has the batch size that is fastest for it in a trial.
 With built-in data other, shorter questions stand in: the bars are meant for --data.
 """
 
@@ -15,20 +15,19 @@ import logging
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from operator import eq
 
 from _common import Line, UserError, main, parser, report, seconds, start, task_frame
 
-from anamnesis.data.encoding import encode_pairs
 from anamnesis.data.prompts import answer_text, draw_demonstrations, generator
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.engine.scoring import Question, score_questions
 
 HARNESS = "0.4.13"
 AGREEMENT = 0.995
 ALL = 10**6  # more rows than any set has
-TRIAL = 3  # items, at least, on which each batch size of the harness is tried; else a fifth of a round's
+TRIAL = 2  # items, at least, on which each batch size of the harness is tried; else a fifth of a round's
 AHEAD = (
     8  # with fixed demonstrations ours gets this many times the items, so that their one-off cost is spread
 )
@@ -83,8 +82,8 @@ def contests(options: argparse.Namespace) -> list[Contest]:
     n, m = options.items * options.rounds, options.shot_items * options.rounds
     fixed = multiple_choice(questions, options, m * AHEAD, 10, True)
     return [
-        Contest(f"{story}, 0-shot", multiple_choice(story, options, n, 0, True), [], 1.8),
-        Contest(f"{questions}, 10-shot, fixed demonstrations", fixed[:m], fixed[m:], 12),
+        Contest(f"{story}, 0-shot", multiple_choice(story, options, n, 0, True), [], 2),
+        Contest(f"{questions}, 10-shot, fixed demonstrations", fixed[:m], fixed[m:], 10),
         Contest(
             f"{questions}, 10-shot, drawn per item",
             multiple_choice(questions, options, m, 10, False),
@@ -94,45 +93,42 @@ def contests(options: argparse.Namespace) -> list[Contest]:
     ]
 
 
-def ours(engine: PrefixEngine, tokenizer, items: Sequence[Item], budget: int) -> list[tuple[float, ...]]:
-    """Log-probability of every choice of every item with the prefix engine, from text."""
-    flat = [(item.context, answer_text(choice)) for item in items for choice in item.choices]
-    pairs = iter(encode_pairs(tokenizer, [c for c, _ in flat], [a for _, a in flat]))
-    questions = []
-    for item in items:
-        encoded = list(islice(pairs, len(item.choices)))
-        questions.append(Question(encoded[0][0], [answer for _, answer in encoded]))
-    return [score.log_probability for score in score_questions(engine, questions, budget)]
+Scorer = Callable[[Sequence[Item], int | str], list[tuple[float, ...]]]
+"""(items, batch size) -> log-probability of every choice of every item."""
 
 
-def harness(model, tokenizer) -> Callable[[Sequence[Item], int | str], list[tuple[float, ...]]]:
-    """The same with lm-evaluation-harness, as a function of (items, batch size)."""
+def sides(model, tokenizer, budget: int) -> tuple[Scorer, Scorer]:
+    """The engine, which makes its own batches of ``budget`` tokens, and the harness's own."""
     try:
         version = importlib.metadata.version("lm_eval")
-        from lm_eval.api.instance import Instance
         from lm_eval.models.huggingface import HFLM
+
+        from anamnesis.evaluation.harness.model import EngineLM
     except ImportError as error:
         raise UserError(
-            f"lm-evaluation-harness is not installed ({error}): pip install 'lm_eval[hf]=={HARNESS}'"
+            f"lm-evaluation-harness is not installed ({error}): pip install 'lm_eval=={HARNESS}'"
         ) from error
     if version != HARNESS:
         raise UserError(
             f"lm-evaluation-harness is {version}: the bars were set for {HARNESS}, install that version"
         )
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, device="cpu")
+    ours = EngineLM(PrefixEngine(model), tokenizer, budget)
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, device="cpu")
+    return partial(scored, ours), partial(scored, theirs)
 
-    def score(items: Sequence[Item], batch_size: int | str) -> list[tuple[float, ...]]:
-        wrapped.batch_size_per_gpu = batch_size
-        requests = [
-            Instance("loglikelihood", {}, (item.context, answer_text(choice)), i)
-            for item in items
-            for i, choice in enumerate(item.choices)
-        ]
-        answers = iter(wrapped.loglikelihood(requests, disable_tqdm=True))
-        return [tuple(p for p, _ in islice(answers, len(item.choices))) for item in items]
 
-    return score
+def scored(lm, items: Sequence[Item], batch_size: int | str) -> list[tuple[float, ...]]:
+    from lm_eval.api.instance import Instance
+
+    lm.batch_size_per_gpu = batch_size
+    requests = [
+        Instance("loglikelihood", {}, (item.context, answer_text(choice)), i)
+        for item in items
+        for i, choice in enumerate(item.choices)
+    ]
+    answers = iter(lm.loglikelihood(requests, disable_tqdm=True))
+    return [tuple(p for p, _ in islice(answers, len(item.choices))) for item in items]
 
 
 def fastest_batch(score, items: Sequence[Item], sizes: Sequence[int | str]) -> int | str:
@@ -141,12 +137,10 @@ def fastest_batch(score, items: Sequence[Item], sizes: Sequence[int | str]) -> i
     return min(sizes, key=lambda size: min(seconds(lambda: score(items, size)) for _ in range(2)))
 
 
-def compare(
-    contest: Contest, engine: PrefixEngine, tokenizer, score, options
-) -> tuple[list[Line], list[bool]]:
+def compare(contest: Contest, ours: Scorer, theirs: Scorer, options) -> tuple[list[Line], list[bool]]:
     """Time both sides, on a part of the items in every round; the lines, and where both chose the same."""
     step, extra = len(contest.items) // options.rounds, len(contest.more) // options.rounds
-    size = fastest_batch(score, contest.items[: max(TRIAL, step // 5)], options.batch_sizes)
+    size = fastest_batch(theirs, contest.items[: max(TRIAL, step // 5)], options.batch_sizes)
     rates, same, gap = {"ours": [], "theirs": []}, [], 0.0
     for number in range(options.rounds):
         part = contest.items[number * step : (number + 1) * step]
@@ -156,9 +150,9 @@ def compare(
             (
                 "ours",
                 len(part) + len(more),
-                lambda p=[*part, *more], f=found: f.update(ours=ours(engine, tokenizer, p, options.budget)),
+                lambda p=[*part, *more], f=found: f.update(ours=ours(p, 1)),
             ),
-            ("theirs", len(part), lambda p=part, f=found: f.update(theirs=score(p, size))),
+            ("theirs", len(part), lambda p=part, f=found: f.update(theirs=theirs(p, size))),
         ]
         for side, count, work in sides[:: 1 if number % 2 == 0 else -1]:
             rates[side].append(count / seconds(work))
@@ -166,7 +160,6 @@ def compare(
             same.append(a.index(max(a)) == b.index(max(b)))
             gap = max(gap, *(abs(x - y) for x, y in zip(a, b, strict=True)))
     mine, other = statistics.median(rates["ours"]), statistics.median(rates["theirs"])
-    tried = ", ".join(map(str, options.batch_sizes))
     tried = ", ".join(map(str, options.batch_sizes))
     spread = f" (on {AHEAD} times the items)" if contest.more else ""
     print(
@@ -178,9 +171,7 @@ def compare(
     return [Line(f"{contest.name}: items per second", mine / other, "x", contest.bar)], same
 
 
-def accuracies(
-    options: argparse.Namespace, engine: PrefixEngine, tokenizer, score
-) -> tuple[list[Line], list[bool]]:
+def accuracies(options: argparse.Namespace, ours: Scorer, theirs: Scorer) -> tuple[list[Line], list[bool]]:
     """Of the first test rows of the set without demonstrations, in the order of their file: by sums, and by
     sums per character, on both sides; the lines, and where both chose the same.
     """
@@ -190,7 +181,7 @@ def accuracies(
     number = rows.example_id.str.rpartition("-")[2].astype(int)
     rows = rows.loc[number.sort_values().index].iloc[: options.accuracy_rows]
     items = [Item(r.knowledge_prompt, tuple(r.knowledge_choices)) for r in rows.itertuples()]
-    found = {"ours": ours(engine, tokenizer, items, options.budget), "theirs": score(items, 1)}
+    found = {"ours": ours(items, 1), "theirs": theirs(items, 1)}
     lines, same = [], []
     for rule in ("sum", "per_character"):
         choices = {
@@ -231,7 +222,7 @@ def run() -> int:
     options.add_argument(
         "--accuracy-rows",
         type=int,
-        default=200,
+        default=500,
         help="rows whose accuracy is compared (default: %(default)s)",
     )
     options.add_argument(
@@ -246,12 +237,13 @@ def run() -> int:
     )
     options = options.parse_args()
     model, tokenizer = start(options)
-    engine, score = PrefixEngine(model), harness(model, tokenizer)
+    ours, theirs = sides(model, tokenizer, options.budget)
     lines, same = [], []
     for contest in contests(options):
-        found, agreed = compare(contest, engine, tokenizer, score, options)
+        found, agreed = compare(contest, ours, theirs, options)
         lines, same = lines + found, same + agreed
-    found, agreed = accuracies(options, engine, tokenizer, score)
+    print("timed; what follows compares choices only", flush=True)
+    found, agreed = accuracies(options, ours, theirs)
     lines, same = lines + found, same + agreed
     share = sum(same) / len(same)
     lines.append(Line("same choice", share, "", AGREEMENT, True, f"{sum(same)} of {len(same)} items"))
