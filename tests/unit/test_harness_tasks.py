@@ -103,12 +103,13 @@ def test_records_are_those_of_our_sets(found):
     assert len(mean_scores([records], "records")) == 3
 
 
-def test_a_limit_takes_the_first_documents(folder):
+def test_a_limit_takes_the_first_documents_without_bars_in_the_log(folder, capfd):
     engine = PrefixEngine(tiny_models.shared("llama"))
     records, metrics = evaluate_tasks(engine, tiny_models.tokenizer(), ["sums_choice"], folder, limit=2)
     assert list(records["example_id"]) == ["sums_choice-0", "sums_choice-1"]
     assert set(records["shots"]) == {0}
     assert set(metrics["n"]) == {2}
+    assert "it/s" not in "".join(capfd.readouterr())
 
 
 def test_tasks_without_a_score_per_document_have_no_records(folder):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,10 @@ def no_foreign_code() -> Iterator[None]:
     """
     import datasets
     import evaluate
+    import lm_eval.api.task
     import lm_eval.utils
     from huggingface_hub import constants
+    from tqdm import tqdm
 
     plain = lm_eval.utils.env
     sandbox = SandboxedEnvironment(undefined=plain.undefined, keep_trailing_newline=True)
@@ -82,9 +85,13 @@ def no_foreign_code() -> Iterator[None]:
             (evaluate, "load", _refuse_metric),
             (constants, "HF_HUB_OFFLINE", is_offline()),
             (datasets.config, "HF_HUB_OFFLINE", is_offline()),
+            (lm_eval.api.task, "tqdm", partial(tqdm, disable=True)),  # no bars in the log of a job
         ):
             stack.callback(setattr, place, name, getattr(place, name))
             setattr(place, name, value)
+        if not datasets.are_progress_bars_disabled():
+            datasets.disable_progress_bars()
+            stack.callback(datasets.enable_progress_bars)
         stack.callback(log.setLevel, level)
         log.setLevel(logging.ERROR)  # it has much to say of each task, and warns of what is meant
         try:

@@ -53,6 +53,12 @@ class EngineLM(HFLM):
         reach = self.engine.geometry.reach
         return min(super().max_length, reach.tokens) if reach else super().max_length
 
+    def loglikelihood(self, requests, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = True) -> list[float]:
+        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+
     def _loglikelihood_tokens(
         self, requests, disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
