@@ -35,9 +35,10 @@ def records(path, scores, answers, name="x"):
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tmp_path, request):
     """The tables of a plain chain and of a guided one in which nothing is lost."""
-    task = pd.DataFrame({"example_id": list(COURSES), "split": "test", "instruction": "Answer."})
+    split = getattr(request, "param", "test")  # the one that is evaluated
+    task = pd.DataFrame({"example_id": list(COURSES), "split": split, "instruction": "Answer."})
     task = task.assign(input=[f"{name}? " + "long " * 200 for name in COURSES], knowledge_prompt=None)
     trained = task.assign(split="train", input="of another split")  # ids may come again in other splits
     pd.concat([trained, task]).to_parquet(tmp_path / "x.parquet")
@@ -66,6 +67,7 @@ def test_the_kind_of_a_change_follows_its_course(made):
         "lost": 2, "returned": 1, "gained": 1, "passing": 1, "kept": 1, "never": 1}  # fmt: skip
 
 
+@pytest.mark.parametrize("made", ["test", "validation"], indirect=True)
 def test_a_row_has_the_question_and_the_answers_of_every_stage_and_of_guidance(made):
     row = made[0].query("method == 'inclora' and example_id == 'q2'").iloc[0]
     assert row["question"].startswith("q2? long")

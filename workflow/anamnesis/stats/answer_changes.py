@@ -127,10 +127,10 @@ def _answers(path: str) -> pd.DataFrame:
 
 
 def _questions(path: str) -> pd.DataFrame:
-    """What a prepared task asks: ``set, form, example_id, instruction, question``."""
+    """What a prepared task may ask in an evaluation: ``set, form, example_id, instruction, question``."""
     columns = ["split", "example_id", "instruction", "input", "knowledge_prompt"]
     rows = read_parquet(path, columns)
-    rows = rows[rows["split"] == "test"]
+    rows = rows[rows["split"] != "train"]
     forms = {"instruction": rows["input"], "knowledge": rows["knowledge_prompt"]}
     parts = [
         pd.DataFrame(
