@@ -15,15 +15,7 @@ REFERENCE ?= workflow/reference/default
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-# one line a job (workflow/snakemake_logger_plugin_anamnesis); Snakemake's own words are in .snakemake/log. --logger takes all
-# words up to the next option, so that an option has to follow
-SNAKEMAKE := $(BIN)/snakemake --logger anamnesis --cores all
-# a plan has no results of its own, and those that are there may be older
-PLAN = $(filter -n% -Fn% -fn% -kn% -pn% -qn% --dry-run --dryrun --dag% --rulegraph% --filegraph% --d3dag -l --list% \
-  -S --summary -D --detailed-summary --lint% --unlock -t --touch --report% --archive% --delete-% --cleanup-% --print-% \
-  --containerize --generate-unit-tests% -h --help -v --version,$(ARGS))
-# before Snakemake, which would run the expressions of a configuration that asks for it (SECURITY.md)
-CHECK = $(BIN)/python -m anamnesis.commands.check config.yaml $(CONFIG)
+ANAMNESIS := $(BIN)/python -m anamnesis.commands
 TORCH := $(shell grep '^torch==' requirements.lock)
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
@@ -31,33 +23,29 @@ SNAKEFILES := $(wildcard Snakefile workflow/Snakefile workflow/rules)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch docs analyses compare estimate test faults mutants lint bench figures clean-venv
+.PHONY: help run watch docs analyses compare estimate test faults mutants versions lint bench figures clean-venv
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMP) ## compute everything of $(CONFIG), then say where it is and print the headline row
-	@$(CHECK)
-	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
-	@$(if $(PLAN),,$(BIN)/python -m anamnesis.commands.headline config.yaml $(CONFIG))
+	@$(ANAMNESIS) run $(CONFIG) $(ARGS)
 
 watch: $(STAMP) ## say how far the run of $(CONFIG) is, line by line: stage, loss, time left, the first table
-	@$(BIN)/python -m anamnesis.commands.watch config.yaml $(CONFIG)
+	@$(ANAMNESIS) watch $(CONFIG)
 
 analyses: $(STAMP) ## what happens inside the models of $(CONFIG), and why they forget: tables, figures, the report with them
-	@$(CHECK)
-	$(SNAKEMAKE) analyses $(ARGS) --configfile $(CONFIG)
-	$(SNAKEMAKE) $(ARGS) --configfile $(CONFIG)
+	@$(ANAMNESIS) run $(CONFIG) analyses $(ARGS)
+	@$(ANAMNESIS) run $(CONFIG) $(ARGS)
 
 compare: $(STAMP) ## say what differs between the tables and figures of $(CONFIG) and those in $(REFERENCE)
-	@$(BIN)/python -m anamnesis.commands.compare $(REFERENCE) config.yaml $(CONFIG)
+	@$(ANAMNESIS) compare $(REFERENCE) $(CONFIG)
 
 estimate: $(STAMP) ## say what $(CONFIG) will cost; ARGS="--device a100-80gb --at-once 4" and others, see ARGS=--help
-	@$(BIN)/python -m anamnesis.commands.estimate config.yaml $(CONFIG) $(ARGS)
+	@$(ANAMNESIS) estimate $(CONFIG) $(ARGS)
 
 figures: $(STAMP) ## bring the figures up to date, and what they need
-	@$(CHECK)
-	$(SNAKEMAKE) figures $(ARGS) --configfile $(CONFIG)
+	@$(ANAMNESIS) run $(CONFIG) figures $(ARGS)
 
 test: $(STAMP) ## run all tests, on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
@@ -67,6 +55,9 @@ faults: $(STAMP) ## kill, damage and starve whole runs and compare what comes of
 
 mutants: $(STAMP) ## put small faults into the modules that numbers come from; every one must fail a test: some 20 minutes
 	$(BIN)/python tests/mutants.py $(ARGS)
+
+versions: ## run the tests of the library with the packages that are ARGS=oldest or ARGS=newest of what is allowed
+	$(PYTHON) tests/versions.py $(ARGS)
 
 lint: $(STAMP) ## check style, formatting, the rules and the layers of imports
 	$(BIN)/ruff check .

@@ -58,7 +58,7 @@ def test_a_file_that_differs_is_named_and_written_again(name, tmp_path, monkeypa
     for place, text in before.items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(write_config, "ROOT", tmp_path)
+    monkeypatch.setattr(write_config, "REPOSITORY", tmp_path)
     changed = tmp_path / name
     changed.write_text(before[name].replace("Passes over the training examples", "Epochs"), encoding="utf-8")
     assert write_config.main(["--check"]) == 1

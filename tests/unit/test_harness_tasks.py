@@ -205,7 +205,7 @@ def test_a_folder_without_tasks_is_named(tmp_path):
 
 def test_without_the_package_the_command_to_install_it_is_named(monkeypatch):
     monkeypatch.setattr("anamnesis.evaluation.harness.task_files.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install 'lm_eval"):
+    with pytest.raises(UserError, match=r"pip install 'anamnesis\[harness\]'"):
         check_installed()
 
 

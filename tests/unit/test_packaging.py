@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from anamnesis.commands.__main__ import COMMANDS, main
+from anamnesis.core.extras import EXTRA_OF
 
 ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = ("docs", "harness", "report", "slurm", "test", "workflow")
 
 
 def read_lock() -> list[str]:
@@ -47,12 +52,74 @@ def test_lock_installs_on_the_oldest_python_that_is_allowed():
             assert SpecifierSet(needed).contains(oldest), (pin, needed)
 
 
-def test_project_dependencies_are_those_of_the_lock():
+def requirements(name: str = "") -> list[Requirement]:
+    """What the library needs or, with a name, what this extra adds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    optional = project["optional-dependencies"].values()
-    direct = names_and_versions(sum(optional, start=project["dependencies"]))
+    lines = project["optional-dependencies"][name] if name else project["dependencies"]
+    return [Requirement(line) for line in lines]
+
+
+@pytest.mark.parametrize("name", ["", *EXTRAS])
+def test_the_lock_has_a_version_in_every_range(name):
     locked = names_and_versions(read_lock())
-    assert {name: locked.get(name) for name in direct} == direct
+    for requirement in requirements(name):
+        if requirement.name != "anamnesis":  # another extra
+            version = locked[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(version), (
+                f"{requirement}, and requirements.lock has {version}"
+            )
+
+
+@pytest.mark.parametrize("name", ["", *EXTRAS])
+def test_every_range_says_from_which_version(name):
+    for requirement in requirements(name):
+        bounds = {part.operator for part in requirement.specifier}
+        assert requirement.name == "anamnesis" or bounds & {">=", "=="}, requirement
+        assert name == "test" or "==" not in bounds, f"{requirement}: pins are for requirements.lock"
+
+
+@pytest.mark.parametrize(("module", "extra"), EXTRA_OF.items())
+def test_extras_bring_what_messages_say(module, extra):
+    assert module.replace("vl_convert", "vl-convert-python") in {r.name for r in requirements(extra)}
+
+
+WITHOUT = """
+import sys
+
+sys.modules |= dict.fromkeys({modules})
+from anamnesis.commands.__main__ import main
+
+sys.exit(main({arguments}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["check", "config.yaml"], 0, ""),
+        (["estimate", "config.yaml", "--device", "a100-80gb"], 0, ""),
+        (["watch", "config.yaml"], 1, "error: rich is not installed: pip install 'anamnesis[workflow]'\n"),
+    ],
+)
+def test_commands_without_the_extras(arguments, code, message):
+    """What needs none works; the rest ends in one line with the command that installs what is missing."""
+    script = WITHOUT.format(modules=list(EXTRA_OF), arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, message)
+
+
+def test_the_library_without_the_extras():
+    """Engine, vectors, training and analyses are imported; of the report the error has the command."""
+    script = f"""
+import sys
+
+sys.modules |= dict.fromkeys({list(EXTRA_OF)})
+import anamnesis.study, anamnesis.training.loop
+import anamnesis.report
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last == "ModuleNotFoundError: vl_convert is not installed: pip install 'anamnesis[report]'"
 
 
 def test_conda_environment_is_the_lock():
@@ -61,40 +128,45 @@ def test_conda_environment_is_the_lock():
     assert pip == read_lock(), "copy the pins of requirements.lock to envs/anamnesis.yaml"
 
 
-@pytest.mark.parametrize("target", ["run", "figures"])
-def test_make_checks_a_configuration_before_snakemake_reads_it(target):
-    """Snakemake would run the expressions in one that asks for it."""
-    command = ["make", "--dry-run", target, "CONFIG=a.yaml b.yaml"]
+@pytest.mark.parametrize(
+    ("target", "lines"),
+    [
+        ("run", ["run a.yaml b.yaml -n"]),
+        ("figures", ["run a.yaml b.yaml figures -n"]),
+        ("analyses", ["run a.yaml b.yaml analyses -n", "run a.yaml b.yaml -n"]),
+        ("estimate", ["estimate a.yaml b.yaml -n"]),
+        ("watch", ["watch a.yaml b.yaml"]),
+        ("compare", ["compare workflow/reference/default a.yaml b.yaml"]),
+    ],
+)
+def test_make_calls_the_commands(target, lines):
+    """One home for what they do."""
+    command = ["make", "--dry-run", target, "CONFIG=a.yaml b.yaml", "ARGS=-n"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if "a.yaml b.yaml" in line]
-    assert lines[0].endswith("-m anamnesis.commands.check config.yaml a.yaml b.yaml")
-    assert "snakemake" in lines[1]
-
-
-@pytest.mark.parametrize("plan", ["-n", "--dry-run", "-np"])
-def test_a_plan_prints_no_headline_of_older_results(plan):
-    def said(arguments: str) -> str:
-        command = ["make", "--dry-run", "run", f"ARGS={arguments}"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-    assert "commands.headline" in said("")
-    assert "commands.headline" not in said(plan)
-
-
-@pytest.mark.parametrize("target", ["run", "analyses", "figures"])
-def test_the_logger_takes_no_target_for_a_second_name_of_its_own(target):
-    command = ["make", "--dry-run", target]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"--logger anamnesis (\S+)", said) == ["--cores"] * said.count("--logger")
-    assert "--logger" in said
+    called = [line for line in done.stdout.splitlines() if "a.yaml" in line]
+    assert called == [f".venv/bin/python -m anamnesis.commands {line}" for line in lines]
 
 
 def test_commands_go_by_their_names(capsys):
     for name in COMMANDS:
         with contextlib.suppress(SystemExit):  # argparse ends with it
             main([name, "--help"])
-        assert re.match(rf"usage: (python -m anamnesis.commands.)?{name} ", "".join(capsys.readouterr()))
-    assert main(["nothing"]) == main([]) == 2
+        assert capsys.readouterr().out.startswith(f"usage: anamnesis {name} ")
+    assert main(["--help"]) == 0
+    assert set(re.findall(r"^  (\w+) ", capsys.readouterr().out, re.MULTILINE)) == set(COMMANDS)
+    assert main([]) == 2
+
+
+def test_a_command_that_does_not_exist_is_one_line_with_the_nearest(capsys):
+    assert main(["estimat", "--help"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown command 'estimat': did you mean 'estimate'? (allowed: run, ")
+    assert error.count("\n") == 1
+
+
+def test_version_says_which_workflow(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(rf"anamnesis \S+, with the workflow in {ROOT}\n", capsys.readouterr().out)
 
 
 def test_no_two_test_files_have_one_name():

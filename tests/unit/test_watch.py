@@ -156,7 +156,7 @@ def test_the_terminal_gets_a_table(config):
     assert "inclora order 1 seed 0" in captured.get()
 
 
-@pytest.mark.parametrize(("given", "status"), [([], 2), (["--help"], 0), (["/nowhere.yaml"], 1)])
+@pytest.mark.parametrize(("given", "status"), [(["--help"], 0), (["/nowhere.yaml"], 1), (["smok"], 1)])
 def test_what_cannot_be_watched_is_one_line(given, status, capsys):
     assert watch.main(given) == status
     assert len("".join(capsys.readouterr()).strip().splitlines()) == 1

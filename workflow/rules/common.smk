@@ -2,11 +2,12 @@
 
 import sys
 
-sys.path.insert(0, str(ROOT / "workflow"))
-# An installed copy may be there already, for the logger of Snakemake: the rules go by what lies next to them.
-for name in [name for name in sys.modules if name.partition(".")[0] == "anamnesis"]:
-    if not str(sys.modules[name].__file__).startswith(f"{ROOT}/"):
-        del sys.modules[name]
+if (ROOT / "workflow" / "anamnesis").is_dir():  # a checkout; a wheel has put these rules into the library
+    sys.path.insert(0, str(ROOT / "workflow"))
+    # An installed copy may be there already, for the logger of Snakemake: the rules go by what lies next to them.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "anamnesis"]:
+        if not str(sys.modules[name].__file__).startswith(f"{ROOT}/"):
+            del sys.modules[name]
 
 from anamnesis.analyses.registry import analyses, made, shown_figures
 from anamnesis.config.adapted import check_adapters

@@ -1,14 +1,4 @@
-"""What is called from a shell, as ``anamnesis <name>``; the Makefile has targets for most.
-
-``check``         a configuration, without running anything in it
-``write_config``  ``config.yaml``, its schema and its page, from the settings
-``estimate``      what an experiment will cost
-``headline``      where results are, and the first numbers
-``compare``       tables and figures with reference ones
-``export``        one model from a chain of adapters
-``export_tasks``  prepared sets as tasks of lm-evaluation-harness
-``watch``         how far a run is, while it goes on; ``run_state`` reads it
-"""
+"""What is called from a shell, as ``anamnesis <name>``: ``__main__`` lists them."""
 
 import sys
 from collections.abc import Callable
@@ -22,10 +12,12 @@ for stream in (sys.stdout, sys.stderr):
 
 
 def reported(work: Callable[[], object], start: str = "error") -> int:
-    """Do the work of a command: 0, or 1 and one line for a mistake of the user."""
+    """Do the work of a command: its exit status if it has one, 0 if it has none; 1 and one line for a mistake
+    of the user.
+    """
     try:
-        work()
+        result = work()
     except UserError as error:
         print(f"{start}: {error}", file=sys.stderr)
         return 1
-    return 0
+    return result if isinstance(result, int) else 0

@@ -1,4 +1,4 @@
-"""Check configuration files, running nothing of theirs: ``python -m anamnesis.commands.check FILE ...``.
+"""Check configuration files, running nothing of theirs: ``anamnesis check [CONFIG ...]``.
 
 Snakemake itself runs the expressions of a file with ``__use_yte__: true``; here such a file is refused.
 """
@@ -9,16 +9,16 @@ import sys
 from collections.abc import Sequence
 
 from anamnesis.commands import reported
-from anamnesis.config.load import load_config
+from anamnesis.config.load import load_experiment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if the files, later ones on top of earlier ones, make a valid configuration; else 1 and one line."""
-    paths = list(sys.argv[1:] if arguments is None else arguments)
-    if not paths or paths[0] in ("-h", "--help"):
-        print("usage: python -m anamnesis.commands.check CONFIG [CONFIG ...]")
-        return 0 if paths else 2
-    return reported(lambda: load_config(paths), "configuration")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["-h"], ["--help"]):
+        print("usage: anamnesis check [CONFIG ...]")
+        return 0
+    return reported(lambda: load_experiment(words), "configuration")
 
 
 if __name__ == "__main__":

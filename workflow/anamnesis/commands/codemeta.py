@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+from anamnesis.core.repository import REPOSITORY
 
 
-def codemeta_text(root: Path = ROOT) -> str:
+def codemeta_text(root: Path = REPOSITORY) -> str:
     """The description of this software in the terms of CodeMeta 2.0."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))

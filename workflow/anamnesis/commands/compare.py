@@ -1,7 +1,8 @@
-"""Compare the tables and figures of an experiment with reference ones, by their data: ``python -m
-anamnesis.commands.compare REFERENCE FILE ...``.
+"""Compare the tables and figures of an experiment with reference ones, by their data: ``anamnesis compare
+REFERENCE [CONFIG ...]``.
 
-REFERENCE is a folder of CSV files, FILE ... the configuration, later files on top of earlier ones.
+REFERENCE is a folder of CSV files, or the name of one that comes with the workflow; CONFIG ... is the
+experiment, later files on top of earlier ones.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import pandas as pd
 
 from anamnesis.commands import reported
 from anamnesis.config.layout import Layout
-from anamnesis.config.load import load_config
+from anamnesis.config.load import load_experiment
 from anamnesis.core.errors import UserError
+from anamnesis.core.repository import folder_of
 
 NUMBERED = {"order", "seed", "stage", "shots", "layer", "head", "draw"}
 """Columns of whole numbers that say which row it is; other numbers are values to be compared."""
@@ -105,12 +107,14 @@ def compare_folders(suite: Path, reference: Path) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what differs; 1 and one line of error when nothing can be compared."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if len(given) < 2 or given[0] in ("-h", "--help"):
-        print("usage: python -m anamnesis.commands.compare REFERENCE CONFIG [CONFIG ...]")
-        return 0 if given[:1] in (["-h"], ["--help"]) else 2
-    return reported(
-        lambda: print(*compare_folders(Layout(load_config(given[1:])).experiment, Path(given[0])), sep="\n")
-    )
+    if not given or given[0] in ("-h", "--help"):
+        print("usage: anamnesis compare REFERENCE [CONFIG ...]")
+        return 0 if given else 2
+    return reported(lambda: print(*_compared(*given), sep="\n"))
+
+
+def _compared(reference: str, *words: str) -> list[str]:
+    return compare_folders(Layout(load_experiment(words)).experiment, folder_of("reference", reference))
 
 
 if __name__ == "__main__":

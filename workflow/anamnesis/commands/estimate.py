@@ -1,4 +1,4 @@
-"""What an experiment will cost, before it starts: ``python -m anamnesis.commands.estimate CONFIG ...``.
+"""What an experiment will cost, before it starts: ``anamnesis estimate [CONFIG ...]``.
 
 Operations are counted from the configuration and the model's shape; hours follow from one rate, measured on
 this computer or assumed for a named device. Rules that have run already count with the seconds they took.
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from anamnesis.commands import reported
-from anamnesis.config.load import load_config
+from anamnesis.config.load import load_experiment
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError
 from anamnesis.estimate.demands import CORES_ALONE
@@ -188,8 +188,10 @@ def read_shape(config: Config, name: str | None):
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="estimate", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("config", nargs="+", help="configuration files, later ones on top of earlier ones")
+    parser = argparse.ArgumentParser(
+        prog="anamnesis estimate", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("config", nargs="*", help="files or names of experiments, later ones on top")
     parser.add_argument("--model", choices=sorted(known_models()), help="take the shape of this model")
     parser.add_argument("--dtype", choices=sorted(BYTES), help="in place of model.dtype")
     parser.add_argument(
@@ -206,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _estimated(options: argparse.Namespace) -> None:
-    config = load_config(options.config, further_tasks=published_sets())
+    config = load_experiment(options.config, further_tasks=published_sets())
     model = config.model.model_copy(update={"dtype": options.dtype or config.model.dtype})
     config = config.model_copy(update={"model": model})
     shape, tokenizer = read_shape(config, options.model)

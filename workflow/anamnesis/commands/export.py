@@ -171,7 +171,7 @@ def _repository(results: Path, task: str) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export as the command line says; 1 and one line of error for what cannot be exported."""
-    parser = argparse.ArgumentParser(prog="export", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="anamnesis export", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("stage", type=Path, help="folder of a stage, results/…/stage<n>")
     parser.add_argument("--to", type=Path, required=True, help="folder to write, replaced if it is there")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: model.dtype")

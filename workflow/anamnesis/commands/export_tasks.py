@@ -1,5 +1,5 @@
-"""Write prepared sets as tasks of lm-evaluation-harness: ``python -m anamnesis.commands.export_tasks
-config.yaml --to FOLDER``.
+"""Write prepared sets as tasks of lm-evaluation-harness: ``anamnesis export_tasks [CONFIG ...] --to
+FOLDER``.
 
 ``lm_eval --include_path FOLDER --tasks anamnesis`` then asks any model the same questions, in the words of
 the configuration. The package itself is not needed to write them.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anamnesis.commands import reported
 from anamnesis.config.layout import Layout
-from anamnesis.config.load import load_config
+from anamnesis.config.load import load_experiment
 from anamnesis.config.models import Config
 from anamnesis.config.prepared_tasks import PreparedTasks, suite_sets
 from anamnesis.core.artifacts import read_parquet
@@ -63,8 +63,10 @@ def export_tasks(config: Config, to: Path, names: Sequence[str] = ()) -> list[st
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write them as the command line says; 1 and one line of error for what cannot be written."""
-    parser = argparse.ArgumentParser(prog="export_tasks", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("config", nargs="+", help="configuration files, later ones on top of earlier ones")
+    parser = argparse.ArgumentParser(
+        prog="anamnesis export_tasks", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("config", nargs="*", help="files or names of experiments, later ones on top")
     parser.add_argument("--to", type=Path, required=True, help="folder for the task files and their data")
     parser.add_argument("--sets", nargs="+", default=[], help="default: all of the suite")
     options = parser.parse_args(arguments)
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exported(options: argparse.Namespace) -> None:
-    tasks = export_tasks(load_config(options.config), options.to, options.sets)
+    tasks = export_tasks(load_experiment(options.config), options.to, options.sets)
     print(f"{options.to}: {len(tasks)} tasks, {', '.join(tasks)}")
     print(f"lm_eval --include_path {options.to} --tasks anamnesis asks them all")
 

@@ -1,5 +1,5 @@
-"""Say where the results of a configuration are, the headline numbers and what jobs warned about: ``python -m
-anamnesis.commands.headline FILE ...``.
+"""Say where the results of a configuration are, the headline numbers and what jobs warned about: ``anamnesis
+headline [CONFIG ...]``.
 
 Several configuration files are laid over each other as Snakemake does, later ones on top.
 """
@@ -16,7 +16,8 @@ from anamnesis.analyses.registry import analyses, shown_figures
 from anamnesis.commands import reported
 from anamnesis.config.job_inputs import Experiment
 from anamnesis.config.layout import Layout
-from anamnesis.config.load import load_config
+from anamnesis.config.load import load_experiment
+from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, shorten
 from anamnesis.core.run_warnings import in_jobs, run_warnings
 from anamnesis.stats.intervals import MINIMUM_PAIRS
@@ -25,13 +26,12 @@ WARNINGS_SHOWN = 8
 LONGEST_WARNING = 300  # characters
 
 
-def headline(paths: Sequence[str | Path]) -> str:
+def headline(config: Config) -> str:
     """The text printed at the end of a run: paths of table, figures and report, then IP per method and its
     difference, then the warnings of jobs that may concern the numbers.
 
-    Raises UserError for a bad configuration and when the run has not finished.
+    Raises UserError when the run has not finished.
     """
-    config = load_config(list(paths))
     experiment = Experiment(config)
     folder, run = experiment.places.experiment, experiment.run()
     figures = [figure.name for figure in shown_figures(run, analyses(run))]
@@ -104,11 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the headline of the configuration files named on the command line; 1 and one line of error if
     there is none.
     """
-    paths = list(sys.argv[1:] if arguments is None else arguments)
-    if not paths or paths[0] in ("-h", "--help"):
-        print("usage: python -m anamnesis.commands.headline CONFIG [CONFIG ...]")
-        return 0 if paths else 2
-    return reported(lambda: print(headline(paths), end=""))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["-h"], ["--help"]):
+        print("usage: anamnesis headline [CONFIG ...]")
+        return 0
+    return reported(lambda: print(headline(load_experiment(words)), end=""))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Say how far a run is while it goes on: ``python -m anamnesis.commands.watch [--once] FILE ...``.
+"""Say how far a run is while it goes on: ``anamnesis watch [--once] [CONFIG ...]``.
 
 It only reads logs and results, in the folder in which the run was started. Several configuration files are
 laid over each other as Snakemake does, later ones on top.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from anamnesis.commands import reported
 from anamnesis.commands.run_state import Chain, RunState, read_run
-from anamnesis.config.load import load_config
+from anamnesis.config.load import load_experiment
 from anamnesis.config.models import Config
 from anamnesis.core.progress import duration
 
@@ -101,13 +100,13 @@ def _in_lines(config: Config, run: RunState, console: Console, once: bool) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Watch the run of the configuration files named on the command line; 1 and one line for a bad one."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    paths = [Path(path) for path in given if path != "--once"]
-    if not paths or given[0] in ("-h", "--help"):
-        print("usage: python -m anamnesis.commands.watch [--once] CONFIG [CONFIG ...]")
-        return 0 if paths else 2
+    words = [word for word in given if word != "--once"]
+    if words[:1] in (["-h"], ["--help"]):
+        print("usage: anamnesis watch [--once] [CONFIG ...]")
+        return 0
     console = Console(highlight=False, markup=False)
     try:
-        return reported(lambda: watch(load_config(paths), console, once="--once" in given))
+        return reported(lambda: watch(load_experiment(words), console, once="--once" in given))
     except KeyboardInterrupt:  # the run goes on
         return 130
 

@@ -13,16 +13,17 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from anamnesis.commands import reported
 from anamnesis.commands.codemeta import codemeta_text
 from anamnesis.config.describe import Schema, allowed, alternatives, schema_of
 from anamnesis.config.models import Config
+from anamnesis.core.errors import UserError
+from anamnesis.core.repository import IS_CHECKOUT, REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = schema_of(Config)
 WIDTH = 118
 
@@ -49,15 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if the files are written or, with ``--check``, as they would be written; else 1 and their names."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given not in ([], ["--check"]):
-        print("usage: python -m anamnesis.commands.write_config [--check]", file=sys.stderr)
-        return 2
+        print("usage: anamnesis write_config [--check]")
+        return 0 if given[0] in ("-h", "--help") else 2
+    return reported(lambda: _write(check=bool(given)))
+
+
+def _write(check: bool) -> int:
+    if not IS_CHECKOUT:
+        raise UserError("write_config is for a checkout of the repository: an installation has no docs")
     stale = {name: text for name, text in written().items() if _read(name) != text}
-    if given:
+    if check:
         for name in stale:
             print(f"{name} differs: run python -m anamnesis.commands.write_config", file=sys.stderr)
         return int(bool(stale))
     for name, text in stale.items():
-        (ROOT / name).write_text(text, encoding="utf-8")
+        (REPOSITORY / name).write_text(text, encoding="utf-8")
     print(f"wrote {', '.join(stale) or 'nothing: all is as it should be'}")
     return 0
 
@@ -74,7 +81,7 @@ def written() -> dict[str, str]:
 
 
 def _read(name: str) -> str:
-    path = ROOT / name
+    path = REPOSITORY / name
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 

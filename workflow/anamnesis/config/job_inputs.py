@@ -26,12 +26,13 @@ from anamnesis.config.variants import (
 from anamnesis.core.artifacts import read_json
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GUIDED_SUFFIX
+from anamnesis.core.repository import REPOSITORY
 from anamnesis.core.run import Run
 from anamnesis.training.guidance_settings import control_tasks
 from anamnesis.training.tuning_settings import tuning_tasks
 
 HARNESS_KEYS = ("harness", "harness_folder", "harness_shots", "harness_examples")
-REFERENCE = Path(__file__).parents[2] / "reference"
+REFERENCE = REPOSITORY / "workflow" / "reference"
 """The folder of published numbers."""
 
 

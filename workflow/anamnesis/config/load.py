@@ -16,6 +16,7 @@ from anamnesis.config.merging import merge
 from anamnesis.config.models import Config
 from anamnesis.core.errors import UserError, show_value, unknown
 from anamnesis.core.fields import UNCHECKED
+from anamnesis.core.repository import DEFAULTS, configuration_file
 from anamnesis.data import places
 
 Source = Mapping[str, Any] | str | Path
@@ -48,6 +49,13 @@ def load_config(
     if problems := [*problems, *find_problems(config, known_tasks)]:
         raise UserError("; ".join(problems))
     return config
+
+
+def load_experiment(words: Sequence[str], further_tasks: Collection[str] = ()) -> Config:
+    """The default experiment with configurations on top, each a file or the name of an experiment that comes
+    with the workflow: what Snakemake computes with ``--configfile``. Raises UserError, as ``load_config``.
+    """
+    return load_config([DEFAULTS, *map(configuration_file, words)], further_tasks=further_tasks)
 
 
 def _validate(content: Mapping[str, Any]) -> tuple[Config, list[str]]:

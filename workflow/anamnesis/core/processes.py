@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from anamnesis.core.errors import UserError
+from anamnesis.core.repository import IS_CHECKOUT
 
 RENDEZVOUS = "ANAMNESIS_RENDEZVOUS"  # environment variable: the file by which the processes find each other
 SECONDS_FOR_A_CAUSE = 1.0  # the failure of a process that lost another one may arrive before that one's end
@@ -23,6 +24,8 @@ SECONDS_FOR_A_CAUSE = 1.0  # the failure of a process that lost another one may 
 
 def share_library() -> None:
     """Let the Python processes started from now on import this library."""
+    if not IS_CHECKOUT:  # an installed one is found anyway
+        return
     folder, before = str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")
     others = [path for path in before.split(os.pathsep) if path not in ("", folder)]
     os.environ["PYTHONPATH"] = os.pathsep.join([folder, *others])

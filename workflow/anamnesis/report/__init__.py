@@ -2,8 +2,13 @@
 provenance.
 """
 
-from anamnesis.report.builder import Picture, Section, Table, build_report
-from anamnesis.report.experiment import experiment_sections
-from anamnesis.report.results import ExperimentResults
+from anamnesis.core.extras import explained
+
+try:
+    from anamnesis.report.builder import Picture, Section, Table, build_report
+    from anamnesis.report.experiment import experiment_sections
+    from anamnesis.report.results import ExperimentResults
+except ModuleNotFoundError as error:
+    raise explained(error) from error
 
 __all__ = ["ExperimentResults", "Picture", "Section", "Table", "build_report", "experiment_sections"]

@@ -50,7 +50,7 @@ def check_installed() -> None:
     """Raise UserError where lm-evaluation-harness is not installed."""
     if find_spec("lm_eval") is None:
         raise UserError(
-            "evaluation.harness: lm-evaluation-harness is not installed; run: pip install 'lm_eval>=0.4.13'"
+            "evaluation.harness: lm-evaluation-harness is not installed: pip install 'anamnesis[harness]'"
         )
 
 
