@@ -83,6 +83,7 @@ def test_editing_data_makes_the_tasks_again(edited):
     ("changes", "jobs"),
     [
         ({"training": {"checkpoint_steps": 9}, "evaluation": {"batch_tokens": 512}}, [REPORT]),
+        ({"trackers": {"report_to": ["tensorboard"], "logging_steps": 5}}, []),
         ({"statistics": {"confidence": 0.9}}, [*SUMMARISED, GIVEN_BACK, "plot_head_effects"]),
         ({"evaluation": {"max_new_tokens": 4}}, EVALUATED),
         # two tasks: all stages but the last

@@ -22,12 +22,14 @@ def main(
     output: str,
     method: str | None = None,
     adapters: Sequence[str] = (),
+    trackers: Mapping | None = None,
 ) -> dict:
     """Write ``output`` (parquet, one row per example). ``tasks``: files named after the keys of ``roles``, in
     that order. ``method``: what trained ``adapters``, as its models may run in an engine of their own.
     """
     from anamnesis.core.progress import progress
-    from anamnesis.evaluation.records import EvaluationSet, facts_of, validation_as_test
+    from anamnesis.core.trackers import reporting
+    from anamnesis.evaluation.records import EvaluationSet, facts_of, mean_scores_by_name, validation_as_test
 
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
     if evaluation["split"] == "validation":
@@ -41,6 +43,10 @@ def main(
     with progress(evaluator.count(sets), "evaluation") as done:
         table = evaluator.evaluate(sets, done)
     write_parquet(output, table)
+    stage = Path(output).parent
+    with reporting(trackers, stage, "evaluation") as reporter:
+        if reporter:
+            reporter(int(stage.name.removeprefix("stage")), mean_scores_by_name(table))
     facts = {"adapters": list(adapters), "split": evaluation["split"], "scorer": evaluation["scorer"]}
     return facts | facts_of(table)
 

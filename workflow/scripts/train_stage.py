@@ -8,6 +8,7 @@ from typing import Any
 from anamnesis.core.artifacts import atomic_directory, write_parquet, write_sums, write_tensors
 
 CHECKPOINTS = ".checkpoints"
+REPORTED = "reported.jsonl"
 
 
 def main(
@@ -31,12 +32,14 @@ def main(
     answered: Sequence[str] = (),
     guidance: Mapping | None = None,
     code: str | None = None,
+    trackers: Mapping | None = None,
     **guiding: str,
 ) -> dict:
     """Write the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss and its parts at every
     forward pass). ``needs``: of ``slices.Needs``. ``code``: digest of the code, which a checkpoint must come
     from to be continued. ``answered``: mean activations of tasks that must have been answered at all.
     """
+    from anamnesis.core.trackers import reporting
     from anamnesis.training.stage_files import StageFiles
     from anamnesis.vectors.activations import check_answered
 
@@ -46,13 +49,17 @@ def main(
     checkpoints = Path(adapter).parent / CHECKPOINTS / files.identity(made_of)
     how = {"needs": needs, "number": stage, "seed": seed, "batch_tokens": batch_tokens}
     how |= {"model": model, "training": training, "settings": settings, "prompts": prompts}
-    built, log = _train(method, files, guidance, how, checkpoint_steps, checkpoints)
+    kept = checkpoints / REPORTED
+    with reporting(trackers, Path(adapter).parent, "training", kept) as reporter:
+        built, log = _train(method, files, guidance, how, checkpoint_steps, checkpoints, reporter)
     order = [adapter] if needs["adapter"] == "continued" else [*earlier, adapter]
     save(built, log, adapter, steps, model, order[:-1])
     return {"method": method, "snapshot": snapshot, "load_order": order, **_facts(built, log)}
 
 
-def _train(method: str, files, guidance: Mapping | None, how: Mapping, checkpoint_steps: int, folder: Path):
+def _train(
+    method: str, files, guidance: Mapping | None, how: Mapping, checkpoint_steps: int, folder: Path, reporter
+):
     """(the stage, trained; its log)."""
     from anamnesis.training.build import build_from_files
     from anamnesis.training.loop import train_stage
@@ -60,7 +67,7 @@ def _train(method: str, files, guidance: Mapping | None, how: Mapping, checkpoin
     built = build_from_files(method, files, guidance, **how)
     stage, settings = built.method.stage, {**how["training"], "checkpoint_steps": checkpoint_steps}
     batches = built.method.batches()
-    return built, train_stage(stage.engine, batches, built.objective, settings, stage.seed, folder)
+    return built, train_stage(stage.engine, batches, built.objective, settings, stage.seed, folder, reporter)
 
 
 def _facts(built, log) -> dict:

@@ -26,10 +26,12 @@ def main(
     adapter: str,
     steps: str,
     code: str | None = None,
+    trackers: Mapping | None = None,
 ) -> dict:
     """Write the snapshot ``tuned``, the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss at
     every step). ``tasks``: files of ``names``, in that order; ``snapshot``: the prepared model.
     """
+    from anamnesis.core.trackers import reporting
     from anamnesis.training.stage_files import StageFiles
     from anamnesis.training.tuning import TuningTask
 
@@ -42,7 +44,11 @@ def main(
     identity = StageFiles(snapshot, tasks[0], past=tasks[1:]).identity(settings)
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
     folders = checkpoints, Path(adapter), Path(tuned)
-    facts, log = _tune(snapshot, sources, tuning, model, prompts, how, checkpoint_steps, folders)
+    kept = checkpoints / "reported.jsonl"
+    with reporting(trackers, Path(tuned).parent, "training", kept) as reporter:
+        facts, log = _tune(
+            snapshot, sources, tuning, model, prompts, how, checkpoint_steps, folders, reporter
+        )
     write_parquet(steps, log)
     shutil.rmtree(checkpoints.parent, ignore_errors=True)
     asked = "validation examples, zero-shot with the instruction"
@@ -58,6 +64,7 @@ def _tune(
     how: Mapping[str, Any],
     checkpoint_steps: int,
     folders: tuple[Path, Path, Path],
+    reporter,
 ) -> tuple[dict, Any]:
     """Facts, and the loss at every step. ``folders``: of checkpoints, the adapter and the tuned model."""
     from anamnesis.core.progress import progress
@@ -80,7 +87,9 @@ def _tune(
     count = sum(int((source.frame["split"] == "validation").sum()) for source in sources)
     with progress(2 * count, "tuning: accuracy before and after") as done:
         before = zero_shot_accuracy(language_model, tokenizer, template, sources, how, done)
-        trained, log = tune(language_model, batches, tuning, checkpoint_steps, how["seed"], checkpoints)
+        trained, log = tune(
+            language_model, batches, tuning, checkpoint_steps, how["seed"], checkpoints, reporter
+        )
         merged = save_tuned(trained, tokenizer, model["name"], adapter, tuned, on_hub(model["source"]))
         after = zero_shot_accuracy(merged, tokenizer, template, sources, how, done)
     facts = {

@@ -40,7 +40,8 @@ class Experiment:
     """A checked configuration as its rules see it."""
 
     def __init__(self, config: Config):
-        self.config, self.settings = config, config.model_dump(mode="json")
+        # no result depends on trackers: what is told to a job must not know of them
+        self.config, self.settings = config, config.model_dump(mode="json", exclude={"trackers"})
         self.places, self.tasks = Layout(config), PreparedTasks(config)
         # how and where a model is loaded
         self.placement = config_section(config, "model.dtype", "model.device", "model.gpus")["model"]

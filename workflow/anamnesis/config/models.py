@@ -14,6 +14,7 @@ from anamnesis.analyses.mechanisms.settings import Mechanisms
 from anamnesis.analyses.settings import Analyses
 from anamnesis.config.methods import Methods, Variant
 from anamnesis.core.fields import FilePath, Name, Section, Seed
+from anamnesis.core.tracker_settings import Trackers
 from anamnesis.data.settings import Data, Prompts, Suite
 from anamnesis.evaluation.settings import Evaluation
 from anamnesis.models.settings import Model
@@ -69,6 +70,7 @@ class Config(Section):
     )
     evaluation: Evaluation = Field(default_factory=Evaluation)
     statistics: Statistics = Field(default_factory=Statistics)
+    trackers: Trackers = Field(default_factory=Trackers)
     mechanisms: Mechanisms = Field(
         default_factory=Mechanisms,
     )

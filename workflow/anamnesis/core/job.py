@@ -31,6 +31,7 @@ from anamnesis.core.stopwatch import stopwatch
 
 RECORD = "record"  # the output that holds the provenance record
 CODE = "code"  # the param that holds the digest of the code: for reruns, and for scripts that ask for it
+TRACKERS = "trackers"  # the argument, and the section of the configuration, of metrics for trackers
 HOW_TO_RUN = (
     "batch_tokens",
     "checkpoint_steps",
@@ -81,8 +82,11 @@ def _run(
     record = outputs.pop(RECORD, None)
     params = {name: value for name, value in _named(snakemake.params).items() if name != CODE}
     params |= {name: value for name, value in _named(snakemake.resources).items() if name in HOW_TO_RUN}
-    code = {CODE: snakemake.params.get(CODE)} if CODE in inspect.signature(main).parameters else {}
-    arguments = _with_lists(main, {**inputs, **params, **code, **outputs})
+    asked = inspect.signature(main).parameters
+    more = {CODE: snakemake.params.get(CODE)} if CODE in asked else {}
+    if TRACKERS in asked:
+        more |= {TRACKERS: _trackers(snakemake, log_file)}
+    arguments = _with_lists(main, {**inputs, **params, **more, **outputs})
     with claimed(int(_named(snakemake.resources).get("gpu") or 0)), stopwatch() as spent:
         facts = _call(main, arguments, processes, log_file) or {}
     logging.getLogger(__name__).info("%s", spent)
@@ -91,6 +95,24 @@ def _run(
         about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
         write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
     write_note(read, written, _job_name(snakemake.rule, log_file), warnings_in(log_file))
+
+
+def _trackers(snakemake, log_file: Path | None) -> dict | None:
+    """The section of the configuration that no result depends on, and the folder of results. It is no param
+    of a rule: those make results stale.
+    """
+    section = getattr(snakemake, "config", {}).get(TRACKERS)
+    folder = _folder_of_results(log_file)
+    if not section or folder is None:
+        return None
+    from anamnesis.core.tracker_settings import Trackers
+
+    return {**Trackers.model_validate(section).model_dump(), "results": str(folder)}
+
+
+def _folder_of_results(log_file: Path | None) -> Path | None:
+    """What holds the folder of logs; None for a job without one."""
+    return next((path.parent for path in (log_file or Path()).parents if path.name == "logs"), None)
 
 
 def _with_lists(main: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:

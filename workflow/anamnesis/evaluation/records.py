@@ -247,6 +247,12 @@ def facts_of(table: pd.DataFrame) -> dict:
     }
 
 
+def mean_scores_by_name(table: pd.DataFrame) -> dict[str, float]:
+    """Of evaluation records: the mean score of each set, form and number of shots, as trackers get it."""
+    means = table.groupby(["set", "form", "shots"], sort=False)["score"].mean()
+    return {f"eval/{name}/{form}/{shots}-shot": float(value) for (name, form, shots), value in means.items()}
+
+
 def empty_shares(table: pd.DataFrame) -> dict[str, float]:
     """Of evaluation records: set -> share of its generated answers that are empty."""
     generated = table[table["scorer"] == GENERATED]

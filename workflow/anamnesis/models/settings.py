@@ -9,7 +9,7 @@ from pydantic import Field
 
 from anamnesis.core.fields import Name, Section, Sha256, Source, Together, not_reserved
 
-RESERVED = ("models", "tasks", "logs", "benchmarks", "figures")
+RESERVED = ("models", "tasks", "logs", "benchmarks", "figures", "trackers")
 """Directories the workflow itself makes under ``results``; no model may take their names."""
 
 

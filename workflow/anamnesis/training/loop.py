@@ -19,6 +19,7 @@ from transformers import PrinterCallback, Trainer
 from anamnesis.core.errors import UserError
 from anamnesis.core.progress import progress
 from anamnesis.core.recovery import sigterm_received
+from anamnesis.core.trackers import Reporter
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.modes import training_mode
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -32,6 +33,7 @@ from anamnesis.training.checkpoints import (
     readable,
 )
 from anamnesis.training.objectives import Loss, Objective
+from anamnesis.training.reports import Report
 from anamnesis.training.trainer_options import import_class, optimizer_class, trainer_arguments
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ def train_stage(
     settings: Mapping,
     seed: int,
     checkpoints: Path,
+    reporter: Reporter | None = None,
 ) -> pd.DataFrame:
     """Train the trainable weights of the engine's model, in place, on the batches in their order. Returns the
     log: one row per forward pass (loss parts, learning rate). ``gradient_accumulation`` of them make an
@@ -53,10 +56,12 @@ def train_stage(
     optimiser, random states and position every ``checkpoint_steps`` steps. A later call with the same
     arguments continues from the newest complete one and ends with the same weights, bit for bit on a CPU.
     Raises UserError after SIGTERM, with a checkpoint of the current step. All processes of
-    ``objective.world`` make the same call and get the same result; the first one writes the checkpoints.
+    ``objective.world`` make the same call and get the same result; the first one writes the checkpoints, and
+    tells the ``reporter`` how the loss goes on, which changes nothing else.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    trainer = trainer_of(engine, batches, objective, settings, seed, checkpoints)
+    every = reporter.every if reporter else None
+    trainer = trainer_of(engine, batches, objective, settings, seed, checkpoints, every)
     start = newest_checkpoint(checkpoints)
     if start is not None:
         log.info("continuing from %s", start.name)
@@ -64,6 +69,8 @@ def train_stage(
     world.broadcast_from_rank0(trained)
     with sigterm_received() as trainer.told, progress(len(batches), "training") as trainer.advance:
         trainer.add_callback(SaveAndStop(lambda: trainer.must_end))
+        if reporter:
+            trainer.add_callback(Report(reporter, trainer))
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     world.check_equal(trained)
     done, planned = trainer.state.global_step, trainer.state.max_steps
@@ -82,15 +89,20 @@ def trainer_of(
     settings: Mapping,
     seed: int,
     checkpoints: Path,
+    report_every: int | None = None,
 ) -> StageTrainer:
-    """The trainer of a stage, with the arguments of :func:`train_stage`."""
+    """The trainer of a stage, with the arguments of :func:`train_stage`. ``report_every``: so many steps, its
+    callbacks are told of loss and gradient; None: never.
+    """
     return StageTrainer(
         engine=engine,
         objective=objective,
         scheduler=settings["scheduler"],
         model=engine.model,
         # Every process has other examples of a batch and draws their dropout from a seed of its own.
-        args=trainer_arguments(settings, seed + objective.world.rank, checkpoints, engine.device),
+        args=trainer_arguments(
+            settings, seed + objective.world.rank, checkpoints, engine.device, report_every
+        ),
         train_dataset=list(batches),
         data_collator=lambda items: {"batch": items[0]},
         callbacks=[MarkComplete()],

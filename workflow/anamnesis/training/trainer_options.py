@@ -15,9 +15,12 @@ from anamnesis.core.environment import ACCELERATE, check_environment
 from anamnesis.core.errors import UserError, unknown
 
 
-def trainer_arguments(settings: Mapping, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
-    """What transformers' Trainer is told. ``folder``: of checkpoints. Raises UserError for names it lacks,
-    and for variables of the environment that it would obey.
+def trainer_arguments(
+    settings: Mapping, seed: int, folder: Path, device: torch.device, report_every: int | None = None
+) -> TrainingArguments:
+    """What transformers' Trainer is told. ``folder``: of checkpoints; ``report_every``: so many steps it
+    tells its callbacks of loss and gradient. Raises UserError for names it lacks, and for variables of the
+    environment that it would obey.
     """
     check_environment(*ACCELERATE)
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
@@ -41,7 +44,8 @@ def trainer_arguments(settings: Mapping, seed: int, folder: Path, device: torch.
         save_steps=settings["checkpoint_steps"],
         # The newest one may be incomplete when the machine stops. Then training continues from the other.
         save_total_limit=2,
-        logging_strategy="no",
+        logging_strategy="steps" if report_every else "no",
+        logging_steps=report_every or 1,
         report_to="none",
         disable_tqdm=True,  # the job's log has the progress
         remove_unused_columns=False,

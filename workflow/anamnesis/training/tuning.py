@@ -15,6 +15,7 @@ from torch import nn
 
 from anamnesis.core.artifacts import atomic_directory, write_sums
 from anamnesis.core.errors import UserError
+from anamnesis.core.trackers import Reporter
 from anamnesis.data.prompts import Template, generator
 from anamnesis.engine.batches import Batch, shuffled_batches
 from anamnesis.engine.examples import Example, build_examples
@@ -83,6 +84,7 @@ def tune(
     checkpoint_steps: int,
     seed: int,
     checkpoints: Path,
+    reporter: Reporter | None = None,
 ):
     """(the model with its trained adapter, the log of ``loop.train_stage``). ``settings``: the section
     ``tuning``.
@@ -94,7 +96,7 @@ def tune(
     drawn = int(generator(seed, "tuning", "adapter").integers(2**31))
     tuned = add_lora(model, lora, drawn, "tuning.lora")
     how = {**FIXED, "learning_rate": settings["learning_rate"], "checkpoint_steps": checkpoint_steps}
-    return tuned, train_stage(PrefixEngine(tuned), batches, Objective(), how, seed, checkpoints)
+    return tuned, train_stage(PrefixEngine(tuned), batches, Objective(), how, seed, checkpoints, reporter)
 
 
 def zero_shot_accuracy(
