@@ -13,6 +13,7 @@ import time
 from importlib import metadata
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
@@ -68,6 +69,25 @@ def test_content_round_trips_and_nothing_else_is_left(tmp_path):
     write_tensors(tmp_path / "a.safetensors", tensors, {"task": "antonym"})
     assert torch.equal(read_tensors(tmp_path / "a.safetensors")["mean"], tensors["mean"])
     assert names(tmp_path) == ["a.json", "a.parquet", "a.safetensors", "deep"]
+
+
+def test_a_column_without_values_has_its_type_and_reads_as_it_was_written(tmp_path):
+    """Without one, other tools refuse to read it together with files where it has values."""
+    objects = {"choices": None, "label": None, "text": None, "scores": None}
+    full = pd.DataFrame(
+        [{"choices": ["a"], "label": 1, "text": "b", "scores": [0.5], "n": 1.5}], dtype=object
+    )
+    empty = pd.DataFrame([objects] * 2, dtype=object).assign(n=[float("nan")] * 2)
+    types = {"choices": "texts", "label": "integer", "text": "text", "scores": "numbers", "not there": "text"}
+    for name, frame in (("full", full.astype({"n": float})), ("empty", empty)):
+        write_parquet(tmp_path / f"{name}.parquet", frame, types)
+    schemas = [pq.read_schema(tmp_path / f"{name}.parquet") for name in ("full", "empty")]
+    assert schemas[0].types == schemas[1].types
+    found = read_parquet(tmp_path / "empty.parquet")
+    pd.testing.assert_frame_equal(found, empty)
+    assert found["text"][0] is None
+    write_parquet(tmp_path / "plain.parquet", empty)  # as files of before are
+    pd.testing.assert_frame_equal(read_parquet(tmp_path / "plain.parquet"), empty)
 
 
 def test_same_tensors_give_the_same_bytes(tmp_path):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
@@ -172,6 +176,24 @@ def test_report_is_one_file_with_its_pictures(whole):
     assert text.count("data:image/png;base64,") == 5
     assert "Do the vectors give anything back?" in text
     assert "inclora-ivg" in text
+
+
+def test_files_of_a_kind_load_as_one_data_set(whole, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    kinds: dict[str, list[Path]] = {}
+    for file in sorted(whole.folder.joinpath("results").rglob("*.parquet")):
+        kind = "task" if file.parent.name == "tasks" else re.sub(r"-\d+-of-\d+", "", file.name)
+        kinds.setdefault(kind, []).append(file)
+    assert {"task", "training.parquet", "evaluation.parquet", "prompts.parquet"} <= {*kinds}
+    for kind, files in kinds.items():
+        more = {}
+        if kind == "training.parquet":  # methods have parts of the loss of their own
+            schemas = [pq.read_schema(file).remove_metadata() for file in files]
+            more = {"features": datasets.Features.from_arrow_schema(pa.unify_schemas(schemas))}
+        table = datasets.load_dataset(
+            "parquet", data_files=[*map(str, files)], split="train", cache_dir=str(tmp_path), **more
+        )
+        assert len(table) == sum(pq.read_metadata(file).num_rows for file in files), kind
 
 
 def test_only_results_are_left(whole):

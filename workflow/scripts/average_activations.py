@@ -29,7 +29,7 @@ def main(
     from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_model
     from anamnesis.vectors.activations import mean_head_activations, write_activations
-    from anamnesis.vectors.icl import CLEAN, SHUFFLED, PromptPlan, build_prompts, encode_questions
+    from anamnesis.vectors.icl import CLEAN, SHUFFLED, TYPES, PromptPlan, build_prompts, encode_questions
 
     keys = ("shots", "activation_prompts", "effect_prompts", "include_instruction")
     plan = PromptPlan(*(vectors[key] for key in keys))
@@ -40,7 +40,7 @@ def main(
     questions = encode_questions(tokenizer, table[table.kind == CLEAN])
     with progress(len(questions), f"activations {name}") as done:
         found = mean_head_activations(PrefixEngine(language_model), questions, batch_tokens, done)
-    write_parquet(prompt_table, table)
+    write_parquet(prompt_table, table, TYPES)
     write_activations(mean, name, found)
     return {**_facts(found, table[table.kind == SHUFFLED]), "inputs_cut": int(cut.sum())}
 

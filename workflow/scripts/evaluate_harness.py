@@ -25,6 +25,7 @@ def main(
     from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.evaluation.harness.run import evaluate_tasks
     from anamnesis.evaluation.harness.task_files import check_installed
+    from anamnesis.evaluation.records import TYPES
     from anamnesis.models.loading import load_model, merge_adapters
     from anamnesis.training.slices import load_part
 
@@ -45,7 +46,7 @@ def main(
         harness["harness_examples"],
         batch_tokens,
     )
-    write_parquet(output, records)
+    write_parquet(output, records, TYPES)
     write_parquet(metrics, found)
     return {"adapters": list(adapters), "rows": len(records), "tasks": list(found["task"].unique())}
 

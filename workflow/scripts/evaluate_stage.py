@@ -29,7 +29,13 @@ def main(
     """
     from anamnesis.core.progress import progress
     from anamnesis.core.trackers import reporting
-    from anamnesis.evaluation.records import EvaluationSet, facts_of, mean_scores_by_name, validation_as_test
+    from anamnesis.evaluation.records import (
+        TYPES,
+        EvaluationSet,
+        facts_of,
+        mean_scores_by_name,
+        validation_as_test,
+    )
 
     frames = {name: read_parquet(path) for name, path in zip(roles, tasks, strict=True)}
     if evaluation["split"] == "validation":
@@ -42,7 +48,7 @@ def main(
     evaluator = _evaluator(snapshot, adapters, method, model, evaluation, prompts, limits)
     with progress(evaluator.count(sets), "evaluation") as done:
         table = evaluator.evaluate(sets, done)
-    write_parquet(output, table)
+    write_parquet(output, table, TYPES)
     stage = Path(output).parent
     with reporting(trackers, stage, "evaluation") as reporter:
         if reporter:

@@ -5,6 +5,7 @@ from typing import Any
 
 from anamnesis.core.artifacts import digest_file, write_parquet
 from anamnesis.data.preparation import prepare
+from anamnesis.data.task_rows import TYPES
 
 
 def main(
@@ -21,7 +22,7 @@ def main(
     ``published`` (the entry in the catalogue), which :func:`prepare` finds itself.
     """
     found = prepare(name, data, seed, pins)
-    write_parquet(output, found.frame)
+    write_parquet(output, found.frame, TYPES)
     digests = [digest_file(path) for path in found.source.files]
     return {
         "task": name,

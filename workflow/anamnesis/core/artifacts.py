@@ -150,11 +150,24 @@ def read_json(path: str | Path) -> dict:
     return content
 
 
-def write_parquet(path: str | Path, frame) -> None:
-    """Write a frame, with a checksum for each page of data."""
+def write_parquet(path: str | Path, frame, types: Mapping[str, str] | None = None) -> None:
+    """Write a frame, with a checksum for each page of data.
+
+    ``types``: column -> text, integer, texts or numbers (lists of them), of columns that may be without any
+    value. All files of a kind have the same types then, so that other tools read them as one table.
+    """
+    import pyarrow as pa
+
+    known = {"text": pa.string(), "integer": pa.int64(), "texts": pa.list_(pa.string())}
+    known["numbers"] = pa.list_(pa.float64())
+    schema = pa.Schema.from_pandas(frame, preserve_index=False)
+    for name, kind in (types or {}).items():
+        place = schema.get_field_index(name)
+        if place >= 0 and pa.types.is_null(schema.field(place).type):
+            schema = schema.set(place, pa.field(name, known[kind]))
     with atomic_path(path) as part:
         # without checksums, a damaged page gives wrong numbers
-        frame.to_parquet(part, index=False, compression="zstd", write_page_checksum=True)
+        frame.to_parquet(part, index=False, compression="zstd", write_page_checksum=True, schema=schema)
 
 
 def read_parquet(path: str | Path, columns: Sequence[str] = ()):
@@ -168,7 +181,21 @@ def read_parquet(path: str | Path, columns: Sequence[str] = ()):
     except Exception as error:  # pyarrow raises several kinds for a damaged file
         raise _unreadable(path, error) from error
     _require(path, columns, frame.columns)
+    for name in _without_values(path, frame):  # as they were when they were written, whatever their type says
+        frame[name] = pd.Series([None] * len(frame), dtype=object)
     return frame
+
+
+def _without_values(path: str | Path, frame) -> list[str]:
+    """The columns in which Python objects were written, and not one but None."""
+    import pyarrow.parquet
+
+    empty = [name for name in frame.columns if not frame[name].notna().any()]
+    if not empty:
+        return []
+    about = pyarrow.parquet.read_schema(path).pandas_metadata or {"columns": []}
+    objects = {column["name"] for column in about["columns"] if column["numpy_type"] == "object"}
+    return [name for name in empty if name in objects]
 
 
 def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator:

@@ -9,6 +9,14 @@ from anamnesis.core.errors import shorten, show_value, unknown
 from anamnesis.data.files import RawRow
 from anamnesis.data.pools import SPLITS
 
+TYPES = {
+    "choices": "texts",
+    "knowledge_prompt": "text",
+    "knowledge_target": "text",
+    "knowledge_choices": "texts",
+}
+"""Of columns that may be without any value (``artifacts.write_parquet``)."""
+
 
 @dataclass(frozen=True)
 class TaskRow:

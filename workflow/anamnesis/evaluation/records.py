@@ -39,6 +39,8 @@ COLUMNS = [
     "choice_logprobs",
     "choice_scores",
 ]
+TYPES = {"choice_logprobs": "numbers", "choice_scores": "numbers"}
+"""Of columns that may be without any value (``artifacts.write_parquet``)."""
 MANY_EMPTY = 0.1  # share of empty answers beyond which there is a warning
 
 log = logging.getLogger(__name__)

@@ -22,6 +22,8 @@ from anamnesis.data.prompts import (
 from anamnesis.engine.scoring import Question
 
 CLEAN, SHUFFLED = "clean", "shuffled"
+TYPES = {"choices": "texts", "label": "integer"}
+"""Of columns that may be without any value (``artifacts.write_parquet``)."""
 MANY_KEPT = 0.5  # share of labels kept beyond which there is a warning
 
 log = logging.getLogger(__name__)
