@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 from snakemake import cli
@@ -17,6 +20,8 @@ from anamnesis.commands.run import snakemake_arguments
 from anamnesis.config.describe import alternatives, schema_of
 from anamnesis.config.load import load_config
 from anamnesis.config.models import Config
+from anamnesis.core.artifacts import write_json, write_parquet, write_tensors
+from anamnesis.study import steered
 from doc_blocks import PAGES, ROOT, TUTORIAL, blocks, commands, write_tutorial
 
 KINDS = ("tutorial", "how-to", "reference", "explanation")
@@ -137,12 +142,43 @@ def test_python_examples_run_as_printed(page, tmp_path, monkeypatch):
     lora = LoraConfig(task_type="CAUSAL_LM", target_modules=["v_proj", "o_proj"])
     get_peft_model(tiny_models.build("llama"), lora).save_pretrained(tmp_path / ADAPTER)
     monkeypatch.chdir(tmp_path)
+    write_results(tmp_path / "results")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     scope: dict = {}
     for block in (block for block in blocks("python") if block.page == page):
         assert sum(bool(line.strip()) for line in block.text.splitlines()) <= 20, block.name
         exec(fitted(block.text), scope)
     if page == "docs/how-to/library.md":
         check_studies(scope)
+    if page == "docs/how-to/other-tools.md":
+        check_other_tools(scope)
+
+
+def write_results(results: Path) -> None:
+    """Some files of a run."""
+    theta = 5 * torch.randn(48, generator=torch.Generator().manual_seed(0))
+    vectors = results / "smollm2-135m-instruct/vectors"
+    write_tensors(vectors / "antonym/instruction_vector.safetensors", {"theta": theta})
+    write_json(vectors / "heads.json", {"heads": [{"rank": 1, "layer": 1, "head": 2, "effect": 0.5}]})
+    for method, parts in (("a", {"kl": 1.0}), ("b", {})):
+        stage = results / f"smollm2-135m-instruct/func/{method}/order1/seed0/stage1"
+        write_parquet(stage / "evaluation.parquet", pd.DataFrame([{"set": "antonym", "score": 1.0}]))
+        write_parquet(stage / "training.parquet", pd.DataFrame([{"step": 0, "loss": 2.0, **parts}]))
+    write_parquet(results / "tasks/antonym.parquet", pd.DataFrame([{"input": "hot", "target": "cold"}]))
+
+
+def check_other_tools(scope: dict) -> None:
+    """What the page on other tools leaves behind: its hook does what the library does."""
+    model, inputs, theta = (scope[name] for name in ("model", "inputs", "theta"))
+    with torch.no_grad():
+        plain = model(**inputs).logits[:, -1]
+        with model.model.layers[1].register_forward_hook(scope["add_to_last_token"]):
+            hooked = model(**inputs).logits[:, -1]
+        with steered(model, theta, layers=1, positions="last_prompt_token"):
+            ours = model(**inputs).logits[:, -1]
+    torch.testing.assert_close(hooked, ours)
+    assert (hooked - plain).abs().max() > 0.1
+    assert scope["steps"]["kl"] == [1.0, None]
 
 
 def fitted(code: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from anamnesis.core.artifacts import read_parquet, write_parquet
+from anamnesis.vectors.head_sets import head_records
 from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
 
 
@@ -31,12 +32,7 @@ def main(
         ranked[task] = whole
     table = rank_heads(ranked, vectors["rank_by"], vectors["heads"], vectors["head_list"])
     write_parquet(heads, table)
-    best = table[table.selected].head(3)
-    return {
-        "leading_heads": [
-            [int(layer), int(head)] for layer, head in zip(best.layer, best["head"], strict=True)
-        ]
-    }
+    return {"heads": head_records(table)}
 
 
 if __name__ == "__main__":

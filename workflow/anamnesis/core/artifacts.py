@@ -225,12 +225,12 @@ def _require(path: str | Path, columns: Sequence[str], present: Sequence[str]) -
 
 
 def write_tensors(path: str | Path, tensors: Mapping, header: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, with their digest in the header."""
+    """Write tensors as safetensors, with their digest in the header, and ``format: pt`` as others write."""
     from safetensors.torch import save_file
 
     plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with atomic_path(path) as part:
-        save_file(plain, part, metadata={**(header or {}), DIGEST: _digest_tensors(plain)})
+        save_file(plain, part, metadata={"format": "pt", **(header or {}), DIGEST: _digest_tensors(plain)})
         _sort_header(part)
 
 

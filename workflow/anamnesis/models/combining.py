@@ -29,7 +29,7 @@ def save_combined(adapters: Sequence[Path], folder: Path, base: OnHub) -> None:
         weights, changes = _sum([Path(adapter) for adapter in adapters])
         settings |= changes
     settings |= {"base_model_name_or_path": base.repository, "revision": base.revision}
-    write_tensors(folder / "adapter_model.safetensors", weights, {"format": "pt"})
+    write_tensors(folder / "adapter_model.safetensors", weights)
     write_json(folder / "adapter_config.json", settings)
 
 

@@ -5,6 +5,8 @@
 ``steering``  a vector added in any call of transformers (:func:`steered`)
 ``transfer``  two models compared, head by head (:func:`compare`)
 ``saved``     a study on disk (:func:`save_study`, :func:`load_study`)
+
+Sets of heads of other tools, and for them: :func:`read_heads`, :func:`write_heads`.
 """
 
 from anamnesis.study.maps import Effects
@@ -12,5 +14,16 @@ from anamnesis.study.saved import load_study, save_study
 from anamnesis.study.steering import steered
 from anamnesis.study.tasks import Study, study_tasks
 from anamnesis.study.transfer import compare
+from anamnesis.vectors.head_sets import read_heads, write_heads
 
-__all__ = ["study_tasks", "Study", "Effects", "steered", "compare", "save_study", "load_study"]
+__all__ = [
+    "study_tasks",
+    "Study",
+    "Effects",
+    "steered",
+    "compare",
+    "save_study",
+    "load_study",
+    "read_heads",
+    "write_heads",
+]

@@ -25,6 +25,7 @@ from anamnesis.data.prompts import Template
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.study.tasks import ALONE, Pairs, Study, data_digest
 from anamnesis.vectors.activations import read_activations, write_activations
+from anamnesis.vectors.icl import TYPES
 from anamnesis.vectors.instruction import selected_heads
 
 FORMAT = 1
@@ -53,7 +54,7 @@ def save_study(study: Study, folder: str | Path) -> None:
         write_parquet(part / "heads.parquet", study.heads)
         for task, prompts in study.prompts.items():
             own = part / task
-            write_parquet(own / "prompts.parquet", prompts)
+            write_parquet(own / "prompts.parquet", prompts, TYPES)
             write_activations(own / "mean_activations.safetensors", task, study.activations[task])
             write_parquet(own / "causal_effects.parquet", study.tables[task])
             header = {"task": task, "heads": str(chosen)}

@@ -138,6 +138,20 @@ class Study:
             **_measured(other.engine, self.tokenizer, self.prompts, self.rank_by, count, fixed, batch_tokens),
         )
 
+    def with_heads(self, heads: Sequence[tuple[int, int]]) -> Study:
+        """The same study with other heads selected, (layer, head): those of another study or tool. Its
+        vectors are theirs; nothing is measured. Raises UserError for a head the model does not have.
+        """
+        for layer, head in heads:
+            self.engine.geometry.check_head(layer, head)
+        places = zip(self.heads.layer, self.heads["head"], strict=True)
+        selected = [place in {*heads} for place in places]
+        vectors = {
+            name: instruction_vector(self.engine.geometry, found.mean, heads, found.scale)
+            for name, found in self.activations.items()
+        }
+        return replace(self, heads=self.heads.assign(selected=selected), vectors=vectors)
+
     def _task(self, name: str | None) -> str:
         if name is None and len(self.prompts) > 1:
             raise UserError(f"the study has {len(self.prompts)} tasks: name one of {', '.join(self.prompts)}")
