@@ -59,9 +59,10 @@ mutants: $(STAMP) ## put small faults into the modules that numbers come from; e
 versions: ## run the tests of the library with the packages that are ARGS=oldest or ARGS=newest of what is allowed
 	$(PYTHON) tests/versions.py $(ARGS)
 
-lint: $(STAMP) ## check style, formatting, the rules and the layers of imports
+lint: $(STAMP) ## check style, formatting, types, the rules and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check $(SNAKEFILES)
 	$(BIN)/snakemake --lint
 	PYTHONPATH=workflow $(BIN)/lint-imports --no-cache

@@ -24,7 +24,7 @@ def wanted(which: str) -> list[str]:
     """What pip is asked for: all ranges of the library and its workflow or, of each, the lower bound."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    ranges = [*project["dependencies"], *extras["report"], *extras["workflow"]]
+    ranges = [*project["dependencies"], *extras["report"], *extras["workflow"], *extras["slurm"]]
     ranges = [line for line in ranges if not line.startswith("anamnesis")]
     if which == "oldest":
         ranges = [line.partition(",")[0].replace(">=", "==") for line in ranges]

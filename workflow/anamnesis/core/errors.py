@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
+from typing import TypeVar
 
 LONGEST_MESSAGE = 4000  # characters; the middle of a longer one is left out
 LONGEST_VALUE = 60
+T = TypeVar("T")
 
 
 class UserError(ValueError):
@@ -43,6 +45,13 @@ def show_value(value: object) -> str:
 def shorten(text: str, longest: int = LONGEST_VALUE) -> str:
     """``text``, cut to a length that fits in a message."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def given(value: T | None, what: str) -> T:
+    """``value``; ValueError, with ``what`` it is, where the caller has left out what is needed here."""
+    if value is None:
+        raise ValueError(f"{what} is needed here, and was not given")
+    return value
 
 
 class _Short(reprlib.Repr):

@@ -60,14 +60,14 @@ def not_reserved(names: Iterable[str]) -> AfterValidator:
     return must(lambda name: name not in names, rule)
 
 
-def _text(pattern: re.Pattern[str], allowed: str, expand: Callable[[str], str] = str) -> object:
-    """A string type that must match ``pattern`` whole once ``expand`` has been called on it; ``allowed`` says
-    in words what matches.
+def _text(pattern: re.Pattern[str], allowed: str, expand: Callable[[str], str] = str) -> tuple[object, ...]:
+    """What makes of ``str`` a type that must match ``pattern`` whole once ``expand`` has been called on it;
+    ``allowed`` says in words what matches.
     """
     schema = {"type": "string", "pattern": f"^(?:{pattern.pattern})$"}
     rule = must(pattern.fullmatch, f"must be {allowed}")
     # a length is asked for as pydantic looks for half a surrogate pair only then
-    return Annotated[str, Field(min_length=1), AfterValidator(expand), rule, WithJsonSchema(schema)]
+    return Field(min_length=1), AfterValidator(expand), rule, WithJsonSchema(schema)
 
 
 def expand_path(path: str) -> str:
@@ -104,19 +104,27 @@ NotNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0), Be
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, lt=1), BeforeValidator(_read_number)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(min_length=1)]
-Name = _text(
-    _NAME,
-    "letters, digits, '.', '_' or '-', beginning with a letter or digit (it names a directory), at most 100, "
-    "and not end as a file of results does (.json)",
-)
-FilePath = _text(_PATH, "a path, without braces and control characters", expand_path)
-Source = _text(
-    _SOURCE,
-    "'pypi:<package>==<version>', 'hf:<id>@<revision>' or 'path:<directory or GGUF file>'",
-    _expand_source,
-)
-Encoder = _text(_ENCODER, "'self', 'path:<directory>' or 'hf:<id>@<revision>'", _expand_source)
-Sha256 = _text(_SHA256, "64 lower-case hexadecimal digits")
+Name = Annotated[
+    str,
+    *_text(
+        _NAME,
+        "letters, digits, '.', '_' or '-', beginning with a letter or digit (it names a directory), at most "
+        "100, and not end as a file of results does (.json)",
+    ),
+]
+FilePath = Annotated[str, *_text(_PATH, "a path, without braces and control characters", expand_path)]
+Source = Annotated[
+    str,
+    *_text(
+        _SOURCE,
+        "'pypi:<package>==<version>', 'hf:<id>@<revision>' or 'path:<directory or GGUF file>'",
+        _expand_source,
+    ),
+]
+Encoder = Annotated[
+    str, *_text(_ENCODER, "'self', 'path:<directory>' or 'hf:<id>@<revision>'", _expand_source)
+]
+Sha256 = Annotated[str, *_text(_SHA256, "64 lower-case hexadecimal digits")]
 HeadIndex = tuple[Annotated[Integer, Field(ge=0)], Annotated[Integer, Field(ge=0)]]
 Form = Literal["instruction", "knowledge"]
 

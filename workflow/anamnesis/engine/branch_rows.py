@@ -18,7 +18,7 @@ import torch
 
 from anamnesis.engine.attention import Call, ForestLayout
 from anamnesis.engine.block_attention import Block, attend_blocks
-from anamnesis.engine.pack import Pack
+from anamnesis.engine.pack import Pack, Prefix
 
 Change = Callable[[int, torch.Tensor], torch.Tensor]
 
@@ -54,8 +54,8 @@ class BranchingLayout(ForestLayout):
 
     def __init__(self, pack: Pack, branch_rows: BranchRows, device: torch.device):
         super().__init__(pack, device)
-        lengths = {len(tree.branches[0]) if len(tree.branches) == 1 else None for tree in pack.trees}
-        if len(lengths) != 1 or None in lengths or 0 in lengths or pack.prefixes:
+        lengths = {len(tree.branches[0]) if len(tree.branches) == 1 else 0 for tree in pack.trees}
+        if len(lengths) != 1 or 0 in lengths or pack.prefixes:
             raise ValueError(
                 "branch rows need trees with one branch, all of the same length, and without a prefix"
             )
@@ -110,20 +110,20 @@ class BranchingLayout(ForestLayout):
         trunk_sees, own_sees = self._visible(call.window, query.device)
         blocks = [Block(own_k, own_v, own_sees)]
         if self._trunk.shape[1]:  # prompts of one token have no trunk
-            blocks.insert(0, Block(*self._trunks(key, value), trunk_sees))
+            blocks.insert(0, Block(self._trunk_of(key), self._trunk_of(value), trunk_sees))
         if self.pack.cached is not None:
-            blocks.insert(0, self._prefix_block(call, query.device))
+            blocks.insert(0, self._prefix_block(self.pack.cached, call, query.device))
         out = attend_blocks(rows(query), blocks, call).transpose(0, 1)  # (R, T, m, heads, d)
         whole = static.new_empty(query.shape[1], *static.shape[1:])
         whole[:n] = static
         whole[n:].view(out.shape).copy_(out)
         return whole
 
-    def _trunks(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _trunk_of(self, tensor: torch.Tensor) -> torch.Tensor:
         """(kv, N, d) keys or values -> (T, kv, n, d), those of each tree's trunk."""
-        _, trunk = self.places(tensors[0].device)
-        heads = torch.arange(tensors[0].shape[0], device=trunk.device)
-        return tuple(x[heads[:, None], trunk[:, None]] for x in tensors)
+        _, trunk = self.places(tensor.device)
+        heads = torch.arange(tensor.shape[0], device=trunk.device)
+        return tensor[heads[:, None], trunk[:, None]]
 
     def _visible(self, window: int | None, device: torch.device) -> tuple:
         """What the born tokens see of the trunk (T, 1, m, n) and of their own branch (1, 1, m, m)."""
@@ -141,8 +141,8 @@ class BranchingLayout(ForestLayout):
             )
         return self._blocks[window, device]
 
-    def _prefix_block(self, call: Call, device: torch.device) -> Block:
-        key, value = self.pack.cached.keys[call.layer][None], self.pack.cached.values[call.layer][None]
+    def _prefix_block(self, cached: Prefix, call: Call, device: torch.device) -> Block:
+        key, value = cached.keys[call.layer][None], cached.values[call.layer][None]
         sees = None
         if call.window is not None:
             at = self.pack.positions.to(device)[self._parents.to(device)]

@@ -39,7 +39,7 @@ def check_exact(model, lengths: Sequence[int] = LENGTHS) -> float:
             f"{type(model).__name__} does not run on the tokens of texts alone, or not in the prefix engine "
             f"({first_line(error)}): use a decoder-only language model"
         ) from error
-    worst = max(found, key=found.get)
+    worst = max(found, key=found.__getitem__)
     if not found[worst] <= TOLERANCE[next(model.parameters()).dtype]:  # nor where it is no number
         raise UserError(
             f"{type(model).__name__}: the prefix engine differs from plain forward passes by "
@@ -62,7 +62,7 @@ class Comparison:
 
     def __init__(self, engine: PrefixEngine, lengths: Sequence[int]):
         self.engine, self.model, self.geometry = engine, engine.model, engine.geometry
-        size = self.model.get_input_embeddings().weight.shape[0]
+        size = next(self.model.get_input_embeddings().parameters()).shape[0]
         drawn = torch.randint(3, size, (sum(lengths),), generator=torch.Generator().manual_seed(0))
         self.prefix, self.trunk, *self.branches, self.other = (part.tolist() for part in drawn.split(lengths))
         self.prompt = [*self.prefix, *self.trunk]
@@ -112,7 +112,7 @@ class Comparison:
         pack, text = Pack((Tree(self.other),)), torch.tensor(self.other[1:])
         steps = torch.arange(len(text))
         for _ in range(2):  # the first pass learns whether the head can be applied in chunks
-            found, _ = token_log_probabilities(self.engine, pack, steps, steps, text)
+            found, _ = token_log_probabilities(self.engine, pack, steps.tolist(), steps, text)
         expected = wanted[2][:-1].double().log_softmax(-1).cpu().gather(1, text[:, None])[:, 0]
         return over_tokens((found - expected).abs() / wanted[2].abs().max().double().cpu(), wanted[2].dtype)
 

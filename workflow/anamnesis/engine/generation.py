@@ -38,6 +38,13 @@ class Request:
     change_prompt: Callable[[list[int]], AbstractContextManager] | None = None
 
 
+KeysAndValues = tuple[torch.Tensor, torch.Tensor]
+
+
+def _each(pair: KeysAndValues, change: Callable[[torch.Tensor], torch.Tensor]) -> KeysAndValues:
+    return change(pair[0]), change(pair[1])
+
+
 class Part:
     """What the sequences of one pack read besides their new tokens: the prefix and their own prompts.
 
@@ -48,14 +55,14 @@ class Part:
         device = recorded.keys[0].device
         before = pack.cached.length if pack.cached else 0
         sizes = torch.tensor([tree.size for tree in pack.trees])
-        places = torch.arange(int(sizes.max()))
-        index = torch.tensor(pack.starts)[:, None] + torch.minimum(places, sizes[:, None] - 1)
+        steps = torch.arange(int(sizes.max()))
+        index = torch.tensor(pack.starts)[:, None] + torch.minimum(steps, sizes[:, None] - 1)
         self.prefix = pack.cached
         self.positions = (sizes + before).to(device)  # of the next token, (T,)
-        self.sees = (places < sizes[:, None]).to(device)
+        self.sees = (steps < sizes[:, None]).to(device)
         places = on_each_device(index)  # layers may lie on several
         self.prompt = [
-            tuple(x[:, places(x.device)].transpose(0, 1) for x in pair)
+            _each(pair, lambda x: x[:, places(x.device)].transpose(0, 1))
             for pair in zip(recorded.keys, recorded.values, strict=True)
         ]
 
@@ -66,7 +73,7 @@ class Part:
         """Go on with the sequences ``rows`` only."""
         self.positions, self.sees = self.positions[rows], self.sees[rows]
         places = on_each_device(rows)
-        self.prompt = [tuple(x[places(x.device)] for x in pair) for pair in self.prompt]
+        self.prompt = [_each(pair, lambda x: x[places(x.device)]) for pair in self.prompt]
 
     def blocks(self, call: Call) -> list[Block]:
         """The keys and values of the prefix, if any, and of the prompts, as a layer's new tokens see them."""
@@ -98,7 +105,7 @@ class DecodeLayout:
     def __init__(self, parts: Sequence[Part]):
         self.parts = list(parts)
         self.alive = list(range(sum(map(len, self.parts))))
-        self.own: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by layer: (T, n_kv_heads, steps, d)
+        self.own: dict[int, KeysAndValues] = {}  # by layer: (T, n_kv_heads, steps, d)
 
     @property
     def positions(self) -> torch.Tensor:
@@ -120,12 +127,13 @@ class DecodeLayout:
                 part.keep(mine.nonzero()[:, 0].to(part.positions.device))
         self.parts = [part for part in self.parts if len(part)]
         self.alive = [self.alive[i] for i in keep]
-        self.own = {layer: tuple(x[chosen.to(x.device)] for x in pair) for layer, pair in self.own.items()}
+        self.own = {layer: _each(pair, lambda x: x[chosen.to(x.device)]) for layer, pair in self.own.items()}
 
     def attend(self, query, key, value, call: Call) -> torch.Tensor:
-        new = tuple(x.transpose(0, 1)[:, :, None] for x in (key, value))
+        new = _each((key, value), lambda x: x.transpose(0, 1)[:, :, None])
         if call.layer in self.own:
-            new = tuple(torch.cat(pair, 2) for pair in zip(self.own[call.layer], new, strict=True))
+            keys, values = self.own[call.layer]
+            new = torch.cat([keys, new[0]], 2), torch.cat([values, new[1]], 2)
         self.own[call.layer] = new
         steps = torch.arange(new[0].shape[2], device=key.device)
         sees = None if call.window is None else (steps[-1] - steps < call.window)[None, None, None]

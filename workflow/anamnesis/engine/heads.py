@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.reach import Reach, find_reach
 from anamnesis.engine.writing import Writing, find_writing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class HeadGeometry:
             )
 
 
-def projection_weight(projection: nn.Module) -> torch.Tensor:
+def projection_weight(projection: Any) -> torch.Tensor:
     """(inputs, outputs) weight of a Linear, a transformers Conv1D, or a PEFT layer around either (with its
     increment). Where processes divide a weight among them (FSDP), all have to ask for it.
     """
@@ -80,7 +84,7 @@ def projection_weight(projection: nn.Module) -> torch.Tensor:
     return weight
 
 
-def find_heads(model: nn.Module) -> HeadGeometry:
+def find_heads(model: PreTrainedModel) -> HeadGeometry:
     """Locate decoder layers and output projections by running one token and watching what is called.
 
     Raises UserError when a model does not use transformers' attention interface, when an attention layer is
@@ -111,7 +115,7 @@ def find_heads(model: nn.Module) -> HeadGeometry:
     )
 
 
-def _require_causal(config, name: str) -> None:
+def _require_causal(config: PreTrainedConfig, name: str) -> None:
     """Attention to what comes later would make a prefix depend on its continuation."""
     if getattr(config, "use_bidirectional_attention", None):
         raise UserError(
@@ -127,6 +131,7 @@ def _require_one_shape(
     """(decoder layers, output projections) of the attention layers seen, which must all be of one form."""
     name = type(model).__name__
     place_of = {module: place for place, module in model.named_modules()}
+    projections: list[nn.Module] = []
     for found in seen:
         if found.projection is None:
             raise UserError(
@@ -134,6 +139,7 @@ def _require_one_shape(
                 "output must go through a linear child of that module (o_proj, c_proj, dense, out_proj, "
                 "...): use a model of that form"
             )
+        projections.append(found.projection)
     shapes = sorted({(f.n_heads, f.head_dim) for f in seen})
     if len(shapes) != 1:
         raise UserError(
@@ -147,7 +153,7 @@ def _require_one_shape(
             "layers, attention or positions of its own), so that texts packed into one row disturb each "
             "other: use a model whose layers all are attention layers"
         )
-    return tuple(siblings[i] for siblings, i in layers), tuple(f.projection for f in seen)
+    return tuple(siblings[i] for siblings, i in layers), tuple(projections)
 
 
 def _keeps_trees_apart(model: nn.Module) -> bool:
@@ -218,7 +224,8 @@ def _watch(model: nn.Module) -> list[_Found]:
     """One forward pass of one token; the projection is the first linear child of the attention module called
     after it.
     """
-    probe, found = _Probe(next(model.parameters()).device), []
+    probe = _Probe(next(model.parameters()).device)
+    found: list[_Found] = []
 
     def note(module: nn.Module, inputs: tuple) -> None:
         while len(found) < len(calls):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from anamnesis.engine.heads import HeadGeometry
 
 
 @contextmanager
-def without_scaling(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+def without_scaling(modules: Sequence[Any]) -> Iterator[None]:
     """Attention modules of ``HeadGeometry.scaled`` do not weigh queries by their place in the row, which in a
     row of several texts is not that in the text.
     """

@@ -110,13 +110,15 @@ def _is_plain(head: nn.Module, row: torch.Tensor, logits: torch.Tensor) -> bool:
     return float((expected - logits.float()).abs().max()) <= 16 * step
 
 
-def _by_chunks(head: nn.Module, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor):
+def _by_chunks(
+    head: nn.Linear, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(scores of the wanted tokens (n,), largest score of each row, log of the summed exponentials of each
     row).
     """
-    vocabulary, bias = head.weight.shape[0], getattr(head, "bias", None)
-    scores = CHUNK_SCORES if hidden.device.type == "cpu" else GPU_CHUNK_SCORES
-    width = max(256, scores // max(len(hidden), 1))
+    vocabulary, bias = head.weight.shape[0], head.bias
+    entries = CHUNK_SCORES if hidden.device.type == "cpu" else GPU_CHUNK_SCORES
+    width = max(256, entries // max(len(hidden), 1))
     order = wanted.argsort()
     edges = torch.arange(0, vocabulary + width, width)
     cuts = torch.searchsorted(wanted[order].cpu(), edges).tolist()

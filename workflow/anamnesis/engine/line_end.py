@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from anamnesis.data.text import answer_line, normal_form, without_blanks_before
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class LineEnd:
@@ -12,7 +16,7 @@ class LineEnd:
     cuts the text there. Blanks and line breaks before the text are skipped.
     """
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.tokenizer = tokenizer
         self.ends = {*tokenizer.all_special_ids, tokenizer.eos_token_id, *special}
@@ -36,6 +40,7 @@ class LineEnd:
         """
         return self._decoded(ids, skip_special_tokens=True).removeprefix(" ")
 
-    def _decoded(self, ids: Sequence[int], **options) -> str:
+    def _decoded(self, ids: Sequence[int], **options: bool) -> str:
         # what some tokenizers would clean up are blanks before punctuation, which targets may have
-        return normal_form(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False, **options))
+        text = self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False, **options)
+        return normal_form(text)  # type: ignore[arg-type]  # a list is for several sequences

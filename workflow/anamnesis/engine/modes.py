@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _in_training_step: ContextVar[bool] = ContextVar("in_training_step", default=False)
 
@@ -63,7 +64,7 @@ def measuring(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def measured(*args: P.args, **kwargs: P.kwargs) -> R:
-        engine = args[0] if args else kwargs["engine"]
+        engine: Any = args[0] if args else kwargs["engine"]
         with evaluation_mode(engine.model), torch.no_grad():
             return function(*args, **kwargs)
 

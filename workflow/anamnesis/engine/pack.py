@@ -151,7 +151,7 @@ def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
     """Number of leading tokens that all sequences share."""
     if not sequences:
         return 0
-    first, last = min(sequences), max(sequences)
+    first, last = min(sequences, key=list), max(sequences, key=list)
     for index, (a, b) in enumerate(zip(first, last, strict=False)):
         if a != b:
             return index

@@ -17,7 +17,7 @@ def groups_by_prefix(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
     little all together and much within a source. A group is parted from the one around it where its longer
     prefix saves more tokens than running that prefix costs.
     """
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i])
+    order = sorted(range(len(sequences)), key=lambda i: list(sequences[i]))
     # shared[k]: leading tokens that the sequence in place k has in common with the one before it
     shared = [0, *(common_prefix_length([sequences[a], sequences[b]]) for a, b in pairwise(order))]
     groups: list[list[int]] = [[]]
@@ -44,15 +44,14 @@ def score_pairs(
     """(log-probability, greedy) of the continuation of each (context, continuation), as in :class:`Score`,
     from whatever sources: equal contexts run once, and so does what many contexts begin with.
     """
-    answers: list[tuple[float, bool] | None] = [None] * len(pairs)
+    answers: dict[int, tuple[float, bool]] = {}
     parts = _by_context(pairs, batch_tokens)
     for group in groups_by_prefix([pairs[part[0]][0] for part in parts]):
         places = [parts[k] for k in group]
         questions = [Question(pairs[part[0]][0], [pairs[i][1] for i in part]) for part in places]
         for part, score in zip(places, score_questions(engine, questions, batch_tokens), strict=True):
-            for i, *answer in zip(part, score.log_probability, score.greedy, strict=True):
-                answers[i] = tuple(answer)
-    return answers
+            answers |= zip(part, zip(score.log_probability, score.greedy, strict=True), strict=True)
+    return [answers[i] for i in range(len(pairs))]
 
 
 def _by_context(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_tokens: int) -> list[list[int]]:

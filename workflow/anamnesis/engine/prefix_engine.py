@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from anamnesis.core.errors import UserError
 from anamnesis.engine.attention import ForestLayout, layout
@@ -16,6 +16,9 @@ from anamnesis.engine.heads import HeadGeometry, find_heads
 from anamnesis.engine.hooks import without_scaling
 from anamnesis.engine.modes import engine_mode, measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, common_prefix_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Tokens that a shared prefix must save: a pass of a few tokens reads all weights, and so takes as long as
 # about so many more tokens in a full pass.
@@ -31,7 +34,7 @@ class PrefixEngine:
     model whose attention or output projections cannot be found (see ``find_heads``).
     """
 
-    def __init__(self, model: nn.Module, geometry: HeadGeometry | None = None):
+    def __init__(self, model: PreTrainedModel, geometry: HeadGeometry | None = None):
         self.model = model
         self.geometry = geometry or find_heads(model)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,14 @@ class Reach:
     why: str
 
 
-def find_reach(config, scaled: Sequence[nn.Module]) -> Reach | None:
+def find_reach(config: PreTrainedConfig, scaled: Sequence[Any]) -> Reach | None:
     """The shortest of a model's limits, None where it has none. ``config``: of the decoder; ``scaled``:
     attention modules that weigh queries by their place in the row (``HeadGeometry.scaled``).
     """
     return min(_limits(config, scaled), key=lambda reach: reach.tokens, default=None)
 
 
-def _limits(config, scaled: Sequence[nn.Module]) -> Iterator[Reach]:
+def _limits(config: PreTrainedConfig, scaled: Sequence[Any]) -> Iterator[Reach]:
     if tokens := getattr(config, "max_position_embeddings", None):
         yield Reach(tokens, "its max_position_embeddings")
     if tokens := getattr(config, "attention_chunk_size", None):
@@ -43,7 +45,7 @@ def _limits(config, scaled: Sequence[nn.Module]) -> Iterator[Reach]:
             yield Reach(tokens - 1, "a longer text changes its rotary table")
 
 
-def rotary_tables(config) -> list[dict]:
+def rotary_tables(config: PreTrainedConfig) -> list[dict]:
     """The rotary settings of a model: one for all layers, or one for each kind of layer."""
     found = getattr(config, "rope_parameters", None) or {}
     kinds = [value for value in found.values() if isinstance(value, dict)]

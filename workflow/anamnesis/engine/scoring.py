@@ -46,17 +46,16 @@ def score_questions(
     prefix = engine.beginning([q.context for q in questions])
     shared = prefix.length if prefix else 0
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
-    scores: list[Score | None] = [None] * len(questions)
+    scores: dict[int, Score] = {}
 
     def scored(batch: list[int]) -> list[Score]:
         pack = Pack(tuple(trees[i] for i in batch), prefix)
         return score_batch(engine, [questions[i] for i in batch], pack)
 
     for batch, found in halved_to_fit([*pack_by_size([tree.size for tree in trees], batch_tokens)], scored):
-        for i, score in zip(batch, found, strict=True):
-            scores[i] = score
+        scores |= zip(batch, found, strict=True)
         progress(len(batch))
-    return scores
+    return [scores[i] for i in range(len(questions))]
 
 
 def score_batch(engine: PrefixEngine, questions: Sequence[Question], pack: Pack) -> list[Score]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from anamnesis.core.errors import given
+
 
 @dataclass(frozen=True)
 class Writing:
@@ -54,7 +56,7 @@ def captured_scales(writing: Writing, rows: Sequence[int]) -> Iterator[list[torc
 
     with ExitStack() as stack:
         for norm in writing.norms if writing.normed else ():
-            stack.callback(norm.register_forward_hook(hook).remove)
+            stack.callback(given(norm, "a norm in every layer").register_forward_hook(hook).remove)
         yield captured
 
 
@@ -137,7 +139,9 @@ def find_writing(
 
 
 def _gain(part: _Part) -> torch.Tensor | None:
-    if part.sum is None or not part.hidden.requires_grad or part.hidden.shape != part.sum.shape:
+    if part.sum is None or part.hidden is None:
+        return None
+    if not part.hidden.requires_grad or part.hidden.shape != part.sum.shape:
         return None
     (slope,) = torch.autograd.grad(part.hidden.sum(), part.sum, allow_unused=True)
     if slope is None or not slope.any() or (slope == 1).all():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anamnesis.core.artifacts import read_tensors
+from anamnesis.core.errors import given
 from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.guidance import Additions, Intervention, at_last_prompt_token, guided_additions, norm
 from anamnesis.training.method import Method
@@ -15,6 +16,9 @@ from anamnesis.training.prepare import prepare_stage
 from anamnesis.training.slices import load_part
 from anamnesis.training.stage import Stage
 from anamnesis.training.stage_files import StageFiles
+
+if TYPE_CHECKING:
+    from anamnesis.training.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,9 @@ def build_from_files(name: str, files: StageFiles, guidance: Mapping | None, **s
     prepared, cut = prepare_stage(files, **stage)
     additions = added = None
     if guidance:
-        additions = guided_additions(
-            prepared, guidance, files.heads, files.mean, files.prompt_table, files.task_means
-        )
-        added = norm(prepared.engine.geometry, additions, read_tensors(files.mean).get("scale"))
+        heads, mean = given(files.heads, "a ranking of heads"), given(files.mean, "the mean activations")
+        additions = guided_additions(prepared, guidance, heads, mean, files.prompt_table, files.task_means)
+        added = norm(prepared.engine.geometry, additions, read_tensors(mean).get("scale"))
     return BuiltStage(*build(name, prepared, guidance, additions), cut, added)
 
 
@@ -60,6 +63,7 @@ def build(
     method.stage = stage = replace(method.stage, seen=method.seen())  # a method may furnish its stage
     terms, intervention = list(method.terms()), None
     if guidance is not None:
+        additions = given(additions, "what guidance adds")
         terms += _divergence(stage, guidance, additions)
         if guidance["intervention"]:
             how = guidance["schedule"], guidance["plateau"], guidance.get("share", 1.0)
@@ -74,6 +78,7 @@ def _divergence(stage: Stage, guidance: Mapping, additions: Additions) -> list[D
     kl = KlSettings(**{k: v for k, v in guidance["kl"].items() if k != "teacher"})
     if not kl.weight:
         return []
+    teacher: Reference | Additions
     if guidance["kl"]["teacher"] == "current":
         teacher = dict(additions)
     else:

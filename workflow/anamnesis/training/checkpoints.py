@@ -7,12 +7,18 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from safetensors.torch import save_file
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from anamnesis.core.artifacts import SUMS, damaged_file, write_sums
 from anamnesis.core.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+    from anamnesis.training.objectives import Objective
 
 log = logging.getLogger(__name__)
 COMPLETE = "complete"
@@ -31,12 +37,21 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+class Saved(Protocol):
+    """What of a trainer goes into a checkpoint, besides what transformers saves."""
+
+    objective: Objective
+    steps: list[dict]
+
+    def outside_adapter(self) -> dict[str, torch.nn.Parameter]: ...
+
+
 class MarkComplete(TrainerCallback):
     """Adds to every checkpoint the weights that transformers leaves out, the digests of its files and, last,
     a marker. A checkpoint without the marker was being written when the process ended.
     """
 
-    trainer: Trainer  # a loop.StageTrainer
+    trainer: Saved
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -8,7 +8,7 @@ import torch
 
 from anamnesis.training.divergence import divergence
 from anamnesis.training.reference import Reference
-from anamnesis.training.student import PassNeeds, Student, compared_weights
+from anamnesis.training.student import Additions, PassNeeds, Student, compared_weights
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Distillation:
     h̄ added, which differs from the student only from the last prompt token on.
     """
 
-    def __init__(self, name: str, kl: KlSettings, teacher: Reference | dict[int, torch.Tensor]):
+    def __init__(self, name: str, kl: KlSettings, teacher: Reference | Additions):
         self.name, self.kl, self.teacher = name, kl, teacher
-        is_current = not isinstance(teacher, Reference)
-        self.positions = "output" if is_current and kl.positions == "all" else kl.positions
-        self.needs = PassNeeds(self.positions, teacher if is_current else None)
+        added = None if isinstance(teacher, Reference) else teacher
+        self.positions = "output" if added is not None and kl.positions == "all" else kl.positions
+        self.needs = PassNeeds(self.positions, added)
         self._versus = (id(teacher), kl.temperature, kl.direction)  # a teacher outlives its batches
 
     def __call__(self, student: Student) -> torch.Tensor:

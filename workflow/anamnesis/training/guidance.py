@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from anamnesis.core.artifacts import read_parquet, read_tensors
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, given
 from anamnesis.data.prompts import generator
 from anamnesis.engine.examples import Example
 from anamnesis.engine.heads import HeadGeometry
@@ -126,7 +126,9 @@ def _stored(mean: str) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def _of_model_at_hand(stage: Stage, prompt_table: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    prompts = read_parquet(prompt_table, ["kind", "text", "before_answer", "target"])
+    prompts = read_parquet(
+        given(prompt_table, "a table of prompts"), ["kind", "text", "before_answer", "target"]
+    )
     questions = encode_questions(stage.tokenizer, prompts[prompts.kind == CLEAN])
     found = mean_head_activations(stage.engine, questions, stage.batch_tokens)
     return found.mean, found.scale

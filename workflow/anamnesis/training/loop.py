@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from anamnesis.core.errors import UserError
 from anamnesis.core.progress import progress
@@ -118,6 +118,11 @@ class StageTrainer(Trainer):
     ``advance`` takes the number of batches just done and what is worth knowing of them.
     """
 
+    engine: PrefixEngine
+    objective: Objective
+    model: PreTrainedModel  # with the stage's adapter
+    train_dataset: Dataset
+
     def __init__(self, engine: PrefixEngine, objective: Objective, scheduler: str, **kwargs):
         super().__init__(**kwargs)
         self.remove_callback(PrinterCallback)
@@ -135,7 +140,7 @@ class StageTrainer(Trainer):
 
     def outside_adapter(self) -> dict[str, torch.nn.Parameter]:
         """What is trained in addition to the adapter, which PEFT saves by itself."""
-        adapter = self.model.base_model.prefix
+        adapter = str(self.model.base_model.prefix)
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad and adapter not in n}
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
@@ -183,7 +188,7 @@ class StageTrainer(Trainer):
         """Add the gradient of the loss, or the combined one of its two, over all processes."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         before = [p.grad for p in parameters]
-        gradient = self._gradient(parameters, loss.total)
+        gradient: Sequence[torch.Tensor | None] = self._gradient(parameters, loss.total)
         if loss.protected is not None:
             protected_loss = loss.protected()
             loss.parts["protected"] = protected_loss.item()

@@ -60,7 +60,8 @@ class Objective:
         needs = PassNeeds()
         for term in self.terms:
             needs |= term.needs
-        additions, strength, guided = None, 0.0, frozenset()
+        additions, strength = None, 0.0
+        guided: frozenset[int] = frozenset()
         if self.intervention is not None:
             additions, strength = self.intervention.additions, self.intervention.strength(progress)
             guided = self.intervention.guided(batch.examples, progress)

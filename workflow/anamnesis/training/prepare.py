@@ -81,7 +81,7 @@ def _open_model(
     # A sharded model fits on no single GPU, and only once into the computer's memory.
     with world.in_turn():
         place = "cpu" if world.sharded else device
-        language_model, tokenizer = load_model(files.snapshot, model["dtype"], place)
+        language_model, tokenizer = load_model(Path(files.snapshot), model["dtype"], place)
         adapted = _with_adapter(language_model, files.earlier, needs, number, training, settings, seed)
         engine = PrefixEngine(adapted)
         shard_frozen_weights(engine, world)

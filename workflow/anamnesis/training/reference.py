@@ -129,7 +129,7 @@ class Reference:
             captured_heads(self.engine.geometry, last) if heads else nullcontext() as outputs,
         ):
             self.engine.run(pack, range(pack.size) if hidden else [0])
-        if heads:
+        if outputs is not None:
             self._heads |= dict(zip(examples, torch.stack(outputs, 1).cpu(), strict=True))
         if hidden:
             states = seen[0].cpu()

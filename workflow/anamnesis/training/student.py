@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from anamnesis.core.errors import given
 from anamnesis.engine.examples import Example
 from anamnesis.engine.hooks import added_to_heads, captured_heads
 from anamnesis.engine.pack import Pack
@@ -66,11 +67,11 @@ class Student:
 
     def plain(self, positions: str) -> Scores:
         """Without intervention, at the rows of :func:`compared_rows`."""
-        return self._at(self._plain, positions)
+        return self._at(given(self._plain, "a plain branch"), positions)
 
     def taught(self, positions: str) -> Scores:
         """Of the current model with h̄ added, at the rows of :func:`compared_rows`."""
-        return self._at(self._taught, positions).detach()
+        return self._at(given(self._taught, "a teacher's branch"), positions).detach()
 
     def compared(
         self, key: Hashable, positions: str, compute: Callable[[Student], torch.Tensor]
@@ -78,16 +79,20 @@ class Student:
         """``compute``'s number for each row of :func:`compared_rows`. What a term with the same ``key`` has
         had computed at these positions or more is not computed again.
         """
-        known, values = self._compared.get(key, (None, None))
-        if known is None or POSITIONS.index(known) < POSITIONS.index(positions):
-            known, values = self._compared[key] = positions, compute(self)
-        if known == positions:
+        known = self._compared.get(key)
+        if known is None or POSITIONS.index(known[0]) < POSITIONS.index(positions):
+            known = self._compared[key] = positions, compute(self)
+        widest, values = known
+        if widest == positions:
             return values
-        wide, narrow = (compared_rows(self._pack, self.examples, 0, at) for at in (known, positions))
+        wide, narrow = (self._compared_rows(0, at) for at in (widest, positions))
         return values[[wide.index(row) for row in narrow]]
 
     def _at(self, rows: Rows, positions: str) -> Scores:
-        return rows.pick(compared_rows(self._pack, self.examples, rows.branch, positions))
+        return rows.pick(self._compared_rows(rows.branch, positions))
+
+    def _compared_rows(self, branch: int, positions: str) -> list[int]:
+        return compared_rows(given(self._pack, "a pack"), self.examples, branch, positions)
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,8 @@ def run_student(
     order = sorted(enumerate(examples), key=lambda pair: not pair[1].new)
     examples, new = [e for _, e in order], [e for _, e in order if e.new]
     under = [t for t, (i, _) in enumerate(order[: len(new)]) if chosen is None or i in chosen]
-    guided = additions is not None and strength != 0 and bool(under)
-    plain = int(guided and (needs.plain is not None or needs.heads))
+    shift = additions if strength != 0 and under else None
+    plain = int(shift is not None and (needs.plain is not None or needs.heads))
     taught = plain + 1 if needs.taught is not None and new else None
     branches = 1 + plain + (taught is not None)
     pack = Pack(tuple(e.tree(branches if e.new else 1) for e in examples))
@@ -132,8 +137,10 @@ def run_student(
     teaching = compared_rows(pack, new, taught, "output") if taught else []
     known = set(compared)  # without intervention the answers are among the rows that are compared
     apart = [row for row in answers if row not in known]
-    added = [(under, 0, strength, additions)] if guided else []
-    if taught is not None:
+    added: list[tuple[Sequence[int], int, float, Additions]] = []
+    if shift is not None:
+        added.append((under, 0, strength, shift))
+    if taught is not None and needs.taught is not None:
         added.append((range(len(new)), taught, 1.0, needs.taught))
     last = [pack.branch_start(t, plain) for t in range(len(new))] if needs.heads else None
     scores, heads = _run(engine, pack, apart + compared + teaching, added, last)

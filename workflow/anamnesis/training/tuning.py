@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from torch import nn
 
 from anamnesis.core.artifacts import atomic_directory, write_sums
 from anamnesis.core.errors import UserError
@@ -26,6 +26,9 @@ from anamnesis.models.adapters import add_lora, linear_layers, save_adapter
 from anamnesis.models.cards import OnHub
 from anamnesis.training.loop import train_stage
 from anamnesis.training.objectives import Objective
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FIXED = {
     "optimizer": "adamw_torch",
@@ -78,7 +81,7 @@ def tuning_batches(
 
 
 def tune(
-    model: nn.Module,
+    model: PreTrainedModel,
     batches: Sequence[Batch],
     settings: Mapping,
     checkpoint_steps: int,
@@ -100,7 +103,7 @@ def tune(
 
 
 def zero_shot_accuracy(
-    model: nn.Module,
+    model: PreTrainedModel,
     tokenizer,
     template: Template,
     tasks: Sequence[TuningTask],

@@ -16,7 +16,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, given
 from anamnesis.core.processes import RENDEZVOUS
 from anamnesis.engine.prefix_engine import PrefixEngine
 
@@ -147,7 +147,9 @@ def shard_frozen_weights(engine: PrefixEngine, world: World) -> None:
     from torch.distributed.tensor import DTensor
 
     # without asking the others, whose turn it is not
-    mesh = DeviceMesh.from_group(distributed.group.WORLD, world.device.type)
+    mesh = DeviceMesh.from_group(
+        given(distributed.group.WORLD, "a group of processes"), given(world.device, "a device").type
+    )
     trained = {p for p in engine.model.parameters() if p.requires_grad}
     for block in engine.geometry.blocks:
         # explicit, as modules without a sharded parent stay gathered by default

@@ -53,7 +53,8 @@ def mean_head_activations(
     without choices, what greedy decoding begins with. With fewer than ``ENOUGH`` correct prompts all are
     averaged: a mean of one or two activations would be noise, and the caller is told through ``over``.
     """
-    sums, counts = {}, {True: 0, False: 0}
+    sums: dict[bool, list[torch.Tensor]] = {}
+    counts = {True: 0, False: 0}
     prefix = engine.beginning([q.context for q in questions])  # the instruction
     shared = prefix.length if prefix else 0
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
@@ -79,8 +80,8 @@ def mean_head_activations(
     else:
         count, over = total, "all"
         found = [sum(column) for column in zip(*sums.values(), strict=True)]
-    mean, stream, *scale = ((part / count).float() for part in found)
-    return MeanActivations(mean, count, correct, total, over, stream, *(scale or [None]))
+    mean, stream, *scales = ((part / count).float() for part in found)
+    return MeanActivations(mean, count, correct, total, over, stream, next(iter(scales), None))
 
 
 def write_activations(path: str | Path, task: str, found: MeanActivations) -> None:

@@ -57,7 +57,7 @@ def build_prompts(
         raise UserError(
             f"task '{name}' has no validation examples to query: add some, or raise data.validation_examples"
         )
-    rows = []
+    rows: list[dict] = []
     for kind, count in ((CLEAN, plan.clean), (SHUFFLED, plan.shuffled)):
         rng = generator(seed, name, "prompts", kind)
         order = [i for _ in range(-(-count // len(queries))) for i in rng.permutation(len(queries))][:count]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, given
 from anamnesis.engine.hooks import added_to_attention
 from anamnesis.engine.pack import Pack
 from anamnesis.training.distillation import Distillation, KlSettings
@@ -39,7 +39,7 @@ class HeadConsistency:
             return student.answers.new_zeros(())
         now, before = (
             outputs[self.layers, :, self.heads].float()
-            for outputs in (student.heads, self.before.heads(student.examples))
+            for outputs in (given(student.heads, "outputs of heads"), self.before.heads(student.examples))
         )
         change = (now - before).square().mean((1, 2))
         return self.weight * change[change > self.gate].sum() if self.gate else self.weight * change.sum()
@@ -79,7 +79,8 @@ class Fvg(Method):
 
     def _vector_added(self) -> Change:
         """θ added to the attention's output at the last prompt token of every tree."""
-        geometry, theta, layer = self.stage.engine.geometry, self.stage.theta, self.stage.settings["layer"]
+        geometry, layer = self.stage.engine.geometry, self.stage.settings["layer"]
+        theta = given(self.stage.theta, "the task's instruction vector")
         if layer is None:
             layer = round(DEPTH * geometry.n_layers)
         if layer >= geometry.n_layers:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.folders import PATTERNS, only_the_model, weight_files
 from anamnesis.models.loading import read_weights, without_progress_bars
 from anamnesis.models.tokenizers import without_dropout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Prompt = tuple[int, ...]
 CHUNK = 4096  # tokens of one forward pass
@@ -52,7 +56,7 @@ class PromptEncoder:
     def _by_beginning(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         engine = PrefixEngine(self._model[0])
         shared = engine.shared(prompts)
-        encoded: list[torch.Tensor | None] = [None] * len(prompts)
+        encoded: dict[int, torch.Tensor] = {}
         for batch in pack_by_size([len(prompt) - shared for prompt in prompts], CHUNK):
             trees = tuple(Tree(prompts[i][shared:], prefix=tuple(prompts[i][:shared])) for i in batch)
             pack = Pack(trees)
@@ -64,12 +68,12 @@ class PromptEncoder:
             ]
             for i, total in zip(batch, torch.stack(sums).cpu(), strict=True):
                 encoded[i] = total / len(prompts[i])
-        return torch.stack(encoded)
+        return torch.stack([encoded[i] for i in range(len(prompts))])
 
     def _by_length(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         model = self._model[0]
         texts = [self._read(prompt) for prompt in prompts]
-        encoded: list[torch.Tensor | None] = [None] * len(texts)
+        encoded: dict[int, torch.Tensor] = {}
         for length in sorted({len(text) for text in texts}):
             alike = [i for i, text in enumerate(texts) if len(text) == length]
             count = max(1, CHUNK // length)
@@ -79,7 +83,7 @@ class PromptEncoder:
                 hidden = self._reached(partial(model, input_ids=tokens))
                 for i, vector in zip(rows, hidden.float().mean(1).cpu(), strict=True):
                     encoded[i] = vector
-        return torch.stack(encoded)
+        return torch.stack([encoded[i] for i in range(len(texts))])
 
     def _reached(self, run: Callable[[], object]) -> torch.Tensor:
         """What the layer returns when the model runs, (n, length, width); the layers after it are spared."""
@@ -98,7 +102,7 @@ class PromptEncoder:
             handle.remove()
         return seen[0]
 
-    def _layer(self, model: nn.Module) -> nn.Module:
+    def _layer(self, model: PreTrainedModel) -> nn.Module:
         count = model.config.get_text_config().num_hidden_layers
         layer = count // 2 if self.layer is None else self.layer
         if layer >= count:
@@ -118,7 +122,7 @@ class PromptEncoder:
         return token_ids(reader, [text])[0][: min(most, reader.model_max_length)]
 
     @cached_property
-    def _model(self) -> tuple[nn.Module, object | None]:
+    def _model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
         """The model, and its tokenizer if that is not the language model's."""
         kind, _, name = self.source.partition(":")
         if self.source != "self" and (kind not in {"path", "hf"} or not name):

@@ -11,7 +11,7 @@ from itertools import islice, repeat, zip_longest
 import numpy as np
 import torch
 
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, given
 from anamnesis.engine.batches import Batch
 from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -76,7 +76,7 @@ class FlashbackObjective(Objective):
         share = self.world.own(flashbacks)
         student = run_student(engine, self.world.run(flashbacks), progress, PassNeeds("all"))
         weight = compared_weights(student.examples, "all", self.settings["reduction"])
-        before = self.before.scores(student.examples, "all")
+        before = given(self.before, "a model before the stage").scores(student.examples, "all")
         direction, times = DIRECTION[self.settings["divergence"]]
         rows = divergence(student.plain("all"), before, 1.0, direction)
         value = (weight.to(rows.device) * rows).sum()

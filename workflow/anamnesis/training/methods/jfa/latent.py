@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, given
 from anamnesis.engine.examples import Example
 from anamnesis.engine.heads import HeadGeometry
 from anamnesis.training.methods.jfa.encoder import PromptEncoder
@@ -31,7 +31,7 @@ def with_latent_tasks(stage: Stage, others: Sequence[Example]) -> tuple[Stage, l
     encoder = PromptEncoder(
         settings["encoder"],
         settings["encoder_layer"],
-        stage.snapshot,
+        given(stage.snapshot, "the folder of the model before training"),
         stage.tokenizer,
         next(model.parameters()).dtype,
         engine.device,

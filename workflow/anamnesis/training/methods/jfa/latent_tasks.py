@@ -29,6 +29,9 @@ class LatentPool(nn.Module):
     their numbers; ``nearest``: k.
     """
 
+    keys: torch.Tensor
+    centre: torch.Tensor
+
     def __init__(
         self,
         keys: torch.Tensor,

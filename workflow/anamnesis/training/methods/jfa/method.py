@@ -12,6 +12,7 @@ from anamnesis.training.method import Method
 from anamnesis.training.methods.jfa.flashbacks import FlashbackObjective, choose_flashbacks, with_flashbacks
 from anamnesis.training.methods.jfa.latent import with_latent_tasks
 from anamnesis.training.methods.jfa.latent_files import save_pool
+from anamnesis.training.methods.jfa.latent_tasks import LatentEngine
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
 
@@ -30,7 +31,7 @@ class Jfa(Method):
         self.flashbacks, self.before = flashbacks, None
         if flashbacks:
             self.before = replace(stage, examples=flashbacks).reference()
-        if settings["latent_tasks"]:
+        if isinstance(stage.engine, LatentEngine):
             stage.engine.encoder.release()
 
     def batches(self) -> list[Batch]:
@@ -43,8 +44,8 @@ class Jfa(Method):
         return FlashbackObjective(terms, intervention, self.stage.settings, self.before)
 
     def save(self, folder: Path) -> None:
-        if self.stage.settings["latent_tasks"]:
-            engine = self.stage.engine
+        engine = self.stage.engine
+        if isinstance(engine, LatentEngine):
             save_pool(engine.pool, engine.encoder, engine, folder)
 
 

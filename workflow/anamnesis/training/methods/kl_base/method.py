@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import cross_entropy
 
+from anamnesis.core.errors import given
 from anamnesis.models.loading import read_weights
 from anamnesis.training.distillation import Distillation, KlSettings
 from anamnesis.training.method import Method
@@ -51,7 +52,9 @@ def untrained(stage: Stage) -> Start:
     an adapter that adds nothing.
     """
     with torch.random.fork_rng(devices=[]):  # reading may draw random numbers, which training counts on
-        snapshot = read_weights(stage.snapshot, dtype="auto", use_safetensors=True)
+        snapshot = read_weights(
+            given(stage.snapshot, "the folder of the model"), dtype="auto", use_safetensors=True
+        )
     original, values = dict(snapshot.named_parameters()), {}
     for name, weight in stage.engine.model.named_parameters():
         if ".lora_B." in name:

@@ -27,7 +27,7 @@ class Olora(Method):
     def terms(self) -> list[Overlap | Norm]:
         stage = self.stage
         overlap, norm = (per_stage(stage.settings[key], stage.number) for key in ("lambda1", "lambda2"))
-        terms = []
+        terms: list[Overlap | Norm] = []
         if overlap and stage.earlier:
             adapters = [read_tensors(folder / "adapter_model.safetensors") for folder in stage.earlier]
             terms.append(Overlap(overlap, stage.trainable, adapters))
