@@ -172,10 +172,10 @@ def compare(contest: Contest, ours: Scorer, theirs: Scorer, options) -> tuple[li
 
 
 def accuracies(options: argparse.Namespace, ours: Scorer, theirs: Scorer) -> tuple[list[Line], list[bool]]:
-    """Of the first test rows of the set without demonstrations, in the order of their file: by sums, and by
-    sums per character, on both sides; the lines, and where both chose the same.
+    """Of the first test rows of the set with the shorter questions, without demonstrations, in the order of
+    their file: by sums, and by sums per character, on both sides; the lines, and where both chose the same.
     """
-    name = sets(options)[0]
+    name = sets(options)[1]
     rows = task_frame(name, options, ALL)
     rows = rows[rows.split == "test"]
     number = rows.example_id.str.rpartition("-")[2].astype(int)
@@ -242,7 +242,7 @@ def run() -> int:
     for contest in contests(options):
         found, agreed = compare(contest, ours, theirs, options)
         lines, same = lines + found, same + agreed
-    print("timed; what follows compares choices only", flush=True)
+    print("timed; what follows compares choices and accuracy", flush=True)
     found, agreed = accuracies(options, ours, theirs)
     lines, same = lines + found, same + agreed
     share = sum(same) / len(same)
