@@ -71,5 +71,5 @@ def test_keys_that_do_not_fit_are_named(evaluation, named):
 
 def test_without_the_package_a_run_does_not_begin(monkeypatch):
     monkeypatch.setattr("anamnesis.evaluation.harness.task_files.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^evaluation.harness: .* is not installed; run: pip install"):
+    with pytest.raises(UserError, match=r"^evaluation.harness: .* is not installed: pip install"):
         check_named_files(config_with(harness=["arc_easy"]))

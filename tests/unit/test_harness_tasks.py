@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import tiny_models
+from anamnesis.core.artifacts import read_batches, write_parquet
 from anamnesis.core.errors import UserError
 from anamnesis.core.names import GENERATED
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.evaluation.harness import HARNESS
 from anamnesis.evaluation.harness.task_files import check_folder, check_installed
-from anamnesis.evaluation.records import COLUMNS
-from anamnesis.stats.forgetting import mean_scores
+from anamnesis.evaluation.records import COLUMNS, TYPES
+from anamnesis.stats.forgetting import SCORED, mean_scores
 from harness_tasks import TASKS, write_task, write_tasks
 
 pytest.importorskip("lm_eval", reason="needs the extra harness: pip install 'anamnesis[harness]'")
@@ -112,11 +113,13 @@ def test_a_limit_takes_the_first_documents_without_bars_in_the_log(folder, capfd
     assert "it/s" not in "".join(capfd.readouterr())
 
 
-def test_tasks_without_a_score_per_document_have_no_records(folder):
+def test_tasks_without_a_score_per_document_have_no_records(folder, tmp_path):
     engine = PrefixEngine(tiny_models.shared("llama"))
     records, metrics = evaluate_tasks(engine, tiny_models.tokenizer(), ["sums_text"], folder, limit=2)
     assert list(records) == COLUMNS
     assert records.empty
+    write_parquet(tmp_path / "harness.parquet", records, TYPES)
+    assert mean_scores(read_batches(tmp_path / "harness.parquet", SCORED), "harness.parquet").empty
     assert list(metrics["metric"]) == ["word_perplexity", "bits_per_byte"]
 
 

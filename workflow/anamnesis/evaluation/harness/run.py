@@ -44,7 +44,9 @@ def evaluate_tasks(
         rows = [
             row for name, task in loaded["tasks"].items() for row in record_rows(task, found["samples"][name])
         ]
-    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(metric_rows(found), columns=METRIC_COLUMNS)
+    metrics = pd.DataFrame(metric_rows(found), columns=METRIC_COLUMNS)
+    # the same types with groups, which have no number of documents, and without
+    return pd.DataFrame(rows, columns=COLUMNS), metrics.astype({"shots": "Int64", "n": "Int64"})
 
 
 @contextmanager
