@@ -71,7 +71,13 @@ def test_commands_of_the_library_run(line, tmp_path, monkeypatch):
     if name == "run":  # Snakemake understands it
         cli.parse_args(snakemake_arguments(arguments))
         return
-    if name in ("estimate", "export", "export_tasks", "headline"):  # what they do has tests of its own
+    if name in (
+        "estimate",
+        "export",
+        "export_tasks",
+        "headline",
+        "crate",
+    ):  # what they do has tests of its own
         arguments = ["--help"]
     try:
         status = main([name, *arguments])

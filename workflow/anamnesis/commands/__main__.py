@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "tables and figures with reference ones",
     "export": "one model, or one adapter, from a chain",
     "export_tasks": "prepared sets as tasks of lm-evaluation-harness",
+    "crate": "an RO-Crate of a finished experiment",
     "write_config": "for developers: config.yaml, its schema and its page, from the settings",
 }
 

@@ -118,6 +118,19 @@ def check_results(results: str | Path) -> list[str]:
     return messages
 
 
+def notes_below(results: str | Path) -> list[Note]:
+    """The notes of all jobs that wrote into a folder of results. Raises UserError for a damaged one."""
+    return [Note.load(file) for file in sorted(Path(results).rglob(f".*{ENDING}"))]
+
+
+def fault_of(path: str, noted: States) -> str | None:
+    """What is wrong with a result that a note names; None where it is as it was written. A file with the
+    noted size and time is not read.
+    """
+    present = _states_of(path, noted)
+    return "it is missing" if present is None else _fault(noted, present)
+
+
 def check_dates(files: Iterable[str | Path]) -> None:
     """Raise UserError for an input file of the user that is dated in the future: a result made now would be
     older, which Snakemake takes for a failure.
