@@ -207,6 +207,15 @@ def test_a_stage_that_was_killed_goes_on_in_its_run_and_repeats_no_step(train, m
     same(reported(results), expected(results))
 
 
+@pytest.mark.parametrize("line", ['{"mlflow": "12', "[3", "[1, 2, 3]", "7", "[[], {}]", "null", "\udcff"])
+def test_what_a_kill_has_cut_short_is_left_out(tmp_path, line):
+    kept = tmp_path / "kept.jsonl"
+    whole = '{"wandb": "a"}\n[1, {"x": 0.5}]\n'
+    kept.write_bytes(whole.encode() + line.encode(errors="surrogateescape"))
+    with reporting({**TENSORBOARD, "results": str(tmp_path)}, tmp_path / STAGE, "training", kept) as reporter:
+        assert (reporter.run.ids, reporter.run.rows) == ({"wandb": "a"}, [(1, {"x": 0.5})])
+
+
 def test_a_tracker_that_fails_stops_no_training(train, monkeypatch, caplog):
     def fails(*_):
         raise RuntimeError("api_key not configured\nsee the manual")

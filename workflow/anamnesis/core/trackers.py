@@ -117,13 +117,14 @@ class Reporter:
 
 
 def _read_kept(kept: Path, run: TrackedRun) -> None:
-    for line in kept.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):  # cut short by a kill
+    for line in kept.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, TypeError):  # cut short by a kill
             what = json.loads(line)
             if isinstance(what, dict):
                 run.ids |= what
             else:
-                run.rows.append((what[0], what[1]))
+                step, metrics = what
+                run.rows.append((int(step), dict(metrics)))
 
 
 @contextmanager
