@@ -200,8 +200,11 @@ def test_a_base_model_that_others_do_not_find_has_to_be_named(chain, source, cap
     assert main([STAGES[1], "--to", "out", "--adapter", "--base", "me/copy@v1"]) == 0
     settings = json.loads(Path("out/adapter_config.json").read_text())
     assert (settings["base_model_name_or_path"], settings["revision"]) == ("me/copy", "v1")
-    assert main([STAGES[1], "--to", "out", "--base", "me/copy"]) == 1
-    assert "add --adapter" in capsys.readouterr().err
+    assert main([STAGES[1], "--to", "out", "--base", "me/copy"]) == 0  # in place of the adapter
+    assert read_card(Path("out")).data.base_model == "me/copy"
+    for wrong in ("copy", "me/copy@", "me/my copy", "https://x.y/me/copy"):
+        assert main([STAGES[1], "--to", "out", "--base", wrong]) == 1
+        assert f"--base {wrong}: must be <account>/<name>" in capsys.readouterr().err
 
 
 def test_tied_embeddings_stay_tied(tmp_path, monkeypatch):
@@ -253,6 +256,16 @@ def test_mistakes_are_said_in_one_line(chain, capsys):
     assert main([STAGES[0], "--to", "out"]) == 1
     assert f"error: {SNAPSHOT}, which {STAGES[0]} needs, is not here" in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("place", ["results", "results/models/tiny", ADAPTERS[0], STAGES[0], "notes"])
+def test_a_folder_that_was_not_exported_is_not_replaced(chain, place, capsys):
+    Path("notes").write_text("mine")
+    Path(ADAPTERS[0], "SHA256SUMS").write_text("")
+    before = sorted(map(str, Path().rglob("*")))
+    assert main([STAGES[1], "--to", place]) == 1
+    assert f"error: --to {place} is there and was not exported" in capsys.readouterr().err
+    assert sorted(map(str, Path().rglob("*"))) == before
 
 
 def test_a_base_model_of_the_hub_is_named_as_there(tmp_path):

@@ -171,15 +171,15 @@ def check_exports(stage: Path, folder: Path, snapshot: Path, tokens, expected) -
         with pytest.raises(UserError, match="latent tasks"):
             export.read_stage(stage)
         return
-    trained, one = export.read_stage(stage), OnHub("a/tiny")
+    trained = export.read_stage(stage, OnHub("a/tiny"))
     export.export_merged(trained, folder / "merged", "merged")
     models = [AutoModelForCausalLM.from_pretrained(folder / "merged")]
     osf = "OSF" in (stage / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
     if osf and len(trained.record["load_order"]) > 1:
         with pytest.raises(UserError, match="no low-rank adapter"):
-            export.export_adapter(trained, folder / "one", "one", one)
+            export.export_adapter(trained, folder / "one", "one")
     else:
-        export.export_adapter(trained, folder / "one", "one", one)
+        export.export_adapter(trained, folder / "one", "one")
         models.append(PeftModel.from_pretrained(load_model(snapshot, device="cpu")[0], folder / "one"))
     for model in models:
         with torch.no_grad():

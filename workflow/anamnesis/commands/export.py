@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,10 @@ import pandas as pd
 
 from anamnesis.commands import reported
 from anamnesis.core import hub_access
-from anamnesis.core.artifacts import atomic_directory, read_batches, read_json, write_text
+from anamnesis.core.artifacts import SUMS, atomic_directory, read_batches, read_json, write_text
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.data.catalogue import look_up
-from anamnesis.models.cards import CARD, Exported, OnHub, model_card, on_hub
+from anamnesis.models.cards import CARD, TAGS, Exported, OnHub, model_card, on_hub
 from anamnesis.stats.forgetting import SCORED, mean_scores
 
 NO_SCORES = pd.DataFrame(columns=[*SCORED, "value", "n"])
@@ -26,19 +27,22 @@ NO_SCORES = pd.DataFrame(columns=[*SCORED, "value", "n"])
 @dataclass(frozen=True)
 class Trained:
     """A trained stage and what is known of it. ``record``: its training.json; ``results``: the folder of all
-    results; ``prepared``: the record of the model as it came; ``tuning``: the adapter of the tuned start, if
-    there is one.
+    results; ``prepared``: the record of the model as it came; ``base``: that model on a hub; ``tuning``: the
+    adapter of the tuned start, if there is one.
     """
 
     stage: Path
     record: Mapping
     results: Path
     prepared: Mapping
+    base: OnHub | None
     tuning: Path | None
 
 
-def read_stage(stage: Path) -> Trained:
-    """Raises UserError for a folder that is no trained stage, for files that are gone, and for a stage whose
+def read_stage(stage: Path, base: OnHub | None = None) -> Trained:
+    """The stage in a folder. ``base``: where its base model is on a hub, if that came from elsewhere.
+
+    Raises UserError for a folder that is no trained stage, for files that are gone, and for a stage whose
     model needs more than weights.
     """
     from anamnesis.training.slices import load_part
@@ -62,8 +66,10 @@ def read_stage(stage: Path) -> Trained:
             f"{stage} has latent tasks, which choose other weights for every prompt: no single model is "
             "equal to it; load it as the README of its adapter says"
         )
-    prepared = results / "models" / f"{model}.json"
-    return Trained(stage, record, results, read_json(prepared) if prepared.exists() else {}, tuning)
+    about = results / "models" / f"{model}.json"
+    prepared = read_json(about) if about.exists() else {}
+    base = base or on_hub(prepared.get("source") or record["params"]["model"]["source"])
+    return Trained(stage, record, results, prepared, base, tuning)
 
 
 def export_merged(trained: Trained, to: Path, here: str, dtype: str | None = None) -> None:
@@ -80,20 +86,19 @@ def export_merged(trained: Trained, to: Path, here: str, dtype: str | None = Non
     with atomic_directory(to) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
-        write_text(folder / CARD, model_card(_facts(trained, _base(trained)), "transformers", here))
+        write_text(folder / CARD, model_card(_facts(trained), "transformers", here))
 
 
-def export_adapter(trained: Trained, to: Path, here: str, base: OnHub | None = None) -> None:
+def export_adapter(trained: Trained, to: Path, here: str) -> None:
     """Write one adapter that is equal to all of the chain, and of the tuned start, on the model as it came.
-    The folder ``to`` also gets the tokenizer and a model card. ``base``: that model on a hub, if it came from
-    elsewhere.
+    The folder ``to`` also gets the tokenizer and a model card.
 
     Raises UserError where no other machine could find the model.
     """
     from anamnesis.models.combining import save_combined
     from anamnesis.models.loading import load_tokenizer
 
-    if (base := base or _base(trained)) is None:
+    if trained.base is None:
         source = trained.prepared.get("source") or "another place"
         raise UserError(
             f"--adapter: the base model is from {source}, which PEFT on another machine does not find: leave "
@@ -103,9 +108,9 @@ def export_adapter(trained: Trained, to: Path, here: str, base: OnHub | None = N
     chain = [*[trained.tuning] * (trained.tuning is not None), *map(Path, trained.record["load_order"])]
     tokenizer = load_tokenizer(Path(trained.record["snapshot"]))
     with atomic_directory(to) as folder:
-        save_combined(chain, folder, base)
+        save_combined(chain, folder, trained.base)
         tokenizer.save_pretrained(folder)
-        write_text(folder / CARD, model_card(_facts(trained, base), "peft", here))
+        write_text(folder / CARD, model_card(_facts(trained), "peft", here))
 
 
 def push(folder: Path, repository: str) -> str:
@@ -127,12 +132,7 @@ def push(folder: Path, repository: str) -> str:
     return str(url)
 
 
-def _base(trained: Trained) -> OnHub | None:
-    """Where the model as it came is on the hub."""
-    return on_hub(trained.prepared.get("source") or trained.record["params"]["model"]["source"])
-
-
-def _facts(trained: Trained, base: OnHub | None) -> Exported:
+def _facts(trained: Trained) -> Exported:
     record, evaluation = trained.record, trained.stage / "evaluation.parquet"
     params, scores, split = record["params"], NO_SCORES, "test"
     if evaluation.exists():
@@ -150,7 +150,7 @@ def _facts(trained: Trained, base: OnHub | None) -> Exported:
     title = "-".join(part for part in (name.partition(",")[0], *trained.stage.parts[-4:]) if part)
     datasets = dict.fromkeys(r for task in tasks if (r := _repository(trained.results, task)))
     licence = trained.prepared.get("licence", {})
-    return Exported(title, name, facts, scores, split, base, list(datasets), licence)
+    return Exported(title, name, facts, scores, split, trained.base, list(datasets), licence)
 
 
 def _tasks(trained: Trained) -> list[str]:
@@ -173,7 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Export as the command line says; 1 and one line of error for what cannot be exported."""
     parser = argparse.ArgumentParser(prog="anamnesis export", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("stage", type=Path, help="folder of a stage, results/…/stage<n>")
-    parser.add_argument("--to", type=Path, required=True, help="folder to write, replaced if it is there")
+    parser.add_argument(
+        "--to", type=Path, required=True, help="folder to write; an earlier export there is replaced"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: model.dtype")
     parser.add_argument(
         "--adapter",
@@ -183,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--base",
         metavar="NAME",
-        help="with --adapter: the base model on the hub, <account>/<name>@<revision>",
+        help="where the base model is on the hub, <account>/<name>@<revision>; default: model.source",
     )
     parser.add_argument("--push", metavar="NAME", help="send it to this repository of the Hugging Face hub")
     options = parser.parse_args(arguments)
@@ -192,9 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _exported(options: argparse.Namespace) -> None:
     _check_options(options)
-    trained, here = read_stage(options.stage), options.push or options.to.name
+    base = on_hub(f"hf:{options.base}") if options.base else None
+    trained, here = read_stage(options.stage, base), options.push or options.to.name
     if options.adapter:
-        export_adapter(trained, options.to, here, on_hub(f"hf:{options.base}") if options.base else None)
+        export_adapter(trained, options.to, here)
     else:
         export_merged(trained, options.to, here, options.dtype)
     print(f"{options.to}: the {'adapter' if options.adapter else 'model'} after {options.stage}")
@@ -203,12 +206,25 @@ def _exported(options: argparse.Namespace) -> None:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    if options.base and not options.adapter:
-        raise UserError(f"--base {options.base} belongs to an adapter: add --adapter, or leave it out")
+    to, base = options.to, options.base
     if options.adapter and options.dtype:
         raise UserError(
             f"--dtype {options.dtype} is for merged weights: leave it out, or leave out --adapter"
         )
+    if base and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", base, re.ASCII):
+        raise UserError(f"--base {base}: must be <account>/<name> or <account>/<name>@<revision>")
+    if to.exists() and not _is_export(to):
+        raise UserError(f"--to {to} is there and was not exported: name a new folder, nothing is replaced")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder is empty, or what an earlier export wrote."""
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
+    return not names or ({CARD, "tokenizer_config.json"} <= names and SUMS not in names and _has_tags(folder))
+
+
+def _has_tags(folder: Path) -> bool:
+    return f"- {TAGS[0]}\n" in (folder / CARD).read_text(encoding="utf-8", errors="replace")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def train_stage(
     with sigterm_received() as trainer.told, progress(len(batches), "training") as trainer.advance:
         trainer.add_callback(SaveAndStop(lambda: trainer.must_end))
         if reporter:
-            trainer.add_callback(Report(reporter, trainer))
+            trainer.add_callback(Report(reporter, lambda: trainer.steps))
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     world.check_equal(trained)
     done, planned = trainer.state.global_step, trainer.state.max_steps

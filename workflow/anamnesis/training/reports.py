@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from transformers import Trainer, TrainerCallback
+from collections.abc import Callable, Mapping, Sequence
+
+from transformers import TrainerCallback
 
 from anamnesis.core.trackers import Reporter
 
 
 class Report(TrainerCallback):
     """Reports every part of the loss, averaged over the forward passes since the last report, the learning
-    rate, and the length of the gradient before it is clipped. ``trainer``: a ``loop.StageTrainer``.
+    rate, and the length of the gradient before it is clipped. ``passes``: the log of the stage so far.
     """
 
-    def __init__(self, reporter: Reporter, trainer: Trainer):
-        self.reporter, self.trainer, self.last = reporter, trainer, 0
+    def __init__(self, reporter: Reporter, passes: Callable[[], Sequence[Mapping[str, float]]]):
+        self.reporter, self.passes, self.last = reporter, passes, 0
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.last = len(self.trainer.steps)  # a stage that goes on from a checkpoint
+        self.last = len(self.passes())  # a stage that goes on from a checkpoint
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        passes = self.trainer.steps[self.last :]
-        self.last = len(self.trainer.steps)
-        if not passes or not state.is_world_process_zero:
+        new = self.passes()[self.last :]
+        self.last += len(new)
+        if not new or not state.is_world_process_zero:
             return
-        names = [name for name in passes[-1] if name not in ("step", "learning_rate")]
-        metrics = {name: sum(row[name] for row in passes) / len(passes) for name in names}
-        metrics |= {"learning_rate": passes[-1]["learning_rate"], "grad_norm": logs.get("grad_norm")}
-        named = {f"train/{name}": value for name, value in metrics.items() if value is not None}
-        self.reporter(state.global_step, named)
+        names = [name for name in new[-1] if name not in ("step", "learning_rate")]
+        metrics = {name: sum(row[name] for row in new) / len(new) for name in names}
+        metrics["learning_rate"] = new[-1]["learning_rate"]
+        if "grad_norm" in logs:
+            metrics["grad_norm"] = logs["grad_norm"]
+        self.reporter(state.global_step, {f"train/{name}": value for name, value in metrics.items()})
