@@ -128,6 +128,17 @@ def test_conda_environment_is_the_lock():
     assert pip == read_lock(), "copy the pins of requirements.lock to envs/anamnesis.yaml"
 
 
+def test_the_container_is_set_up_by_make_from_the_lock():
+    recipe = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    (target,) = re.findall(r"RUN make (\S+)", recipe)
+    done = subprocess.run(["make", "-n", "-B", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "-r requirements.lock" in done.stdout
+    assert f"{ROOT}/Snakefile".endswith(re.findall(r'"/opt/anamnesis(/Snakefile)"', recipe)[0])
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {".venv", "results/*"} <= set(ignored)
+    assert not {".git", "workflow", "envs"} & set(ignored)
+
+
 @pytest.mark.parametrize(
     ("target", "lines"),
     [

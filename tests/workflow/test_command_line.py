@@ -5,19 +5,40 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from runs import ROOT
 
-INFO = {"conda_version": "24.9.1", "platform": "linux-64", "conda_prefix": "/opt", "root_prefix": "/opt"}
-CONDA = f"""#!/bin/sh
-case "$1" in
-  info) echo '{json.dumps(INFO)}' ;;
-  config) echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
+# stands for conda, whose environments have the Python of the tests
+CONDA = """#!/bin/sh
+while [ $# -gt 1 ] && [ "$1" != --prefix ]; do words="$words $1"; shift; done
+case "$words $1" in
+  " info"*) echo '{info}' ;;
+  " config"*) echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
+  " env create"*) mkdir -p "$2/bin" "$2/conda-meta" && cp "$(dirname "$0")/python" "$2/bin" ;;
   *) echo "conda 24.9.1" ;;
 esac
 """
+PYTHON = f"""#!/bin/sh
+echo "$0" >> "$USED"
+exec {sys.executable} "$@"
+"""
+
+
+@pytest.fixture
+def conda(fresh):
+    """An environment whose PATH has such a program first; the file ``USED`` lists interpreters that ran."""
+    home = fresh.folder / "conda"
+    info = {"conda_version": "24.9.1", "platform": "linux-64", "conda_prefix": str(home)}
+    (home / "bin").mkdir(parents=True)
+    texts = {"conda": CONDA.format(info=json.dumps(info)), "python": PYTHON}
+    for name, text in (texts | {"activate": 'export PATH="$1/bin:$PATH"\n'}).items():
+        (home / "bin" / name).write_text(text)
+        (home / "bin" / name).chmod(0o755)
+    path = os.pathsep.join([str(home / "bin"), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "USED": str(home / "used")}
 
 
 @pytest.mark.parametrize(
@@ -51,14 +72,17 @@ def test_until_and_omit_from_cut_the_plan(fresh):
     assert not [job for job in without if job.startswith(("train_stage", "tabulate_results"))]
 
 
-def test_the_workflow_can_be_written_as_a_container(fresh):
+def test_jobs_run_in_the_environment_that_conda_makes(fresh, conda):
+    done = fresh.run("results/tasks/antonym.parquet", "--sdm", "conda", env=conda)
+    assert done.returncode == 0, done.stdout
+    used = Path(conda["USED"]).read_text().splitlines()
+    assert any(".snakemake/conda/" in interpreter for interpreter in used)
+    assert fresh.plan("results/tasks/antonym.parquet") == []
+
+
+def test_the_workflow_can_be_written_as_a_container(fresh, conda):
     """It asks conda for its version alone: the environment is made when the container is built."""
-    conda = fresh.folder / "bin" / "conda"
-    conda.parent.mkdir()
-    conda.write_text(CONDA)
-    conda.chmod(0o755)
-    path = os.pathsep.join([str(conda.parent), os.environ["PATH"]])
-    done = fresh.run("--containerize", env={**os.environ, "PATH": path})
+    done = fresh.run("--containerize", env=conda)
     assert done.returncode == 0, done.stdout
     assert "RUN conda env create" in done.stdout
     assert done.stdout.count("/environment.yaml\n") == 1  # one environment for all rules
