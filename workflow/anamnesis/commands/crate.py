@@ -49,47 +49,58 @@ Entity = dict[str, Any]
 
 
 def metadata(run: Run, made_with: Sequence[Entity], licence: str | None, authors: Sequence[str]) -> Entity:
-    """The JSON-LD document. ``made_with``: the workflow and the configuration, as entities."""
-    results = list(_results(run))
-    inputs = list(_inputs(run))
+    """The JSON-LD document. ``made_with``: the workflow and the configuration, as entities; ``licence`` and
+    ``authors`` are those of the results.
+    """
+    results, inputs = list(_results(run)), list(_inputs(run))
+    people = [_named(f"#author-{number}", "Person", name) for number, name in enumerate(authors, start=1)]
     software = [
         _named(f"#software-{name}-{version}", "SoftwareApplication", name, version=version)
         for name, versions in run.software().items()
         for version in sorted(versions)
     ]
-    people = [_named(f"#author-{number}", "Person", name) for number, name in enumerate(authors, start=1)]
     workflow, configuration = made_with
     workflow |= {"softwareRequirements": _references(software), "version": ", ".join(run.commits())}
-    files = [entity for entity in results if entity["@type"] == "File"]
-    action = _named(
-        "#run", "CreateAction", f"Run of {run.config.suite.name} on {run.config.model.name}",
-        startTime=run.began(), endTime=run.ended(), instrument=_reference(workflow),
-        object=_references([configuration, *inputs]), result=_references(files),
-        actionStatus="http://schema.org/CompletedActionStatus",
-    )  # fmt: skip
-    root = _root(run, [*made_with, *results], people, licence or NO_LICENCE)
-    descriptor = {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}}
-    descriptor["conformsTo"] = [{"@id": CRATE}, {"@id": list(PROFILES)[-1]}]
-    profiles = [
-        _named(key, "CreativeWork", name, version=key.rpartition("/")[2]) for key, name in PROFILES.items()
+    root = _root(run, [*made_with, *results], licence)
+    action = _action(run, workflow, [configuration, *inputs], results)
+    if people:
+        root["author"] = action["agent"] = _references(people)
+    about = [_named(url, "CreativeWork", url) for url in (SOFTWARE_LICENCE, licence) if url]
+    about += [
+        _named(url, "CreativeWork", name, version=url.rpartition("/")[2]) for url, name in PROFILES.items()
     ]
-    language = _named(SNAKEMAKE, "ComputerLanguage", "Snakemake", url="https://snakemake.readthedocs.io")
-    graph = [descriptor, root, *made_with, action, *inputs, *results, *people, *software, *profiles, language]
+    about.append(_named(SNAKEMAKE, "ComputerLanguage", "Snakemake", url="https://snakemake.readthedocs.io"))
+    graph = [_descriptor(), root, *made_with, action, *inputs, *results, *people, *software, *about]
     return {"@context": CONTEXT, "@graph": graph}
 
 
-def _root(run: Run, parts: Sequence[Entity], people: Sequence[Entity], licence: str) -> Entity:
+def _descriptor() -> Entity:
+    kept = [{"@id": CRATE}, {"@id": list(PROFILES)[-1]}]
+    return {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": kept}
+
+
+def _root(run: Run, parts: Sequence[Entity], licence: str | None) -> Entity:
     suite, model = run.config.suite.name, run.config.model.name
-    named = {"author": _references(people)} if people else {}
     inside = {part["@id"] for entity in parts for part in entity.get("hasPart", ())}
     return _named(
         "./", "Dataset", f"Anamnesis: {suite} on {model}",
         description=f"What {model} forgets while it is fine-tuned on the tasks of {suite}: tables, figures, "
         "report, adapters, vectors, and the records of all jobs",
-        datePublished=run.ended(), license={"@id": licence} if "://" in licence else licence,
-        mainEntity=_reference(parts[0]), mentions={"@id": "#run"}, **named,
+        datePublished=run.ended(), license={"@id": licence} if licence else NO_LICENCE,
+        mainEntity=_reference(parts[0]), mentions={"@id": "#run"},
         conformsTo=[{"@id": profile} for profile in PROFILES],
         hasPart=_references([entity for entity in parts if entity["@id"] not in inside]),
+    )  # fmt: skip
+
+
+def _action(run: Run, workflow: Entity, inputs: Sequence[Entity], results: Sequence[Entity]) -> Entity:
+    """The run as a whole; its jobs are in the notes."""
+    files = [entity for entity in results if entity["@type"] == "File"]
+    return _named(
+        "#run", "CreateAction", f"Run of {run.config.suite.name} on {run.config.model.name}",
+        description=f"{len(run.notes)} jobs, run by Snakemake", instrument=_reference(workflow),
+        startTime=run.began(), endTime=run.ended(), actionStatus="http://schema.org/CompletedActionStatus",
+        object=_references(inputs), result=_references(files),
     )  # fmt: skip
 
 
