@@ -119,8 +119,10 @@ def _results(run: Run) -> Iterator[Entity]:
 
 def _inputs(run: Run) -> Iterator[Entity]:
     """What came from elsewhere: the model, files of the user, tables that belong to the workflow."""
-    source = read_json(Path(f"{run.places.prepared}.json"))
-    yield _named("#model", "CreativeWork", source["source"], sha256=source["sha256"])
+    record = f"{run.places.prepared}.json"
+    if record in run.written:
+        source = read_json(record)
+        yield _named("#model", "CreativeWork", source["source"], sha256=source["sha256"])
     for path, (size, digest, _) in run.inputs.items():
         yield _named(
             f"#input-{digest[:16]}", "CreativeWork", Path(path).name, sha256=digest, contentSize=str(size)

@@ -74,11 +74,14 @@ class Run:
 
 
 def finished_run(config: Config) -> Run:
-    """Raises UserError where the report is not made yet, and for a result that is not what was written."""
+    """Raises UserError where the report (of pooled chains alone: the table) is not made yet, and for a result
+    that is not what was written.
+    """
     places = Layout(config)
     by_path = {path: note for note in notes_below(places.results) for path in note.written}
-    if str(places.report) not in by_path:
-        raise UserError(f"{places.report} is not there: finish the run, then describe it")
+    last = places.report if config.training.seeds else places.experiment / "table1.csv"
+    if str(last) not in by_path:
+        raise UserError(f"{last} is not there: finish the run, then describe it")
     waiting = [path for path in by_path if Path(path).parent in (places.experiment, places.figures)]
     needed: dict[Path, Note] = {}
     while waiting:
