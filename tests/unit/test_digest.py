@@ -169,7 +169,7 @@ def test_data_that_modules_read_is_known_to_the_digest():
     others = {
         str(path.parent.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.*")
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".typed")
     }
     assert others - {"data/catalogue"} == set(digest.DATA.values())
     assert all(digest._file_of(name) for name in digest.DATA)

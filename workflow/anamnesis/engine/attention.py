@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -21,6 +21,9 @@ from transformers import AttentionInterface
 
 from anamnesis.core.errors import UserError
 from anamnesis.engine.pack import Pack, Tree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAME = "anamnesis"
 HALF = (torch.float16, torch.bfloat16)
@@ -48,7 +51,7 @@ class Layout(Protocol):
     head_dim).
     """
 
-    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         """Attention output (N, n_heads, head_dim)."""
 
 
@@ -56,7 +59,7 @@ _active: ContextVar[tuple[Layout, list] | None] = ContextVar("anamnesis_layout",
 
 
 @contextmanager
-def layout(model, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
+def layout(model: PreTrainedModel, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
     """Run ``model`` under ``chosen``; yields the list that fills with the attention modules in the order of
     their calls.
     """
@@ -71,7 +74,16 @@ def layout(model, chosen: Layout) -> Iterator[list[torch.nn.Module]]:
         _active.reset(token)
 
 
-def tree_attention(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **options):
+def tree_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
     """Transformers attention function: query (1, n_heads, N, head_dim) -> output (1, N, n_heads,
     head_dim).
     """
@@ -181,7 +193,7 @@ class ForestLayout:
         self._whole = len(groups) == 1 and groups[0].index.shape[0] == 1  # the row is one tree
         self._masks: dict = {}
 
-    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         if self.record:
             self.keys.append(key)
             self.values.append(value)
@@ -192,7 +204,9 @@ class ForestLayout:
         flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return flat if self._whole else flat[place]
 
-    def _attend_group(self, g: int, query, key, value, call: Call) -> torch.Tensor:
+    def _attend_group(
+        self, g: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call
+    ) -> torch.Tensor:
         group = self._grouped[query.device][0][g]
         index, prefix = group.index, group.prefix
         batch, n = index.shape
@@ -239,7 +253,9 @@ class ForestLayout:
         return self._masks[g, window, device]
 
 
-def masked_attention(query, key, value, mask, call: Call) -> torch.Tensor:
+def masked_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, call: Call
+) -> torch.Tensor:
     """(B, n_heads, n, d) attention with grouped keys; ``mask`` None is causal, otherwise True where a key is
     seen.
     """
@@ -271,7 +287,9 @@ def knows_groups(query: torch.Tensor, mask: torch.Tensor | None) -> bool:
     return not query.is_cuda or (mask is None and query.dtype in HALF)
 
 
-def _written_out(query, key, value, mask, call: Call) -> torch.Tensor:
+def _written_out(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, call: Call
+) -> torch.Tensor:
     """What the fast functions do not know: soft caps and sinks."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)

@@ -9,16 +9,21 @@ for what may be asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from anamnesis.engine.attention import Call, ForestLayout
 from anamnesis.engine.block_attention import Block, attend_blocks
 from anamnesis.engine.pack import Pack, Prefix
+
+if TYPE_CHECKING:
+    from anamnesis.engine.heads import HeadGeometry
 
 Change = Callable[[int, torch.Tensor], torch.Tensor]
 
@@ -96,7 +101,7 @@ class BranchingLayout(ForestLayout):
         count = self.branch_rows.copies * self._parents.numel()
         return tensor[0, -count:].view(self.branch_rows.copies, len(self.pack.trees), self.m, -1)
 
-    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         n = self.pack.size
         static = super().attend(query[:, :n], key[:, :n], value[:, :n], call)
         if not self.born:
@@ -151,7 +156,7 @@ class BranchingLayout(ForestLayout):
 
 
 @contextmanager
-def branch_rows_hooked(geometry, branching: BranchingLayout):
+def branch_rows_hooked(geometry: HeadGeometry, branching: BranchingLayout) -> Iterator[None]:
     """Hooks that grow the row at the layers asked for and change the newest copies."""
     hooks, rows = _Hooks(geometry, branching), branching.branch_rows
     with ExitStack() as stack:
@@ -171,29 +176,29 @@ def branch_rows_hooked(geometry, branching: BranchingLayout):
 class _Hooks:
     """What happens at a layer while branch rows are born; each method is a torch hook of one layer."""
 
-    def __init__(self, geometry, branching: BranchingLayout):
+    def __init__(self, geometry: HeadGeometry, branching: BranchingLayout):
         self.geometry, self.branching = geometry, branching
         self.static = branching.pack.size
 
-    def enter(self, layer: int, module, args, kwargs):
+    def enter(self, layer: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Before a layer: heads are patched inside it, so its copies are born here."""
         rows, branching = self.branching.branch_rows, self.branching
-        args, kwargs = list(args), dict(kwargs)
-        hidden = args[0] if args else kwargs["hidden_states"]
+        places, kwargs = list(args), dict(kwargs)
+        hidden = places[0] if places else kwargs["hidden_states"]
         if rows.where == "heads" and layer in rows.layers:
             hidden = branching.grow(hidden)
         if hidden.shape[1] != self.static:
             # The model computed rotary tables and positions once, for the row as it was given.
             source = branching.source(hidden.device)
-            args = [spread(a, self.static, source) for a in args]
+            places = [spread(a, self.static, source) for a in places]
             kwargs = {name: spread(a, self.static, source) for name, a in kwargs.items()}
-        if args:
-            args[0] = hidden
+        if places:
+            places[0] = hidden
         else:
             kwargs["hidden_states"] = hidden
-        return tuple(args), kwargs
+        return tuple(places), kwargs
 
-    def change_heads(self, layer: int, module, args):
+    def change_heads(self, layer: int, module: nn.Module, args: tuple) -> tuple:
         """Before the output projection, where heads are still apart."""
         geometry = self.geometry
         x = args[0].clone()  # the input belongs to the caller, who may need it for a gradient
@@ -203,7 +208,7 @@ class _Hooks:
         first.copy_(changed.transpose(0, 1).reshape(first.shape))
         return (x, *args[1:])
 
-    def change_residual(self, layer: int, module, args, output):
+    def change_residual(self, layer: int, module: nn.Module, args: tuple, output: Any) -> Any:
         """After a layer: nothing in it differs, so its copies are born behind it."""
         hidden = self.branching.grow(output[0] if isinstance(output, tuple) else output)
         first = self.branching.newest(hidden)[:, :, 0]
@@ -213,14 +218,14 @@ class _Hooks:
 
 
 @contextmanager
-def keep_rows(geometry, keep: torch.Tensor, static: int):
+def keep_rows(geometry: HeadGeometry, keep: torch.Tensor, static: int) -> Iterator[None]:
     """Send only the rows ``keep`` of the grown row on to the final norm and the output head.
 
     Some models reshape the last hidden states to the length they were given; for those
     (``geometry.fixed_length``) the kept rows are padded to a multiple of it.
     """
 
-    def hook(module, args, output):
+    def hook(module: nn.Module, args: tuple, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
         hidden = hidden[:, keep.to(hidden.device)]
         if geometry.fixed_length:
@@ -235,7 +240,7 @@ def keep_rows(geometry, keep: torch.Tensor, static: int):
         handle.remove()
 
 
-def spread(value, static: int, source: torch.Tensor):
+def spread(value: Any, static: int, source: torch.Tensor) -> Any:
     """Per-token arguments of a decoder layer (hidden states, rotary tables, positions) for another row, whose
     token i is token ``source[i]`` of the one of ``static`` tokens.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,13 +21,16 @@ from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine, branch_row_index
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 # Shares of the largest logit that rounding may make up. In half precision a token may go to other experts.
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.float16: 0.25, torch.bfloat16: 0.25}
 LENGTHS = (5, 4, 6, 3, 9)
 """Tokens of a prefix, a trunk, its two branches, and another text."""
 
 
-def check_exact(model, lengths: Sequence[int] = LENGTHS) -> float:
+def check_exact(model: PreTrainedModel, lengths: Sequence[int] = LENGTHS) -> float:
     """The largest deviation of the engine from plain forward passes of ``model``, as a share of the largest
     logit. Raises UserError for a model that the engine does not cover, or computes otherwise.
     """
@@ -86,7 +90,7 @@ class Comparison:
         ids = torch.tensor([text], device=self.engine.device)
         return self.model(input_ids=ids, use_cache=False).logits[0]
 
-    def packs(self, wanted) -> float:
+    def packs(self, wanted: Sequence[torch.Tensor]) -> float:
         first, second = self.branches
         pack = Pack((Tree(self.other), Tree(self.prompt, [first, second]), Tree(self.other)))
         rows = self.engine.run(pack, range(pack.size))
@@ -95,20 +99,22 @@ class Comparison:
         parts += self._paths(rows[n:-n], wanted, end)
         return max(apart(*part) for part in parts)
 
-    def after_prefix(self, wanted) -> float:
+    def after_prefix(self, wanted: Sequence[torch.Tensor]) -> float:
         pack = Pack((Tree(self.trunk, self.branches),), self.engine.prefill(self.prefix))
         rows = self.engine.run(pack, range(pack.size))
         parts = self._paths(rows, [w[len(self.prefix) :] for w in wanted], len(self.trunk))
         return max(apart(*part) for part in parts)
 
-    def _paths(self, rows, wanted, trunk: int):
+    def _paths(
+        self, rows: torch.Tensor, wanted: Sequence[torch.Tensor], trunk: int
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         end = trunk + len(self.branches[0])
         return [
             (rows[:end], wanted[0]),
             (torch.cat([rows[:trunk], rows[end:]]), wanted[1]),
         ]
 
-    def likelihood(self, wanted) -> float:
+    def likelihood(self, wanted: Sequence[torch.Tensor]) -> float:
         pack, text = Pack((Tree(self.other),)), torch.tensor(self.other[1:])
         steps = torch.arange(len(text))
         for _ in range(2):  # the first pass learns whether the head can be applied in chunks
@@ -121,7 +127,7 @@ class Comparison:
             self.plain(self.texts[0])
         return list(seen)
 
-    def heads(self, wanted) -> float:
+    def heads(self, wanted: Sequence[torch.Tensor]) -> float:
         pack = Pack((Tree(self.trunk, self.branches[:1]),), self.engine.prefill(self.prefix))
         with captured_heads(self.geometry, [pack.size - 1]) as seen:
             self.engine.run(pack, [0])
@@ -136,7 +142,7 @@ class Comparison:
         """Logits after the prompt, with the last head of each of ``layers`` silenced at its last token."""
         size, found = self.geometry.head_dim, []
 
-        def silence(module, args):
+        def silence(module: torch.nn.Module, args: tuple) -> tuple:
             x = args[0].clone()
             x[0, len(self.prompt) - 1, -size:] = 0
             return (x, *args[1:])
@@ -149,7 +155,7 @@ class Comparison:
                 handle.remove()
         return found
 
-    def patched(self, wanted) -> float:
+    def patched(self, wanted: Sequence[torch.Tensor]) -> float:
         def silence(layer: int, x: torch.Tensor) -> torch.Tensor:
             x = x.clone()
             x[:, :, -1] = 0
@@ -186,7 +192,7 @@ def over_tokens(shares: torch.Tensor, dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def plain_attention(model) -> Iterator[None]:
+def plain_attention(model: PreTrainedModel) -> Iterator[None]:
     """Attention written out, where the model has it: faster functions leave out what they do not know."""
     before = model.config._attn_implementation
     with suppress(ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,6 +13,9 @@ from anamnesis.data.encoding import encode_pairs, end_token
 from anamnesis.data.prompts import Template
 from anamnesis.data.shortening import shorten_inputs
 from anamnesis.engine.pack import Tree, common_prefix_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,11 @@ class Example:
 
 
 def build_examples(
-    task: pd.DataFrame, tokenizer, template: Template, max_input_tokens: int, new: bool = True
+    task: pd.DataFrame,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    max_input_tokens: int,
+    new: bool = True,
 ) -> tuple[list[Example], int]:
     """The training split as examples, and how many inputs were cut so that prompts have at most
     ``max_input_tokens`` tokens (``data.shortening``).

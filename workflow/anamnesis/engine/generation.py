@@ -129,7 +129,7 @@ class DecodeLayout:
         self.alive = [self.alive[i] for i in keep]
         self.own = {layer: _each(pair, lambda x: x[chosen.to(x.device)]) for layer, pair in self.own.items()}
 
-    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         new = _each((key, value), lambda x: x.transpose(0, 1)[:, :, None])
         if call.layer in self.own:
             keys, values = self.own[call.layer]

@@ -21,6 +21,8 @@ from anamnesis.engine.writing import Writing, find_writing
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from anamnesis.engine.attention import Call
+
 
 @dataclass(frozen=True)
 class HeadGeometry:
@@ -126,7 +128,7 @@ def _require_causal(config: PreTrainedConfig, name: str) -> None:
 
 
 def _require_one_shape(
-    model: nn.Module, seen: Sequence[_Found]
+    model: PreTrainedModel, seen: Sequence[_Found]
 ) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
     """(decoder layers, output projections) of the attention layers seen, which must all be of one form."""
     name = type(model).__name__
@@ -156,7 +158,7 @@ def _require_one_shape(
     return tuple(siblings[i] for siblings, i in layers), tuple(projections)
 
 
-def _keeps_trees_apart(model: nn.Module) -> bool:
+def _keeps_trees_apart(model: PreTrainedModel) -> bool:
     """Whether a token's logits are the same alone in a row and behind another tree."""
 
     def last_logits(*trees: Tree) -> torch.Tensor:
@@ -169,10 +171,10 @@ def _keeps_trees_apart(model: nn.Module) -> bool:
     return bool((alone - behind).abs().max() <= tolerance * alone.abs().max())
 
 
-def _fixed_length(model: nn.Module, last: nn.Module) -> bool:
+def _fixed_length(model: PreTrainedModel, last: nn.Module) -> bool:
     """Whether the model fails when its last layer returns two tokens for one."""
 
-    def double(module, args, output):
+    def double(module: nn.Module, args: tuple, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
         hidden = torch.cat([hidden] * 2, 1)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
@@ -186,7 +188,7 @@ def _fixed_length(model: nn.Module, last: nn.Module) -> bool:
         handle.remove()
 
 
-def _forward(model: nn.Module, *trees: Tree):
+def _forward(model: PreTrainedModel, *trees: Tree) -> Any:
     """One forward pass of a few tokens, without dropout whatever mode the model is in."""
     pack, device = Pack(trees), next(model.parameters()).device
     with evaluation_mode(model):
@@ -215,12 +217,12 @@ class _Probe(ForestLayout):
         super().__init__(Pack((Tree([0]),)), device)
         self.shapes: list[tuple[int, int]] = []
 
-    def attend(self, query, key, value, call):
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         self.shapes.append((query.shape[0], value.shape[-1]))
         return super().attend(query, key, value, call)
 
 
-def _watch(model: nn.Module) -> list[_Found]:
+def _watch(model: PreTrainedModel) -> list[_Found]:
     """One forward pass of one token; the projection is the first linear child of the attention module called
     after it.
     """

@@ -36,7 +36,7 @@ def captured_heads(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[list
     captured: list[torch.Tensor] = []
     places = on_each_device(torch.as_tensor(rows, dtype=torch.long))
 
-    def hook(module, args):
+    def hook(module: torch.nn.Module, args: tuple) -> None:
         x = args[0][0, places(args[0].device)].reshape(len(rows), geometry.n_heads, geometry.head_dim)
         captured.append(x.to(captured[0].device) if captured else x)
 
@@ -54,7 +54,7 @@ def captured_lengths(geometry: HeadGeometry, rows: Sequence[int]) -> Iterator[li
     captured: list[torch.Tensor] = []
     places = on_each_device(torch.as_tensor(rows, dtype=torch.long))
 
-    def hook(module, args, output):
+    def hook(module: torch.nn.Module, args: tuple, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
         captured.append(hidden[0, places(hidden.device)].float().norm(dim=-1).cpu())
 
@@ -75,10 +75,10 @@ def added_to_heads(
 
     places, degrees = on_each_device(rows), on_each_device(degree)
 
-    def hook_for(addition: torch.Tensor):
+    def hook_for(addition: torch.Tensor) -> Callable[[torch.nn.Module, tuple], tuple]:
         flat = addition.reshape(1, -1)
 
-        def hook(module, args):
+        def hook(module: torch.nn.Module, args: tuple) -> tuple:
             x = args[0]
             delta = degrees(x.device).to(x.dtype)[:, None] * flat.to(x)
             return (x.index_add(1, places(x.device), delta[None]), *args[1:])
@@ -119,11 +119,11 @@ def added_to_attention(
         handle.remove()
 
 
-def _adding(vector: torch.Tensor, rows: Sequence[int]):
+def _adding(vector: torch.Tensor, rows: Sequence[int]) -> Callable[[torch.nn.Module, tuple, Any], Any]:
     """A hook that adds ``vector`` to a module's output (1, n_tokens, hidden_size) at ``rows``."""
     index = torch.as_tensor(rows, dtype=torch.long)
 
-    def hook(module, args, output):
+    def hook(module: torch.nn.Module, args: tuple, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
         delta = vector.to(hidden.device, hidden.dtype).expand(1, len(index), -1)
         hidden = hidden.index_add(1, index.to(hidden.device), delta)

@@ -84,7 +84,7 @@ def head_input(head: nn.Module | None, first_row_only: bool) -> Iterator[list[to
     """
     seen: list[torch.Tensor] = []
 
-    def hook(module, args):
+    def hook(module: nn.Module, args: tuple) -> tuple | None:
         hidden = args[0].flatten(0, -2)  # where the last layer left it, which may not be where the head is
         weight = getattr(module, "weight", hidden)
         seen.append(hidden.to(weight.device))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from anamnesis.core.errors import UserError
-from anamnesis.engine.attention import ForestLayout, layout
+from anamnesis.engine.attention import ForestLayout, Layout, layout
 from anamnesis.engine.branch_rows import BranchingLayout, BranchRows, branch_rows_hooked, keep_rows
 from anamnesis.engine.heads import HeadGeometry, find_heads
 from anamnesis.engine.hooks import without_scaling
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Tokens that a shared prefix must save: a pass of a few tokens reads all weights, and so takes as long as
 # about so many more tokens in a full pass.
 WORTH_A_PASS = 64
+
+Keep = Sequence[int] | torch.Tensor
 
 
 class PrefixEngine:
@@ -48,9 +50,7 @@ class PrefixEngine:
         """Whether what comes out of the last layer lies on another device."""
         return next(self.geometry.blocks[-1].parameters()).device != self.device
 
-    def run(
-        self, pack: Pack, keep: Sequence[int] | torch.Tensor, branch_rows: BranchRows | None = None
-    ) -> torch.Tensor:
+    def run(self, pack: Pack, keep: Keep, branch_rows: BranchRows | None = None) -> torch.Tensor:
         """Logits (len(keep), vocabulary) at the row indices ``keep`` of a pack.
 
         With ``branch_rows`` the row is followed by the born tokens, ordered (birth layer, copy, tree, token):
@@ -84,18 +84,18 @@ class PrefixEngine:
         _, recorded = self.run_recorded(Pack((Tree(tokens),)), keep=[0])
         return Prefix(tuple(recorded.keys), tuple(recorded.values))
 
-    def run_recorded(self, pack: Pack, keep) -> tuple[torch.Tensor, ForestLayout]:
+    def run_recorded(self, pack: Pack, keep: Keep) -> tuple[torch.Tensor, ForestLayout]:
         """As ``run``, and the layout that recorded each layer's keys and values (n_kv_heads, n_tokens,
         head_dim).
         """
         recorded = ForestLayout(pack, self.device, record=True)
         return self._forward(pack, recorded, keep), recorded
 
-    def run_in(self, pack: Pack, chosen: ForestLayout, keep) -> torch.Tensor:
+    def run_in(self, pack: Pack, chosen: ForestLayout, keep: Keep) -> torch.Tensor:
         """As ``run``, in a layout of the caller's own, which may watch what it is given."""
         return self._forward(pack, chosen, keep)
 
-    def _forward_kept(self, forward: Callable, pack: Pack, chosen, keep) -> torch.Tensor:
+    def _forward_kept(self, forward: Callable, pack: Pack, chosen: Layout, keep: Keep) -> torch.Tensor:
         """``forward``, for rows that a model cannot be asked for by itself: of a grown row, or on another
         device.
         """
@@ -103,7 +103,7 @@ class PrefixEngine:
         with keep_rows(self.geometry, keep, pack.size):
             return forward(pack, chosen, keep=0)[: len(keep)]
 
-    def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
+    def _forward(self, pack: Pack, chosen: ForestLayout, keep: Keep) -> torch.Tensor:
         if not isinstance(keep, int):
             if self.divided:
                 # Call the base method: the subclass's override is already on the stack.
@@ -114,7 +114,7 @@ class PrefixEngine:
         return self.call(tokens, pack.positions, longest, chosen, logits_to_keep=keep)
 
     def call(
-        self, tokens: torch.Tensor, positions: torch.Tensor, longest: int, chosen, **options
+        self, tokens: torch.Tensor, positions: torch.Tensor, longest: int, chosen: Layout, **options: Any
     ) -> torch.Tensor:
         """Logits (N, vocabulary) of a row of tokens (N,) at ``positions`` (N,) of their texts, in a layout.
 

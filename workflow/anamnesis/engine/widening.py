@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 
 from anamnesis.engine.attention import Call, ForestLayout
 from anamnesis.engine.branch_rows import spread
@@ -35,7 +37,7 @@ class WideningLayout:
             rows += [*range(shared), *range(start, start + tree.size)]
         self.source = torch.tensor(rows, device=wide.device)
 
-    def attend(self, query, key, value, call: Call) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         if call.layer >= self.layer:
             return self.wide.attend(query, key, value, call)
         if self.wide.record:
@@ -49,7 +51,7 @@ class WideningLayout:
 def widened(geometry: HeadGeometry, layout: WideningLayout) -> Iterator[None]:
     """Spread what enters the layer, and the per-token arguments of all from it on, over the wide row."""
 
-    def hook(module, args, kwargs):
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> Any:
         narrow = layout.narrow.size
         return (
             tuple(spread(a, narrow, layout.source) for a in args),

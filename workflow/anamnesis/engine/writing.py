@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ def captured_scales(writing: Writing, rows: Sequence[int]) -> Iterator[list[torc
     captured: list[torch.Tensor] = []
     index = torch.as_tensor(rows, dtype=torch.long)
 
-    def hook(module, args, output):
+    def hook(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
         places = index.to(output.device)
         captured.append(factors(args[0][0, places], output[0, places]).cpu())
 
@@ -86,10 +87,10 @@ class _Watch:
         self.parts = [_Part() for _ in blocks]
         self.now: int | None = None  # the layer that is being run
 
-    def enter(self, module, args) -> None:
+    def enter(self, module: nn.Module, args: tuple) -> None:
         self.now = self.layers.get(module, self.now)
 
-    def leave(self, module, args, output):
+    def leave(self, module: nn.Module, args: tuple, output: Any) -> Any:
         if self.now is None:
             return None
         part = self.parts[self.now]
@@ -114,7 +115,7 @@ class _Watch:
         part.sum = output.detach().requires_grad_()
         return part.sum.clone()  # some layers add in place
 
-    def _end(self, part: _Part, output):
+    def _end(self, part: _Part, output: Any) -> Any:
         part.hidden, self.now = output[0] if isinstance(output, tuple) else output, None
         cut = part.hidden.detach()
         return (cut, *output[1:]) if isinstance(output, tuple) else cut

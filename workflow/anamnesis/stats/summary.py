@@ -173,7 +173,9 @@ def _level_row(measures: pd.DataFrame, method: str, name: str) -> dict[str, obje
     return {"kind": "level", "method": method, "guided": "", "measure": name, **_moments(values), **nothing}
 
 
-def difference_row(pairs, method, guided, name, resamples, confidence, seed=0) -> dict[str, object]:
+def difference_row(
+    pairs: pd.DataFrame, method: str, guided: str, name: str, resamples: int, confidence: float, seed: int = 0
+) -> dict[str, object]:
     """The row of :func:`table1` for the measure ``name`` of :func:`paired_differences`."""
     values = pairs[name].dropna().to_numpy(dtype=float)
     low, high, how = paired_interval(values, resamples, confidence, seed)

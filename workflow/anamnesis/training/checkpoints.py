@@ -7,16 +7,17 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from anamnesis.core.artifacts import SUMS, damaged_file, write_sums
-from anamnesis.core.errors import UserError, first_line
+from anamnesis.core.errors import UserError, first_line, given
 
 if TYPE_CHECKING:
     import torch
+    from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from anamnesis.training.objectives import Objective
 
@@ -53,8 +54,10 @@ class MarkComplete(TrainerCallback):
 
     trainer: Saved
 
-    def on_save(self, args, state, control, **kwargs):
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        folder = Path(given(args.output_dir, "a folder")) / f"checkpoint-{state.global_step}"
         self.trainer.objective.world.wait()  # each process writes its own random state
         if not state.is_world_process_zero:
             return
@@ -76,7 +79,9 @@ class SaveAndStop(TrainerCallback):
     def __init__(self, must_end: Callable[[], bool]):
         self.must_end = must_end
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.must_end():
             control.should_save = control.should_training_stop = True
 

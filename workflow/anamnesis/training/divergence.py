@@ -5,6 +5,7 @@ vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -21,7 +22,9 @@ class _Divergence(torch.autograd.Function):
     """KL of each row, differentiable in the student's values only."""
 
     @staticmethod
-    def forward(ctx, values, student, teacher, temperature, direction):
+    def forward(
+        ctx: Any, values: torch.Tensor, student: Scores, teacher: Scores, temperature: float, direction: str
+    ) -> torch.Tensor:
         gradient = torch.empty_like(values)
         divergences = values.new_empty(len(values), dtype=torch.float32)
         chunk, cached = _logits_at_once(values.device)
@@ -38,7 +41,7 @@ class _Divergence(torch.autograd.Function):
         return divergences
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream[:, None], None, None, None, None
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -35,6 +36,9 @@ from anamnesis.training.checkpoints import (
 from anamnesis.training.objectives import Loss, Objective
 from anamnesis.training.reports import Report
 from anamnesis.training.trainer_options import import_class, optimizer_class, trainer_arguments
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +127,7 @@ class StageTrainer(Trainer):
     model: PreTrainedModel  # with the stage's adapter
     train_dataset: Dataset
 
-    def __init__(self, engine: PrefixEngine, objective: Objective, scheduler: str, **kwargs):
+    def __init__(self, engine: PrefixEngine, objective: Objective, scheduler: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.remove_callback(PrinterCallback)
         self.engine, self.objective, self.scheduler_name = engine, objective, scheduler
@@ -143,7 +147,9 @@ class StageTrainer(Trainer):
         adapter = str(self.model.base_model.prefix)
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad and adapter not in n}
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
         folder = Path(resume_from_checkpoint)
         with readable(folder):
             check_adapter(folder)
@@ -155,19 +161,21 @@ class StageTrainer(Trainer):
                 for name, parameter in others.items():
                     parameter.data.copy_(saved[name])
 
-    def _load_optimizer_and_scheduler(self, checkpoint):
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with readable(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
-    def _load_rng_state(self, checkpoint):
+    def _load_rng_state(self, checkpoint: str | None) -> None:
         with readable(checkpoint):
             super()._load_rng_state(checkpoint)
 
-    def get_train_dataloader(self):
+    def get_train_dataloader(self) -> DataLoader:
         # Trainer's own loader, prepared by accelerate, would give each process other batches.
         return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
-    def training_step(self, model, inputs, num_items_in_batch=None):
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         share, progress = (
             self.current_gradient_accumulation_steps,
             self.state.global_step / self.state.max_steps,
@@ -198,7 +206,9 @@ class StageTrainer(Trainer):
             added = None if new is None else new / share
             p.grad = added if old is None else old if added is None else old + added
 
-    def _gradient(self, parameters, loss: torch.Tensor) -> list[torch.Tensor | None]:
+    def _gradient(
+        self, parameters: Sequence[torch.nn.Parameter], loss: torch.Tensor
+    ) -> list[torch.Tensor | None]:
         """The gradient of one loss alone, over all processes; None for what no process used."""
         for p in parameters:
             p.grad = None
@@ -206,10 +216,10 @@ class StageTrainer(Trainer):
             self.accelerator.backward(loss)
         return self.objective.world.summed([p.grad for p in parameters], parameters)
 
-    def floating_point_ops(self, inputs) -> int:
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0
 
-    def create_scheduler(self, num_training_steps: int, optimizer=None):
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
         if "." not in self.scheduler_name:
             return super().create_scheduler(num_training_steps, optimizer)
         cls = import_class(self.scheduler_name, "training.scheduler", LRScheduler)
@@ -221,5 +231,7 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
 
-def _without_gaps(gradient, parameters) -> list[torch.Tensor]:
+def _without_gaps(
+    gradient: Sequence[torch.Tensor | None], parameters: Sequence[torch.nn.Parameter]
+) -> list[torch.Tensor]:
     return [torch.zeros_like(p) if g is None else g for g, p in zip(gradient, parameters, strict=True)]

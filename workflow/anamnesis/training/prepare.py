@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anamnesis.core.artifacts import read_parquet, read_tensors
 from anamnesis.data.chat import template_for
@@ -17,6 +18,9 @@ from anamnesis.training.stage import Stage, per_stage
 from anamnesis.training.stage_files import StageFiles
 from anamnesis.training.world import World, join_world, shard_frozen_weights
 from anamnesis.vectors.instruction import selected_heads
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def prepare_stage(
@@ -73,7 +77,7 @@ def _open_model(
     training: Mapping,
     settings: Mapping,
     seed: int,
-) -> tuple[PrefixEngine, object, World]:
+) -> tuple[PrefixEngine, PreTrainedTokenizerBase, World]:
     """(engine of the model with the stage's adapter, tokenizer, the processes that train it)."""
     device = choose_device(model["device"])
     world = join_world(device)
@@ -89,14 +93,14 @@ def _open_model(
 
 
 def _with_adapter(
-    language_model,
+    language_model: PreTrainedModel,
     earlier: Sequence[str],
     needs: Mapping,
     number: int,
     training: Mapping,
     settings: Mapping,
     seed: int,
-):
+) -> PreTrainedModel:
     """The model with the adapters before the stage, and the stage's own, fresh or continued."""
     if earlier and needs["adapter"] == "continued":
         return open_adapter(language_model, Path(earlier[-1]), trainable=True)

@@ -11,7 +11,7 @@ and on the other two through digests of their own, so that a change of one metho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -87,7 +87,9 @@ def load_part(method: str, part: str) -> ModuleType | None:
     return import_module(module_name(method, part))
 
 
-def list_problems(method: str, settings: Mapping, name: str, keys: Iterable[str], stages: int):
+def list_problems(
+    method: str, settings: Mapping, name: str, keys: Iterable[str], stages: int
+) -> Iterator[str]:
     """Messages about settings that are one number or a list with one for each stage."""
     for key in keys:
         value = settings[key]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,10 @@ from anamnesis.engine.examples import Example
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.reference import Change, Reference, Start
 from anamnesis.training.world import ALONE, World
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Stage:
     """
 
     engine: PrefixEngine
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     number: int
     examples: Sequence[Example]
     settings: Mapping
@@ -69,7 +74,7 @@ class Stage:
         made = Reference(self.engine, start or self.start, self.batch_tokens, change)
         return made.prepare(self.examples if self.seen is None else self.seen, logits, heads)
 
-    def random(self, *names):
+    def random(self, *names: str) -> np.random.Generator:
         """A numpy generator of its own for each purpose."""
         return generator(self.seed, *names)
 

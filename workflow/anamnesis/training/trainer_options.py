@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -58,7 +59,7 @@ def trainer_arguments(
     return arguments
 
 
-def optimizer_class(settings: Mapping):
+def optimizer_class(settings: Mapping) -> Any:
     """(class, its arguments) of an optimiser with a dotted name; None for one that transformers knows."""
     name = settings["optimizer"]
     if "." not in name:

@@ -28,7 +28,8 @@ from anamnesis.training.loop import train_stage
 from anamnesis.training.objectives import Objective
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FIXED = {
     "optimizer": "adamw_torch",
@@ -53,7 +54,11 @@ class TuningTask:
 
 
 def tuning_examples(
-    tasks: Sequence[TuningTask], tokenizer, template: Template, examples: int, max_input_tokens: int
+    tasks: Sequence[TuningTask],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    examples: int,
+    max_input_tokens: int,
 ) -> dict[str, list[Example]]:
     """The first ``examples`` training examples of each task. No validation or test row is used.
 
@@ -88,7 +93,7 @@ def tune(
     seed: int,
     checkpoints: Path,
     reporter: Reporter | None = None,
-):
+) -> tuple[PreTrainedModel, pd.DataFrame]:
     """(the model with its trained adapter, the log of ``loop.train_stage``). ``settings``: the section
     ``tuning``.
 
@@ -104,7 +109,7 @@ def tune(
 
 def zero_shot_accuracy(
     model: PreTrainedModel,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     template: Template,
     tasks: Sequence[TuningTask],
     how: Mapping,
@@ -127,7 +132,14 @@ def zero_shot_accuracy(
     return {name: float(score) for name, score in scores.items()}
 
 
-def save_tuned(tuned, tokenizer, base: str, adapter: Path, snapshot: Path, where: OnHub | None = None):
+def save_tuned(
+    tuned: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    base: str,
+    adapter: Path,
+    snapshot: Path,
+    where: OnHub | None = None,
+) -> PreTrainedModel:
     """Write the ``adapter`` (plain PEFT) and the ``snapshot`` with it merged in; returns the merged model.
 
     ``base``, ``where``: the model that the adapter belongs to, by name and on the hub.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from anamnesis.core.fields import Flag, Integer, Name, Number, Section, Text
@@ -48,6 +50,6 @@ class Tuning(Section):
     lora: TuningLora = Field(default_factory=TuningLora)
 
 
-def tuning_tasks(config) -> list[str]:
+def tuning_tasks(config: Any) -> list[str]:
     """The tasks that the model of a ``config.models.Config`` is tuned on; none where it is not tuned."""
     return list(config.tuning.tasks or config.suite.held_out) if config.tuning.enabled else []

@@ -61,7 +61,9 @@ class World:
         distributed.all_reduce(here)
         return here.tolist()
 
-    def summed(self, gradients: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]):
+    def summed(
+        self, gradients: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor | None]:
         """The sum over all processes of each gradient, in float32; None where no process has one. ``like``:
         what they are gradients of.
         """

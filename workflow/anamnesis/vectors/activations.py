@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +19,9 @@ from anamnesis.engine.pack import Pack, Tree, halved_to_fit, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question, score_batch
 from anamnesis.engine.writing import captured_scales
+
+if TYPE_CHECKING:
+    from anamnesis.engine.scoring import Score
 
 ENOUGH = 5  # with fewer correct answers than this, the mean is taken over all prompts
 
@@ -59,7 +63,7 @@ def mean_head_activations(
     shared = prefix.length if prefix else 0
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
 
-    def observed(batch: list[int]):
+    def observed(batch: list[int]) -> tuple[list[torch.Tensor], list[Score]]:
         pack = Pack(tuple(trees[i] for i in batch), prefix)
         with _captured(engine.geometry, [pack.trunk_end(t) for t in range(len(batch))]) as parts:
             scores = score_batch(engine, [questions[i] for i in batch], pack)
@@ -127,7 +131,7 @@ def check_answered(means: Sequence[str | Path]) -> None:
             )
 
 
-def is_correct(score) -> bool:
+def is_correct(score: Score) -> bool:
     """Whether the first continuation wins: against the other choices, or as the greedy continuation."""
     if len(score.log_probability) > 1:
         return score.log_probability[0] == max(score.log_probability)

@@ -46,7 +46,7 @@ def causal_effects(
     batches = _batches(engine, questions, prefix.length if prefix else 0, batch_tokens, target)
     frames = []
 
-    def swept(batch: list[int]):
+    def swept(batch: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         return _sweep(engine, [questions[i] for i in batch], prefix, mean, target)
 
     for batch, (patched, clean) in halved_to_fit(batches[shard::shards], swept):
@@ -78,7 +78,7 @@ def _sweep(
     prefix: Prefix | None,
     mean: torch.Tensor,
     target: str,
-):
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of the targets: (n_layers, n_heads, prompts) patched and (prompts,) clean. All
     contexts begin with the tokens of ``prefix``.
     """

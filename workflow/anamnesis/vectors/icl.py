@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from anamnesis.data.prompts import (
     shuffle_labels,
 )
 from anamnesis.engine.scoring import Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CLEAN, SHUFFLED = "clean", "shuffled"
 TYPES = {"choices": "texts", "label": "integer"}
@@ -137,7 +141,7 @@ def shuffled_prompts(prompts: pd.DataFrame, name: str) -> pd.DataFrame:
     return found
 
 
-def encode_questions(tokenizer, prompts: pd.DataFrame) -> list[Question]:
+def encode_questions(tokenizer: PreTrainedTokenizerBase, prompts: pd.DataFrame) -> list[Question]:
     """One question per prompt. Continuations: the target first, then the other choices (if the task has
     any).
     """

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from anamnesis.engine.heads import HeadGeometry
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ def warn_if_negligible(theta: torch.Tensor, stream: torch.Tensor, task: str) -> 
         )  # fmt: skip
 
 
-def selected_heads(ranking, top: int | None = None) -> list[tuple[int, int]]:
+def selected_heads(ranking: pd.DataFrame, top: int | None = None) -> list[tuple[int, int]]:
     """(layer, head) of the selected heads of a ranking frame, best first; only the first ``top`` if given."""
     chosen = ranking[ranking.selected]
     pairs = [(int(layer), int(head)) for layer, head in zip(chosen.layer, chosen["head"], strict=True)]

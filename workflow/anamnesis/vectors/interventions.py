@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -16,6 +17,9 @@ from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine, branch_row_index
 from anamnesis.engine.scoring import Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 COLUMNS = ["set", "split", "layer", "condition", "base", "accuracy", "n"]
 SPLITS = ("test", "validation")
@@ -65,7 +69,7 @@ def intervene(
         sizes = [len(questions[i].context) - shared + conditions * len(layers) * m for i in members]
         batches = [[members[k] for k in batch] for batch in pack_by_size(sizes, batch_tokens)]
 
-        def branched(batch: list[int]):
+        def branched(batch: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             return _branches(engine, [questions[i] for i in batch], prefix, vectors[batch], layers)
 
         for batch, (with_vector, without) in halved_to_fit(batches, branched):
@@ -80,7 +84,7 @@ def _branches(
     prefix: Prefix | None,
     vectors: torch.Tensor,
     layers: Sequence[int],
-):
+) -> tuple[torch.Tensor, torch.Tensor]:
     answers, shared = [q.continuations[0] for q in questions], prefix.length if prefix else 0
     trees = [
         Tree(q.context[shared:-1], [[q.context[-1], *a[:-1]]])
@@ -108,7 +112,13 @@ def random_vectors(like: torch.Tensor, count: int, generator: torch.Generator) -
 
 
 def split_questions(
-    tokenizer, task: pd.DataFrame, name: str, template: Template, settings: Mapping, seed: int, split: str
+    tokenizer: PreTrainedTokenizerBase,
+    task: pd.DataFrame,
+    name: str,
+    template: Template,
+    settings: Mapping,
+    seed: int,
+    split: str,
 ) -> SplitQuestions:
     """At most ``settings["examples"]`` examples of a split of the set ``name``, few-shot with
     ``settings["shots"]`` demonstrations drawn anew for every example. ``settings``: the section
@@ -138,7 +148,7 @@ def split_questions(
 
 def intervention_table(
     engine: PrefixEngine,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     task: pd.DataFrame,
     name: str,
     theta: torch.Tensor,
@@ -146,7 +156,7 @@ def intervention_table(
     settings: Mapping,
     seed: int,
     batch_tokens: int,
-    progress=lambda done: None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> pd.DataFrame:
     """Accuracy per layer on a set's validation and test examples, columns ``COLUMNS``.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,9 @@ from anamnesis.engine.hooks import added_to_residual
 from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.pack import Pack, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,11 @@ def chosen_layer(geometry: HeadGeometry, layer: int | None) -> int:
 
 
 def zero_shot_examples(
-    task: pd.DataFrame, tokenizer, template: Template, count: int, rng: np.random.Generator
+    task: pd.DataFrame,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    count: int,
+    rng: np.random.Generator,
 ) -> list[Example]:
     """At most ``count`` examples of a task: validation rows, then training rows, each in random order.
 

@@ -15,7 +15,7 @@ EFFECT_COLUMNS = ["prompt_id", "layer", "head", "p_clean", "p_patched", "effect"
 
 def rank_heads(
     effects: dict[str, pd.DataFrame], rank_by: str, top: int, fixed: Sequence[tuple[int, int]] | None = None
-):
+) -> pd.DataFrame:
     """All heads ranked by their mean effect over tasks: rank, layer, head, effect, standard_error, n_prompts,
     n_tasks, selected.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -40,7 +40,7 @@ class Ewc(Section):
     decay: Number = Field(0.9, ge=0, le=1, description="Weight of the old one when merged online, in [0, 1].")
 
 
-def extra_work(stage, settings: Mapping):
+def extra_work(stage: Any, settings: Mapping) -> Any:
     """Gradients of the examples that the Fisher information is averaged over."""
     share = min(1.0, settings["fisher_examples"] / max(1, stage.task.train))
     return stage.trained(share * stage.once.tokens, share * stage.once.rows)

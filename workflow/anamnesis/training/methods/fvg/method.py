@@ -5,6 +5,7 @@ stays near what the model before the stage predicts once the new task's vector i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -89,7 +90,7 @@ class Fvg(Method):
                 f"{geometry.n_layers - 1}, or null"
             )
 
-        def change(pack: Pack):
+        def change(pack: Pack) -> AbstractContextManager:
             rows = [pack.branch_start(t, 0) for t in range(len(pack.trees))]
             return added_to_attention(geometry, layer, theta, rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import Field
 
@@ -51,7 +52,7 @@ def process_problems(settings: Mapping, name: str, processes: int, gpus: int) ->
         )
 
 
-def extra_work(stage, settings: Mapping):
+def extra_work(stage: Any, settings: Mapping) -> Any:
     """The model before the stage on every example once, and the rows that are compared, forward and
     backward.
     """

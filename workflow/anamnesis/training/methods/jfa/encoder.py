@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -38,7 +38,15 @@ class PromptEncoder:
     its memory. Raises UserError for a source that cannot be read and a layer that does not exist.
     """
 
-    def __init__(self, source: str, layer: int | None, snapshot: Path, tokenizer, dtype, device):
+    def __init__(
+        self,
+        source: str,
+        layer: int | None,
+        snapshot: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
         self.source, self.layer, self.snapshot, self.tokenizer = source, layer, Path(snapshot), tokenizer
         self.dtype, self.device = dtype, device
 
@@ -89,7 +97,7 @@ class PromptEncoder:
         """What the layer returns when the model runs, (n, length, width); the layers after it are spared."""
         seen: list[torch.Tensor] = []
 
-        def hook(module, args, output):
+        def hook(module: nn.Module, args: tuple, output: Any) -> None:
             seen.append(output[0] if isinstance(output, tuple) else output)
             raise _Reached
 
@@ -117,9 +125,10 @@ class PromptEncoder:
         reader = self._model[1]
         if reader is None:
             return list(prompt)
-        text = self.tokenizer.decode(prompt, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode(list(prompt), clean_up_tokenization_spaces=False)
         most = getattr(self._model[0].config, "max_position_embeddings", None) or reader.model_max_length
-        return token_ids(reader, [text])[0][: min(most, reader.model_max_length)]
+        ids = token_ids(reader, [text])[0]  # type: ignore[list-item]  # a list is for several sequences
+        return ids[: min(most, reader.model_max_length)]
 
     @cached_property
     def _model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
@@ -141,7 +150,7 @@ class _Reached(Exception):
     """The layer asked for has answered."""
 
 
-def _other(source: str, folder: Path):
+def _other(source: str, folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModel, AutoTokenizer
 
     if not (folder / "config.json").exists():

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.training.methods.jfa.encoder import PromptEncoder
 from anamnesis.training.methods.jfa.latent_files import FOLDER, load_pool
 from anamnesis.training.methods.jfa.latent_tasks import LatentEngine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def depends_on_prompt(adapters: Sequence[Path]) -> bool:
@@ -16,7 +20,9 @@ def depends_on_prompt(adapters: Sequence[Path]) -> bool:
     return bool(adapters) and (Path(adapters[-1]) / FOLDER).exists()
 
 
-def engine_of(model, adapters: Sequence[Path], snapshot: Path, tokenizer) -> PrefixEngine:
+def engine_of(
+    model: PreTrainedModel, adapters: Sequence[Path], snapshot: Path, tokenizer: PreTrainedTokenizerBase
+) -> PrefixEngine:
     """The engine of a model with ``adapters`` merged, with the latent tasks of the last if it has some."""
     engine = PrefixEngine(model)
     if not depends_on_prompt(adapters):

@@ -4,9 +4,10 @@ before the stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, repeat, zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from anamnesis.training.objectives import Loss, Objective
 from anamnesis.training.reference import Reference
 from anamnesis.training.stage import Stage
 from anamnesis.training.student import PassNeeds, compared_weights, run_student
+
+if TYPE_CHECKING:
+    from anamnesis.training.guidance import Intervention
+    from anamnesis.training.objectives import Term
 
 DIRECTION = {"symmetric": ("symmetric", 1.0), "released": ("teacher_student", 2.0)}
 
@@ -58,7 +63,13 @@ class FlashbackObjective(Objective):
     gradient is combined with the new task's by ``projection``.
     """
 
-    def __init__(self, terms, intervention, settings, before: Reference | None):
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        intervention: Intervention | None,
+        settings: Mapping,
+        before: Reference | None,
+    ):
         super().__init__(terms, intervention)
         self.settings, self.before = settings, before
         self.combine: Callable = PROJECTIONS[settings["projection"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -52,7 +52,7 @@ def with_latent_tasks(stage: Stage, others: Sequence[Example]) -> tuple[Stage, l
     return replace(stage, engine=latent, examples=examples), others
 
 
-def _say_retrieved(slots: Sequence[int], prompts: int, settings, first: bool) -> None:
+def _say_retrieved(slots: Sequence[int], prompts: int, settings: Mapping, first: bool) -> None:
     """A later task may have slots of its own; were those of the first all alike, so would be all others."""
     log.info("latent tasks: %d of %d are retrieved by %d prompts", len(slots), settings["pool"], prompts)
     if first and len(slots) == settings["nearest"] < settings["pool"] and prompts > 1:
@@ -64,7 +64,7 @@ def _say_retrieved(slots: Sequence[int], prompts: int, settings, first: bool) ->
         )
 
 
-def new_pool(geometry: HeadGeometry, centre: torch.Tensor, settings, seed: int) -> LatentPool:
+def new_pool(geometry: HeadGeometry, centre: torch.Tensor, settings: Mapping, seed: int) -> LatentPool:
     """``centre`` (width of the encoder): see ``LatentPool``.
 
     Keys are orthogonal within each segment; of the increments one factor is drawn as LoRA's first is and the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +14,9 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.models.adapters import sort_modules
 from anamnesis.training.methods.jfa.encoder import PromptEncoder
 from anamnesis.training.methods.jfa.latent_tasks import SMALLEST, LatentPool
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 FOLDER, SETTINGS, KEYS, WEIGHTS = "latent", "settings.json", "keys.safetensors", "adapter_model.safetensors"
 
@@ -43,7 +47,7 @@ def save_pool(pool: LatentPool, encoder: PromptEncoder, engine: PrefixEngine, fo
     for n in range(pool.down.shape[1]):
         slot = folder / FOLDER / f"slot{n:02d}"
         slot.mkdir(parents=True)
-        _slot_config(pool, engine, names).save_pretrained(slot)
+        _slot_config(pool, engine, names).save_pretrained(str(slot))
         sort_modules(slot)
         tensors = {}
         for name, down, up in zip(names, pool.down[:, n], pool.up[:, n], strict=True):
@@ -85,7 +89,7 @@ def load_pool(folder: Path) -> tuple[LatentPool, dict]:
         ) from error
 
 
-def _slot_config(pool: LatentPool, engine: PrefixEngine, names: list[str]):
+def _slot_config(pool: LatentPool, engine: PrefixEngine, names: list[str]) -> LoraConfig:
     from peft import LoraConfig
 
     projection = engine.geometry.projections[pool.layers[0]]

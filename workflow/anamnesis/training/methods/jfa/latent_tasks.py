@@ -4,8 +4,9 @@ gets a mixture of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -17,6 +18,11 @@ from anamnesis.engine.pack import Pack
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.widening import WideningLayout, widened
 from anamnesis.training.methods.jfa.encoder import Prompt, PromptEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from anamnesis.engine.prefix_engine import Keep
 
 SMALLEST = 1e-6  # similarities count at least as much, so that shares are positive and sum to 1
 
@@ -38,7 +44,7 @@ class LatentPool(nn.Module):
         centre: torch.Tensor,
         down: torch.Tensor,
         up: torch.Tensor,
-        layers,
+        layers: Iterable[int],
         nearest: int,
     ):
         super().__init__()
@@ -68,8 +74,8 @@ class LatentPool(nn.Module):
         """
         middle = shares.repeat_interleave(self.down.shape[2], dim=1)
 
-        def hook_for(down: torch.Tensor, up: torch.Tensor):
-            def hook(module, args, output):
+        def hook_for(down: torch.Tensor, up: torch.Tensor) -> Callable:
+            def hook(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
                 x = args[0].to(down.dtype)
                 return output + ((x @ down.T) * middle.to(x) @ up).to(output.dtype)
 
@@ -95,11 +101,11 @@ class LatentEngine(PrefixEngine):
 
     def __init__(
         self,
-        model,
+        model: PreTrainedModel,
         pool: LatentPool,
         encoder: PromptEncoder,
         branch_tokens: int = 0,
-        geometry=None,
+        geometry: HeadGeometry | None = None,
     ):
         super().__init__(model, geometry)
         self.pool, self.encoder, self.branch_tokens = pool, encoder, branch_tokens
@@ -123,10 +129,10 @@ class LatentEngine(PrefixEngine):
         self.prepare(prompts)
         return torch.stack([self._shares[prompt] for prompt in prompts]).any(0).nonzero()[:, 0].tolist()
 
-    def continuing(self, prompts: Sequence[Sequence[int]]):
+    def continuing(self, prompts: Sequence[Sequence[int]]) -> AbstractContextManager:
         return self._mixed([tuple(prompt) for prompt in prompts], [1] * len(prompts))
 
-    def _forward(self, pack: Pack, chosen, keep) -> torch.Tensor:
+    def _forward(self, pack: Pack, chosen: ForestLayout, keep: Keep) -> torch.Tensor:
         if pack.cached is not None or pack.prefixes:
             raise ValueError("prompts with latent tasks of their own share no tokens")
         prompts = []
@@ -139,9 +145,10 @@ class LatentEngine(PrefixEngine):
                 return super()._forward(pack, chosen, keep)
             widening = WideningLayout(chosen, shared, min(self.pool.layers))
             with widened(self.geometry, widening):
-                return super()._forward(widening.narrow, widening, keep)
+                # what a pass of plain engines asks of a layout, it has
+                return super()._forward(widening.narrow, widening, keep)  # type: ignore[arg-type]
 
-    def _shared_below(self, pack: Pack, chosen) -> int:
+    def _shared_below(self, pack: Pack, chosen: ForestLayout) -> int:
         """How many first tokens all trees have in common that run once below the first layer with latent
         tasks.
         """
@@ -152,7 +159,7 @@ class LatentEngine(PrefixEngine):
             return 0
         return max(0, super().shared([tree.trunk for tree in pack.trees]))
 
-    def _mixed(self, prompts: Sequence[Prompt], tokens: Sequence[int]):
+    def _mixed(self, prompts: Sequence[Prompt], tokens: Sequence[int]) -> AbstractContextManager:
         """The latent tasks of each prompt at so many tokens of the row."""
         self.prepare(prompts)
         shares = torch.stack([self._shares[prompt] for prompt in prompts])

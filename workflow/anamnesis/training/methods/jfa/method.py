@@ -4,8 +4,10 @@ model's predictions on a few prompts of earlier tasks are protected.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anamnesis.engine.batches import Batch
 from anamnesis.training.method import Method
@@ -15,6 +17,10 @@ from anamnesis.training.methods.jfa.latent_files import save_pool
 from anamnesis.training.methods.jfa.latent_tasks import LatentEngine
 from anamnesis.training.objectives import Objective
 from anamnesis.training.stage import Stage
+
+if TYPE_CHECKING:
+    from anamnesis.training.guidance import Intervention
+    from anamnesis.training.objectives import Term
 
 
 class Jfa(Method):
@@ -40,7 +46,7 @@ class Jfa(Method):
             super().batches(), self.flashbacks, self.stage.settings["flashbacks_per_step"], rng
         )
 
-    def objective(self, terms, intervention) -> Objective:
+    def objective(self, terms: Sequence[Term], intervention: Intervention | None) -> Objective:
         return FlashbackObjective(terms, intervention, self.stage.settings, self.before)
 
     def save(self, folder: Path) -> None:

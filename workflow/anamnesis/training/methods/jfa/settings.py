@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -97,7 +97,7 @@ def process_problems(settings: Mapping, name: str, processes: int, gpus: int) ->
         )
 
 
-def extra_work(stage, settings: Mapping):
+def extra_work(stage: Any, settings: Mapping) -> Any:
     """Prefixes that latent tasks keep from being shared, and flashbacks."""
     # From the first layer with latent tasks on, by default the middle one, prompts share no prefix; with
     # guidance they share none at all, as it adds something below that layer.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from anamnesis.training.slices import Needs, Slice
 
 
-def extra_work(stage, settings: Mapping):
+def extra_work(stage: Any, settings: Mapping) -> Any:
     """All examples of the earlier tasks."""
     return stage.trained(stage.epochs * sum(past.train * past.example for past in stage.past))
 

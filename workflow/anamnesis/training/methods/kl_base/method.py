@@ -5,6 +5,7 @@ arXiv 2509.23753).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -16,6 +17,9 @@ from anamnesis.training.method import Method
 from anamnesis.training.objectives import Objective, Term
 from anamnesis.training.reference import Start
 from anamnesis.training.stage import Stage
+
+if TYPE_CHECKING:
+    from anamnesis.training.guidance import Intervention
 
 
 class KlBase(Method):
@@ -34,7 +38,7 @@ class KlBase(Method):
         before = self.stage.reference(start=untrained(self.stage))
         return [Distillation("base", KlSettings(**compared, reduction="mean"), before)]
 
-    def objective(self, terms, intervention) -> Objective:
+    def objective(self, terms: Sequence[Term], intervention: Intervention | None) -> Objective:
         kind = TokenWeighted if self.stage.settings["token_weights"] else Objective
         return kind(terms, intervention)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -47,7 +47,7 @@ def process_problems(settings: Mapping, name: str, processes: int, gpus: int) ->
         )
 
 
-def extra_work(stage, settings: Mapping):
+def extra_work(stage: Any, settings: Mapping) -> Any:
     """The model before training on every example once, and both models' rows that are compared."""
     if not settings["weight"]:
         return stage.work(0)

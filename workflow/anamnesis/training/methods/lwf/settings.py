@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class Lwf(Section):
     )
 
 
-def extra_work(stage, settings: Mapping):
+def extra_work(stage: Any, settings: Mapping) -> Any:
     """The model before the stage on every example once, and both models' rows that are compared."""
     task = stage.task
     rows = task.answer if settings["positions"] == "output" else task.own(0) + task.answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ class Replay(Section):
     )
 
 
-def extra_work(stage, settings: Mapping):
+def extra_work(stage: Any, settings: Mapping) -> Any:
     """A share of the examples of every earlier task."""
     examples = sum(settings["share"] * past.train * past.example for past in stage.past)
     return stage.trained(stage.epochs * examples)
