@@ -19,6 +19,7 @@ module anamnesis:
 """
 OUTER = {
     "module": f"{MODULE}\nuse rule * from anamnesis\n",
+    "module with the keys that differ": MODULE.split("\n\n", 1)[1] + "\nuse rule * from anamnesis\n",
     "module with names of its own": f"{MODULE}\nuse rule * from anamnesis as own_*\n",
     "included": f'include: "{ROOT}/Snakefile"\n',
 }

@@ -31,6 +31,7 @@ from anamnesis.core.recovery import (
     remove_locks,
     superseded,
 )
+from anamnesis.core.repository import DEFAULTS
 from anamnesis.estimate.demands import Demands
 from anamnesis.figures.core_figures import FORGETTING, core_figures
 from anamnesis.training.slices import module_name
@@ -54,7 +55,8 @@ try:
     workflow.modifier.path_modifier = PathModifier(None, None, workflow)
     check_python()
     check_files(workflow.configfiles)
-    CONFIG = load_config([config, {"results": PREFIXED}])
+    # the defaults once more: a module statement with its own configuration leaves out configfile
+    CONFIG = load_config([DEFAULTS, config, {"results": PREFIXED}])
     check_writable(CONFIG.results)
     if workflow.is_main_process:
         check_named_files(CONFIG)
