@@ -4,7 +4,8 @@ per second and choice by choice.
 Three kinds of prompts: without demonstrations (HellaSwag), ten fixed demonstrations (ARC-Challenge), ten
 drawn for every item (ARC-Challenge). Both sides are given the same requests (``loglikelihood``), end with a
 choice and use the same model object. The harness's has the batch size that is fastest for it in a trial.
-With built-in data other, shorter questions stand in: the bars are meant for --data.
+With built-in data other, shorter questions stand in: the bars are meant for --data. With --threads 1 the
+processor's seconds count, so that it may run on a busy computer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import importlib.metadata
 import logging
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,16 +133,27 @@ def scored(lm, items: Sequence[Item], batch_size: int | str) -> list[tuple[float
     return [tuple(p for p, _ in islice(answers, len(item.choices))) for item in items]
 
 
-def fastest_batch(score, items: Sequence[Item], sizes: Sequence[int | str]) -> int | str:
+def fastest_batch(
+    score: Scorer, items: Sequence[Item], sizes: Sequence[int | str], threads: int
+) -> int | str:
     """The batch size with which the harness is fastest on ``items``."""
     score(items[:1], 1)  # warm up
-    return min(sizes, key=lambda size: min(seconds(lambda: score(items, size)) for _ in range(2)))
+    return min(sizes, key=lambda size: min(clocked(lambda: score(items, size), threads) for _ in range(2)))
+
+
+def clocked(work: Callable[[], object], threads: int) -> float:
+    """Seconds of one call; of one thread its own, without what other programs take."""
+    if threads > 1:
+        return seconds(work)
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
 
 
 def compare(contest: Contest, ours: Scorer, theirs: Scorer, options) -> tuple[list[Line], list[bool]]:
     """Time both sides, on a part of the items in every round; the lines, and where both chose the same."""
     step, extra = len(contest.items) // options.rounds, len(contest.more) // options.rounds
-    size = fastest_batch(theirs, contest.items[: max(TRIAL, step // 5)], options.batch_sizes)
+    size = fastest_batch(theirs, contest.items[: max(TRIAL, step // 5)], options.batch_sizes, options.threads)
     rates, same, gap = {"ours": [], "theirs": []}, [], 0.0
     for number in range(options.rounds):
         part = contest.items[number * step : (number + 1) * step]
@@ -155,7 +168,7 @@ def compare(contest: Contest, ours: Scorer, theirs: Scorer, options) -> tuple[li
             ("theirs", len(part), lambda p=part, f=found: f.update(theirs=theirs(p, size))),
         ]
         for side, count, work in sides[:: 1 if number % 2 == 0 else -1]:
-            rates[side].append(count / seconds(work))
+            rates[side].append(count / clocked(work, options.threads))
         for a, b in zip(found["ours"], found["theirs"], strict=False):
             same.append(a.index(max(a)) == b.index(max(b)))
             gap = max(gap, *(abs(x - y) for x, y in zip(a, b, strict=True)))
