@@ -205,6 +205,7 @@ def check_studies(scope: dict) -> None:
     texts = scope["texts"]
     assert len(texts) == 2
     assert texts != scope["tokenizer"].batch_decode(scope["plain"], skip_special_tokens=True)
+    assert scope["right"].shape == (1, 2, 2)
     assert set(scope["differences"].columns) >= {"cosine", "effect_first", "effect_second"}
 
 

@@ -6,24 +6,24 @@
 ``transfer``  two models compared, head by head (:func:`compare`)
 ``saved``     a study on disk (:func:`save_study`, :func:`load_study`)
 
+For prompts of one's own: :func:`questions`, and functions of the engine and of ``vectors`` that take them.
 Sets of heads of other tools, and for them: :func:`read_heads`, :func:`write_heads`.
 """
 
+from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.study.maps import Effects
 from anamnesis.study.saved import load_study, save_study
 from anamnesis.study.steering import steered
-from anamnesis.study.tasks import Study, study_tasks
+from anamnesis.study.tasks import Study, questions, study_tasks
 from anamnesis.study.transfer import compare
+from anamnesis.vectors.activations import mean_head_activations
+from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.head_sets import read_heads, write_heads
+from anamnesis.vectors.instruction import instruction_vector
+from anamnesis.vectors.interventions import intervene
 
 __all__ = [
-    "study_tasks",
-    "Study",
-    "Effects",
-    "steered",
-    "compare",
-    "save_study",
-    "load_study",
-    "read_heads",
-    "write_heads",
-]
+    "study_tasks", "Study", "Effects", "steered", "compare", "save_study", "load_study",
+    "PrefixEngine", "questions", "mean_head_activations", "causal_effects", "instruction_vector", "intervene",
+    "read_heads", "write_heads",
+]  # fmt: skip

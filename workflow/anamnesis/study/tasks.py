@@ -14,7 +14,7 @@ from anamnesis.core.artifacts import digest_json
 from anamnesis.core.errors import UserError, unknown
 from anamnesis.core.progress import progress
 from anamnesis.data.chat import template_for
-from anamnesis.data.encoding import encode
+from anamnesis.data.encoding import encode, encode_pairs
 from anamnesis.data.prompts import Template
 from anamnesis.data.text import normal_form
 from anamnesis.engine.generation import Request, generate
@@ -22,6 +22,7 @@ from anamnesis.engine.hooks import added_to_residual
 from anamnesis.engine.line_end import LineEnd
 from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.scoring import Question
 from anamnesis.stats.chart_tables import head_intervals
 from anamnesis.study.maps import COLUMN, Effects
 from anamnesis.study.steering import Positions, listed, steered
@@ -248,6 +249,15 @@ def _measured(
             for name, found in activations.items()
         }
     return {"activations": activations, "tables": tables, "heads": ranking, "vectors": vectors}
+
+
+def questions(tokenizer, prompts: Sequence[str], answers: Sequence[str]) -> list[Question]:
+    """Prompts of one's own with their right answers, as the functions of ``vectors`` take them. An answer is
+    what follows its prompt, mostly a word behind a blank.
+
+    Raises UserError for an answer that gets no token.
+    """
+    return [Question(prompt, [answer]) for prompt, answer in encode_pairs(tokenizer, prompts, answers)]
 
 
 def data_digest(tasks: Mapping[str, Pairs], instructions: Mapping[str, str | None]) -> str:
