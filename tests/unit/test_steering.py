@@ -92,6 +92,28 @@ def test_left_padded_generation_equals_the_plain_loop(positions, options):
     assert model.generate(**padded(PROMPTS), **GREEDY)[:, -NEW:].tolist() == without
 
 
+@pytest.mark.parametrize("positions", POSITIONS, ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"prefill_chunk_size": 2}, {"prompt_lookup_num_tokens": 2}],
+    ids=lambda options: next(iter(options)),
+)
+def test_prompts_in_chunks_and_guessed_tokens_are_placed_alike(positions, options):
+    model = shared("llama")
+    prompt = [*PROMPTS[0][:4], *PROMPTS[0]]  # repeats itself, so that there is something to guess
+    with steered(model, vector(), LAYERS, SCALE, positions):
+        found = model.generate(torch.tensor([prompt]), **GREEDY, **options)[0, -NEW:].tolist()
+    assert found == plain(model, prompt, positions)
+    assert found != plain(model, prompt, positions, layers=[])
+
+
+def test_several_samples_of_a_prompt_are_steered_alike():
+    model, options = shared("llama"), {**GREEDY, "do_sample": True, "top_k": 1, "num_return_sequences": 2}
+    with steered(model, vector(), LAYERS, SCALE, [0, -1]):
+        found = model.generate(**padded(PROMPTS), **options)[:, -NEW:].tolist()
+    assert found == [plain(model, p, [0, -1]) for p in PROMPTS for _ in range(2)]
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_is_steered(name):
     model = shared(name)

@@ -130,6 +130,13 @@ def test_tasks_share_heads_and_have_vectors_of_their_own(study):
     assert not study.prompts["size"].text.str.contains("Say it.").any()
 
 
+def test_heads_may_be_given(study):
+    found = study_tasks(shared("llama"), tokenizer(), PAIRS, **SMALL | {"heads": [(2, 3), (0, 1)]})
+    assert set_of_heads(found) == {(2, 3), (0, 1)}
+    with pytest.raises(UserError, match=r"\[3, 0\], which the model does not have"):
+        study_tasks(shared("llama"), tokenizer(), PAIRS, **SMALL | {"heads": [(3, 0)]})
+
+
 def test_one_task_is_studied_as_among_others():
     alone = study_tasks(shared("llama"), tokenizer(), {"size": OTHER}, **SMALL)
     both = study_tasks(shared("llama"), tokenizer(), {"heat": PAIRS, "size": OTHER}, **SMALL)

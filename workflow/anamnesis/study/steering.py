@@ -198,11 +198,11 @@ class _Places:
 
 def _real(mask: object, prompt: _Prompt | None, rows: int, length: int) -> torch.Tensor:
     """(rows, length): which tokens of the prompts are no padding. ``mask``: the attention mask of the pass,
-    which ``generate`` gives in a form of its own for a cache of fixed size.
+    which ``generate`` gives in other forms for a cache of fixed size, so that its own goes first.
     """
-    if not (isinstance(mask, torch.Tensor) and mask.dim() == 2):
-        mask = prompt.mask if prompt else None
-    if mask is None:
+    if prompt is not None and prompt.mask is not None:
+        mask = prompt.mask
+    if not (isinstance(mask, torch.Tensor) and mask.dim() == 2 and mask.shape[1] >= length):
         return torch.ones(rows, length, dtype=torch.bool)
     return mask[:, :length].bool().repeat_interleave(rows // len(mask), 0)  # beams of a prompt follow it
 

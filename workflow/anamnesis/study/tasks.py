@@ -167,7 +167,7 @@ def study_tasks(
     tasks: Pairs | Mapping[str, Pairs],
     instruction: str | Mapping[str, str] | None = None,
     shots: int = 5,
-    heads: int = 10,
+    heads: int | Sequence[tuple[int, int]] = 10,
     activation_prompts: int = 50,
     effect_prompts: int = 15,
     rank_by: str = "probability",
@@ -182,9 +182,9 @@ def study_tasks(
     ``model``: any decoder of transformers, on any device; it is left as it was. ``instruction``: one for all
     tasks, or by name. Half of the pairs are demonstrations, half queries. Per task, means are taken over
     ``activation_prompts`` prompts with ``shots`` demonstrations, and effects over ``effect_prompts`` with
-    shuffled answers. ``rank_by``: "probability" or "log_probability". ``chat``: prompts are the user turn of
-    the tokenizer's chat template. ``template``: words around inputs and answers. Progress is logged at the
-    level INFO.
+    shuffled answers. ``heads``: how many of those ranked first are selected, or which, as (layer, head).
+    ``rank_by``: "probability" or "log_probability". ``chat``: prompts are the user turn of the tokenizer's
+    chat template. ``template``: words around inputs and answers. Progress is logged at the level INFO.
 
     Raises UserError when there are too few pairs for ``shots``, and for a tokenizer without chat template.
     """
@@ -214,7 +214,8 @@ def study_tasks(
         for name, frame in frames.items()
     }
     engine = PrefixEngine(model)
-    found = _measured(engine, tokenizer, prompts, rank_by, heads, None, batch_tokens)
+    count, fixed = (heads, None) if isinstance(heads, int) else (len(heads), heads)
+    found = _measured(engine, tokenizer, prompts, rank_by, count, fixed, batch_tokens)
     digest = data_digest(given, instructions)
     return Study(engine, tokenizer, template, instructions, prompts, rank_by=rank_by, data=digest, **found)
 
