@@ -136,6 +136,11 @@ def gap(mine: object, other: object) -> float:
     return float((torch.tensor(mine) - torch.tensor(other)).abs().max())
 
 
+def short(number: float) -> str:
+    """A number with two digits that count, such as 110 or 0.0024."""
+    return f"{float(f'{number:.2g}'):g}"
+
+
 def table(sides: dict[str, dict], lines: dict[str, dict[str, int]], words: dict[str, str]) -> str:
     """Markdown: lines and seconds of each side and job; in brackets, how many times ours."""
     rows = ["| job | " + " | ".join(SIDES[name][0] for name in sides) + " |", "|---" * (len(sides) + 1) + "|"]
@@ -143,8 +148,8 @@ def table(sides: dict[str, dict], lines: dict[str, dict[str, int]], words: dict[
         cells = []
         for name, side in sides.items():
             took, mine = side["seconds"][key], sides["ours"]["seconds"][key]
-            times = "" if name == "ours" else f" ({took / mine:.2g}×)"
-            cells.append(f"{lines[name][key]} lines, {took:.2g} s{times}")
+            times = "" if name == "ours" else f" ({short(took / mine)}×)"
+            cells.append(f"{lines[name][key]} lines, {short(took)} s{times}")
         rows.append(f"| {title} | " + " | ".join(cells) + " |")
     rest = [f"{lines[name]['rest']} lines" for name in sides]
     rows.append("| imports, loading, helpers | " + " | ".join(rest) + " |")

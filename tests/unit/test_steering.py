@@ -208,6 +208,14 @@ def test_adapters_are_steered_like_the_merged_model(positions):
         reference.close(logits, merged(**inputs).logits[:, -1])
 
 
+def test_an_adapter_that_transformers_added_is_steered_too():
+    model = build("llama")
+    model.add_adapter(LoraConfig(task_type="CAUSAL_LM", target_modules=["v_proj"]))  # changes nothing yet
+    with steered(model, vector(), LAYERS, SCALE, "generated"):
+        found = model.generate(torch.tensor([PROMPTS[0]]), **GREEDY)[0, -NEW:].tolist()
+    assert found == plain(shared("llama"), PROMPTS[0], "generated")
+
+
 def test_an_error_inside_leaves_the_model_as_it_was():
     model = build("llama")
     before = state(model)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,9 +45,10 @@ def steered(
         if not 0 <= layer < len(blocks):
             raise UserError(f"layers has {layer}, but the model has {len(blocks)} (0-{len(blocks) - 1})")
     vectors = _one_for_each(model, vector, chosen)
-    places = _Places(_checked(model, positions))
+    wanted = _checked(model, positions)
+    places = None if wanted == "all" else _Places(wanted)
     with ExitStack() as stack:
-        if places.wanted != "all":
+        if places is not None:
             stack.enter_context(_noting_prompts(_base(model)))
             handle = decoder.register_forward_pre_hook(places.begin, with_kwargs=True)
             stack.callback(handle.remove)
@@ -72,9 +73,9 @@ def decoder_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
     raise UserError(f"{type(base).__name__} has no list of decoder layers: give a decoder of transformers")
 
 
-def _base(model: nn.Module) -> nn.Module:
+def _base(model: Any) -> Any:
     """The model of transformers inside one of PEFT: its calls and ``generate`` end there."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _one_for_each(model: nn.Module, vector: torch.Tensor, layers: Sequence[int]) -> torch.Tensor:
@@ -88,9 +89,10 @@ def _one_for_each(model: nn.Module, vector: torch.Tensor, layers: Sequence[int])
     return vector.detach().expand(len(layers), size)
 
 
-def _checked(model: nn.Module, positions: Positions) -> str | list[int]:
-    if positions in ("all", "generated"):
-        found: str | list[int] = positions  # type: ignore[assignment]
+def _checked(model: nn.Module, positions: Positions) -> Literal["all", "generated"] | list[int]:
+    found: Literal["all", "generated"] | list[int]
+    if positions == "all" or positions == "generated":
+        found = positions
     elif positions == "last_prompt_token":
         found = [-1]
     elif isinstance(positions, str) or not all(isinstance(place, int | np.integer) for place in positions):
@@ -125,7 +127,7 @@ _prompt: ContextVar[_Prompt | None] = ContextVar("prompt", default=None)
 
 
 @contextmanager
-def _noting_prompts(base: nn.Module) -> Iterator[None]:
+def _noting_prompts(base: Any) -> Iterator[None]:
     """``base.generate`` tells the hooks below how long its prompts are: from the passes alone nobody could
     know it, as without a cache each pass holds prompt and new tokens alike.
     """
@@ -153,13 +155,13 @@ def _noting_prompts(base: nn.Module) -> Iterator[None]:
 
 
 class _Places:
-    """The tokens of the pass at work that the vector is added to: ``mask`` (rows, tokens), None for all."""
+    """The tokens of the pass at work that the vector is added to: ``mask`` (rows, tokens)."""
 
-    def __init__(self, wanted: str | list[int]):
+    def __init__(self, wanted: Literal["generated"] | list[int]):
         self.wanted = wanted
-        self.mask: torch.Tensor | None = None
+        self.mask = torch.empty(0)
 
-    def begin(self, decoder: nn.Module, args: tuple, options: dict) -> None:
+    def begin(self, decoder: Any, args: tuple, options: dict) -> None:
         """Before the layers run: which of the tokens they are given are meant."""
         if decoder.config._attn_implementation == ENGINE:
             raise UserError(
@@ -181,19 +183,18 @@ class _Places:
         self.mask = torch.zeros(rows, count, dtype=torch.bool, device=tokens.device)
         if inside.any():
             real = _real(given.get("attention_mask"), prompt, rows, length).to(tokens.device)
-            self.mask[:, inside] = self._named(real)[:, columns[inside]]
+            self.mask[:, inside] = _named(self.wanted, real)[:, columns[inside]]
 
-    def _named(self, real: torch.Tensor) -> torch.Tensor:
-        """Which of the prompts' tokens are meant by ``wanted``. ``real`` (rows, length): which are no
-        padding.
-        """
-        order, counts = real.cumsum(1) - 1, real.sum(1, keepdim=True)
-        found, shortest = torch.zeros_like(real), int(counts.min())
-        for place in self.wanted:
-            if not -shortest <= place < shortest:
-                raise UserError(f"positions has {place}, but a prompt has {shortest} tokens")
-            found |= real & (order == (place if place >= 0 else counts + place))
-        return found
+
+def _named(places: Sequence[int], real: torch.Tensor) -> torch.Tensor:
+    """Which of the prompts' tokens (rows, length) stand at ``places``. ``real``: which are no padding."""
+    order, counts = real.cumsum(1) - 1, real.sum(1, keepdim=True)
+    found, shortest = torch.zeros_like(real), int(counts.min())
+    for place in places:
+        if not -shortest <= place < shortest:
+            raise UserError(f"positions has {place}, but a prompt has {shortest} tokens")
+        found |= real & (order == (place if place >= 0 else counts + place))
+    return found
 
 
 def _real(mask: object, prompt: _Prompt | None, rows: int, length: int) -> torch.Tensor:
@@ -207,13 +208,13 @@ def _real(mask: object, prompt: _Prompt | None, rows: int, length: int) -> torch
     return mask[:, :length].bool().repeat_interleave(rows // len(mask), 0)  # beams of a prompt follow it
 
 
-def _adding(vector: torch.Tensor, places: _Places) -> Callable:
-    """A hook that adds the vector to a layer's output (rows, tokens, hidden_size)."""
+def _adding(vector: torch.Tensor, places: _Places | None) -> Callable:
+    """A hook that adds the vector to a layer's output (rows, tokens, hidden_size), at all or some tokens."""
 
     def hook(module, args, output):
         hidden = output[0] if isinstance(output, tuple) else output
         delta = vector.to(hidden)
-        if places.mask is not None:
+        if places is not None:
             delta = places.mask.to(hidden.device)[..., None] * delta
         return (hidden + delta, *output[1:]) if isinstance(output, tuple) else hidden + delta
 

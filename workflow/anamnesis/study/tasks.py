@@ -50,7 +50,7 @@ class Study:
     """
 
     engine: PrefixEngine
-    tokenizer: object
+    tokenizer: Any
     template: Template
     instructions: Mapping[str, str | None]
     prompts: Mapping[str, pd.DataFrame]
@@ -201,7 +201,7 @@ def study_tasks(
     by_task = instruction if isinstance(instruction, Mapping) else dict.fromkeys(given, instruction)
     if missing := [name for name in by_task if name not in given]:
         raise unknown("task", missing[0], given)
-    instructions = {name: by_task.get(name) and normal_form(by_task[name]) for name in given}
+    instructions = {name: normal_form(text) if (text := by_task.get(name)) else None for name in given}
     frames = {name: _frame(name, pairs, instructions[name], shots) for name, pairs in given.items()}
     prompts = {
         name: build_prompts(
