@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,6 +28,9 @@ from anamnesis.study.tasks import ALONE, Pairs, Study, data_digest
 from anamnesis.vectors.activations import read_activations, write_activations
 from anamnesis.vectors.icl import TYPES
 from anamnesis.vectors.instruction import selected_heads
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT = 1
 SAMPLE = 4096  # values of each weight that its model's digest is made from
@@ -64,8 +68,8 @@ def save_study(study: Study, folder: str | Path) -> None:
 
 def load_study(
     folder: str | Path,
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     tasks: Pairs | Mapping[str, Pairs] | None = None,
     same_model: bool = True,
 ) -> Study:
@@ -131,6 +135,6 @@ def model_digest(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def tokenizer_digest(tokenizer) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of the vocabulary, the special tokens and the chat template."""
     return digest_json([tokenizer.get_vocab(), tokenizer.special_tokens_map, tokenizer.chat_template])

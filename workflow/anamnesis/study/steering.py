@@ -134,7 +134,7 @@ def _noting_prompts(base: Any) -> Iterator[None]:
     before, generate = base.__dict__.get("generate"), base.generate
 
     @wraps(generate)
-    def noted(*args, **options):
+    def noted(*args: Any, **options: Any) -> Any:
         given = [options.get(name) for name in ("inputs_embeds", "input_ids", "inputs")] + list(args[:1])
         prompt = next((x for x in given if x is not None), None)
         length = 1 if prompt is None else prompt.shape[1]  # without a prompt it begins with one token
@@ -211,7 +211,7 @@ def _real(mask: object, prompt: _Prompt | None, rows: int, length: int) -> torch
 def _adding(vector: torch.Tensor, places: _Places | None) -> Callable:
     """A hook that adds the vector to a layer's output (rows, tokens, hidden_size), at all or some tokens."""
 
-    def hook(module, args, output):
+    def hook(module: nn.Module, args: tuple, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
         delta = vector.to(hidden)
         if places is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -32,6 +32,9 @@ from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_quest
 from anamnesis.vectors.instruction import instruction_vector, selected_heads
 from anamnesis.vectors.ranking import rank_heads
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 Pairs = Sequence[tuple[str, str]]
 PLAIN = Template()
 ALONE = "pairs"  # the name of a task that is given without one
@@ -50,7 +53,7 @@ class Study:
     """
 
     engine: PrefixEngine
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     template: Template
     instructions: Mapping[str, str | None]
     prompts: Mapping[str, pd.DataFrame]
@@ -121,14 +124,14 @@ class Study:
         ((ids,),) = generate(self.engine, [Request([prompt], max_new_tokens, change)], stop, len(prompt))
         return stop.text(ids)
 
-    def on(self, model) -> Study:
+    def on(self, model: PreTrainedModel) -> Study:
         """The same vectors in another model of the same shape: one with an adapter, or without it.
 
         Nothing is measured; see :meth:`repeat`. Raises UserError for a model of another shape.
         """
         return replace(self, engine=PrefixEngine(model))
 
-    def repeat(self, model, keep_heads: bool = False, batch_tokens: int = 2048) -> Study:
+    def repeat(self, model: PreTrainedModel, keep_heads: bool = False, batch_tokens: int = 2048) -> Study:
         """The same prompts measured in another model of the same shape. ``keep_heads``: with the heads
         selected here, otherwise as many of its own.
         """
@@ -162,8 +165,8 @@ class Study:
 
 
 def study_tasks(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     tasks: Pairs | Mapping[str, Pairs],
     instruction: str | Mapping[str, str] | None = None,
     shots: int = 5,
@@ -222,7 +225,7 @@ def study_tasks(
 
 def _measured(
     engine: PrefixEngine,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: Mapping[str, pd.DataFrame],
     rank_by: str,
     heads: int,
@@ -252,7 +255,9 @@ def _measured(
     return {"activations": activations, "tables": tables, "heads": ranking, "vectors": vectors}
 
 
-def questions(tokenizer, prompts: Sequence[str], answers: Sequence[str]) -> list[Question]:
+def questions(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], answers: Sequence[str]
+) -> list[Question]:
     """Prompts of one's own with their right answers, as the functions of ``vectors`` take them. An answer is
     what follows its prompt, mostly a word behind a blank.
 
