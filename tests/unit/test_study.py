@@ -291,6 +291,20 @@ def test_what_does_not_fit_is_said_in_one_line(study, folder, tuned, tmp_path):
     refused(r"is damaged or incomplete \(size/causal_effects.parquet\)")
 
 
+def test_a_study_belongs_to_the_model_it_was_found_in(study, tuned, tmp_path):
+    """Not to the one that it was moved to; what is measured anew belongs to the other."""
+    save_study(study.on(tuned), tmp_path / "moved")
+    assert (
+        load_study(tmp_path / "moved", shared("llama"), tokenizer())
+        .vectors["heat"]
+        .equal(study.vectors["heat"])
+    )
+    with pytest.raises(UserError, match="made with another model"):
+        load_study(tmp_path / "moved", tuned, tokenizer())
+    save_study(study.repeat(tuned), tmp_path / "own")
+    assert load_study(tmp_path / "own", tuned, tokenizer()).model != study.model
+
+
 def test_a_name_that_is_no_folder_is_refused(tmp_path):
     found = study_tasks(shared("llama"), tokenizer(), {"a/b": PAIRS}, **SMALL)
     with pytest.raises(UserError, match="task 'a/b' cannot be saved"):

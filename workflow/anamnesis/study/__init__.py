@@ -4,7 +4,7 @@
 ``maps``      causal effects as an array (prompt, layer, head), their mean and interval (:class:`Effects`)
 ``steering``  a vector added in any call of transformers (:func:`steered`)
 ``transfer``  two models compared, head by head (:func:`compare`)
-``saved``     a study on disk (:func:`save_study`, :func:`load_study`)
+``saved``     a study on disk (:func:`save_study`, :func:`load_study`); ``digests``: of models and tokenizers
 
 For prompts of one's own: :func:`questions`, and functions of the engine and of ``vectors`` that take them.
 Sets of heads of other tools, and for them: :func:`read_heads`, :func:`write_heads`.

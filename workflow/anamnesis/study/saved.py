@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from anamnesis.core.artifacts import (
     atomic_directory,
     damaged_file,
-    digest_json,
     read_json,
     read_parquet,
     read_tensors,
@@ -24,6 +20,7 @@ from anamnesis.core.artifacts import (
 from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
 from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.study.digests import model_digest, tokenizer_digest
 from anamnesis.study.tasks import ALONE, Pairs, Study, data_digest
 from anamnesis.vectors.activations import read_activations, write_activations
 from anamnesis.vectors.icl import TYPES
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT = 1
-SAMPLE = 4096  # values of each weight that its model's digest is made from
 
 
 def save_study(study: Study, folder: str | Path) -> None:
@@ -45,7 +41,7 @@ def save_study(study: Study, folder: str | Path) -> None:
     """
     chosen = selected_heads(study.heads)
     about = {
-        "format": FORMAT, "model": model_digest(study.engine.model), "data": study.data,
+        "format": FORMAT, "model": study.model, "data": study.data,
         "tokenizer": tokenizer_digest(study.tokenizer), "heads": chosen, "rank_by": study.rank_by,
         "tasks": list(study.prompts), "instructions": dict(study.instructions),
         "template": vars(study.template),
@@ -112,7 +108,7 @@ def load_study(
             task: read_tensors(path / "instruction_vector.safetensors")["theta"]
             for task, path in paths.items()
         },
-        rank_by=about["rank_by"], data=about["data"],
+        rank_by=about["rank_by"], model=about["model"], data=about["data"],
     )  # fmt: skip
 
 
@@ -121,20 +117,3 @@ def _damaged(folder: Path) -> str | None:
         return damaged_file(folder)
     except OSError:
         return "SHA256SUMS"
-
-
-def model_digest(model: torch.nn.Module) -> str:
-    """SHA-256 of the names, shapes and types of all weights, adapters included, and of ``SAMPLE`` evenly
-    spaced values of each: training changes these, and reading 7B weights whole would take minutes.
-    """
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-        values = weight.detach().reshape(-1)
-        digest.update(values[:: -(-len(values) // SAMPLE) or 1].cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of the vocabulary, the special tokens and the chat template."""
-    return digest_json([tokenizer.get_vocab(), tokenizer.special_tokens_map, tokenizer.chat_template])

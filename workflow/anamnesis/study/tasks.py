@@ -24,6 +24,7 @@ from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.stats.chart_tables import head_intervals
+from anamnesis.study.digests import model_digest
 from anamnesis.study.maps import COLUMN, Effects
 from anamnesis.study.steering import Positions, listed, steered
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
@@ -48,8 +49,9 @@ class Study:
     interval ``low, high``; those that are ``selected`` are shared by all tasks. By the task's name:
     ``vectors``, θ (hidden_size,) float32, the sum of what the selected heads add to the residual stream;
     ``activations``, the means behind them; ``tables``, an effect for each prompt and head; ``prompts``, what
-    they were measured on; ``instructions``. ``rank_by``: the scale of effects; ``data``: the digest of the
-    tasks.
+    they were measured on; ``instructions``. ``rank_by``: the scale of effects; ``data`` and ``model``: the
+    digests of the tasks and of the model that all of this was found in, which need not be that of ``engine``
+    (:meth:`on`).
     """
 
     engine: PrefixEngine
@@ -63,6 +65,7 @@ class Study:
     vectors: Mapping[str, torch.Tensor]
     rank_by: str
     data: str
+    model: str
 
     def __post_init__(self) -> None:
         geometry, task = self.engine.geometry, self._task(next(iter(self.prompts)))
@@ -232,8 +235,8 @@ def _measured(
     fixed: Sequence[tuple[int, int]] | None,
     batch_tokens: int,
 ) -> dict[str, Any]:
-    """``activations``, ``tables``, ``heads`` and ``vectors`` of a study: with the ``heads`` ranked first, or
-    those that are ``fixed``.
+    """``activations``, ``tables``, ``heads``, ``vectors`` and ``model`` of a study: with the ``heads`` ranked
+    first, or those that are ``fixed``.
     """
     activations, tables = {}, {}
     with evaluation_mode(engine.model):
@@ -252,7 +255,8 @@ def _measured(
             name: instruction_vector(engine.geometry, found.mean, chosen, found.scale)
             for name, found in activations.items()
         }
-    return {"activations": activations, "tables": tables, "heads": ranking, "vectors": vectors}
+    found = {"activations": activations, "tables": tables, "heads": ranking, "vectors": vectors}
+    return found | {"model": model_digest(engine.model)}
 
 
 def questions(
