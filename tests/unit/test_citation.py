@@ -57,3 +57,14 @@ def test_codemeta_says_the_same():
     assert facts["license"].endswith(PROJECT["license"])
     assert len(facts["referencePublication"]) == len(CITATION["references"])
     assert {each["@type"] for each in facts["referencePublication"]} == {"ScholarlyArticle"}
+
+
+def test_changelog_begins_with_this_version():
+    """In the form of Keep a Changelog; a tag is proposed for each heading."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    found = re.findall(r"^## (\S+) - (\d{4}-\d\d-\d\d)$", text, flags=re.MULTILINE)
+    assert found[0] == (PROJECT["version"], str(CITATION["date-released"]))
+    assert found == sorted(found, reverse=True)
+    assert len(found) == len(re.findall(r"^## ", text, flags=re.MULTILINE)) - ("\n## Unreleased\n" in text)
+    kinds = set(re.findall(r"^### (.*)$", text, flags=re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
