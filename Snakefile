@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, update_config
 
-min_version("9.0")
+min_version("9.22")
 logging.raiseExceptions = False  # a log on a full disk must not bury the message in tracebacks
 
 # not workflow.basedir, which is the folder of the workflow that includes this one or has it as a module

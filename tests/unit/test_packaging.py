@@ -20,7 +20,8 @@ from anamnesis.commands.__main__ import COMMANDS, main
 from anamnesis.core.extras import EXTRA_OF
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("docs", "harness", "report", "slurm", "test", "workflow")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = sorted(PROJECT["optional-dependencies"])
 
 
 def read_lock() -> list[str]:
@@ -43,8 +44,7 @@ def test_lock_names_no_package_twice():
 
 
 def test_lock_installs_on_the_oldest_python_that_is_allowed():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
     for pin in read_lock():
         name = pin.split("==")[0]
         with contextlib.suppress(metadata.PackageNotFoundError):  # an extra that is not installed here
@@ -54,8 +54,7 @@ def test_lock_installs_on_the_oldest_python_that_is_allowed():
 
 def requirements(name: str = "") -> list[Requirement]:
     """What the library needs or, with a name, what this extra adds."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["optional-dependencies"][name] if name else project["dependencies"]
+    lines = PROJECT["optional-dependencies"][name] if name else PROJECT["dependencies"]
     return [Requirement(line) for line in lines]
 
 
@@ -76,6 +75,12 @@ def test_every_range_says_from_which_version(name):
         bounds = {part.operator for part in requirement.specifier}
         assert requirement.name == "anamnesis" or bounds & {">=", "=="}, requirement
         assert name == "test" or "==" not in bounds, f"{requirement}: pins are for requirements.lock"
+
+
+def test_the_workflow_asks_for_the_snakemake_that_the_extra_installs():
+    (asked,) = re.findall(r'min_version\("([0-9.]+)"\)', (ROOT / "Snakefile").read_text(encoding="utf-8"))
+    (needed,) = (r for r in requirements("workflow") if r.name == "snakemake")
+    assert f">={asked}" in map(str, needed.specifier)
 
 
 @pytest.mark.parametrize(("module", "extra"), EXTRA_OF.items())
