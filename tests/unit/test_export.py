@@ -306,3 +306,11 @@ def test_push_without_a_token_says_so(chain, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="--push me/x: HF_HUB_OFFLINE is set"):
         push(Path("out"), "me/x")
+
+
+@pytest.mark.parametrize("name", ["me/x", "not a name//"])
+def test_what_cannot_be_sent_is_not_made_first(chain, name, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert main([STAGES[1], "--to", "out", "--push", name]) == 1
+    assert capsys.readouterr().err.startswith(f"error: --push {name}: ")
+    assert not Path("out").exists()

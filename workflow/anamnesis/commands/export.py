@@ -118,18 +118,30 @@ def push(folder: Path, repository: str) -> str:
 
     Raises UserError without a token, and for whatever the hub refuses.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi
 
-    if hub_access.is_offline():
-        raise UserError(f"--push {repository}: HF_HUB_OFFLINE is set; unset it, and run again")
-    if get_token() is None:
-        raise UserError(f"--push {repository}: no token; set HF_TOKEN to one that may write, and run again")
+    check_push(repository)
     try:
         url = HfApi().create_repo(repository, exist_ok=True, private=True)
         HfApi().upload_folder(repo_id=repository, folder_path=folder)
     except Exception as error:  # the library raises many kinds; the user's remedy is in the message
         raise UserError(f"--push {repository}: the hub refused it ({first_line(error)})") from error
     return str(url)
+
+
+def check_push(repository: str) -> None:
+    """Raise UserError for a name that the hub does not take, and where nothing can be sent."""
+    from huggingface_hub import get_token
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise UserError(f"--push {repository}: {first_line(error)}; give <account>/<name>") from None
+    if hub_access.is_offline():
+        raise UserError(f"--push {repository}: HF_HUB_OFFLINE is set; unset it, and run again")
+    if get_token() is None:
+        raise UserError(f"--push {repository}: no token; set HF_TOKEN to one that may write, and run again")
 
 
 def _facts(trained: Trained) -> Exported:
@@ -206,7 +218,10 @@ def _exported(options: argparse.Namespace) -> None:
 
 
 def _check_options(options: argparse.Namespace) -> None:
+    """Raise UserError before anything is computed."""
     to, base = options.to, options.base
+    if options.push:
+        check_push(options.push)
     if options.adapter and options.dtype:
         raise UserError(
             f"--dtype {options.dtype} is for merged weights: leave it out, or leave out --adapter"

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from anamnesis.core.errors import unknown
+from anamnesis.core.errors import UserError, unknown
 from anamnesis.stats.chart_tables import head_intervals
 from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
 
@@ -58,6 +58,12 @@ class Effects:
         if task not in self.tables:
             raise unknown("task", task, self.tables)
         return replace(self, tables={task: self.tables[task]})
+
+    def __post_init__(self) -> None:
+        if self.scale not in COLUMN:
+            raise unknown("scale", self.scale, COLUMN)
+        if not self.tables:
+            raise UserError("tables is empty: give those of causal_effects by the task's name")
 
     def _rows(self) -> pd.DataFrame:
         rows = pd.concat([table.assign(task=task) for task, table in self.tables.items()])

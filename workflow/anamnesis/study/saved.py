@@ -21,6 +21,7 @@ from anamnesis.core.errors import UserError
 from anamnesis.data.prompts import Template
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.study.digests import model_digest, tokenizer_digest
+from anamnesis.study.inputs import pair_list
 from anamnesis.study.tasks import ALONE, Pairs, Study, data_digest
 from anamnesis.vectors.activations import read_activations, write_activations
 from anamnesis.vectors.icl import TYPES
@@ -33,12 +34,17 @@ FORMAT = 1
 
 
 def save_study(study: Study, folder: str | Path) -> None:
-    """Write a study to ``folder``, which is replaced: ``study.json``, ``heads.parquet`` and a folder for each
-    task, with ``prompts.parquet``, ``mean_activations.safetensors``, ``causal_effects.parquet`` and
-    ``instruction_vector.safetensors`` as the workflow writes them. The model is not part of it.
+    """Write a study to ``folder``, in which an earlier study is replaced: ``study.json``, ``heads.parquet``
+    and a folder for each task, with ``prompts.parquet``, ``mean_activations.safetensors``,
+    ``causal_effects.parquet`` and ``instruction_vector.safetensors`` as the workflow writes them. The model
+    is not part of it.
 
-    Raises UserError for a task whose name cannot be that of a folder.
+    Raises UserError for a folder that holds something else, and for a task whose name cannot be that of a
+    folder.
     """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and _is_free(folder)):
+        raise UserError(f"{folder} is there and holds no study: name a new folder, nothing is replaced")
     chosen = selected_heads(study.heads)
     about = {
         "format": FORMAT, "model": study.model, "data": study.data,
@@ -92,7 +98,8 @@ def load_study(
         raise UserError(f"the study {folder} was made with another tokenizer: give the one of its model")
     instructions = {task: about["instructions"][task] for task in about["tasks"]}
     if tasks is not None:
-        given = tasks if isinstance(tasks, Mapping) else {ALONE: tasks}
+        named = tasks if isinstance(tasks, Mapping) else {ALONE: tasks}
+        given = {task: pair_list(task, pairs) for task, pairs in named.items()}
         if given.keys() != instructions.keys() or data_digest(given, instructions) != about["data"]:
             raise UserError(f"the study {folder} was made from other pairs than those of `tasks`")
     paths = {task: folder / task for task in instructions}
@@ -110,6 +117,11 @@ def load_study(
         },
         rank_by=about["rank_by"], model=about["model"], data=about["data"],
     )  # fmt: skip
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is empty, or what :func:`save_study` wrote."""
+    return (folder / "study.json").exists() or not any(folder.iterdir())
 
 
 def _damaged(folder: Path) -> str | None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
-from anamnesis.core.errors import UserError, show_value
+from anamnesis.core.errors import UserError
 from anamnesis.engine.attention import NAME as ENGINE
+from anamnesis.study.inputs import real_number, whole_numbers
 
 Positions = Literal["all", "last_prompt_token", "generated"] | Sequence[int]
 
@@ -40,11 +40,13 @@ def steered(
     Raises UserError for layers, positions or a vector that do not fit.
     """
     decoder, blocks = decoder_layers(model)
-    chosen = listed(layers)
+    chosen = whole_numbers("layers", layers)
+    if not chosen:
+        raise UserError("layers is empty: name one layer or several, counted from 0")
     for layer in chosen:
         if not 0 <= layer < len(blocks):
             raise UserError(f"layers has {layer}, but the model has {len(blocks)} (0-{len(blocks) - 1})")
-    vectors = _one_for_each(model, vector, chosen)
+    vectors = real_number("scale", scale) * _one_for_each(model, torch.as_tensor(vector), chosen)
     wanted = _checked(model, positions)
     places = None if wanted == "all" else _Places(wanted)
     with ExitStack() as stack:
@@ -53,13 +55,8 @@ def steered(
             handle = decoder.register_forward_pre_hook(places.begin, with_kwargs=True)
             stack.callback(handle.remove)
         for layer, row in zip(chosen, vectors, strict=True):
-            stack.callback(blocks[layer].register_forward_hook(_adding(scale * row, places)).remove)
+            stack.callback(blocks[layer].register_forward_hook(_adding(row, places)).remove)
         yield
-
-
-def listed(layers: int | Sequence[int]) -> list[int]:
-    """One layer or several as a list; NumPy's integers, as tables hold them, are taken too."""
-    return [int(layers)] if isinstance(layers, int | np.integer) else [int(layer) for layer in layers]
 
 
 def decoder_layers(model: nn.Module) -> tuple[nn.Module, nn.ModuleList]:
@@ -91,17 +88,15 @@ def _one_for_each(model: nn.Module, vector: torch.Tensor, layers: Sequence[int])
 
 def _checked(model: nn.Module, positions: Positions) -> Literal["all", "generated"] | list[int]:
     found: Literal["all", "generated"] | list[int]
-    if positions == "all" or positions == "generated":
+    if isinstance(positions, str) and (positions == "all" or positions == "generated"):
         found = positions
-    elif positions == "last_prompt_token":
+    elif isinstance(positions, str) and positions == "last_prompt_token":
         found = [-1]
-    elif isinstance(positions, str) or not all(isinstance(place, int | np.integer) for place in positions):
-        raise UserError(
-            f"positions is {show_value(positions)}: give 'all', 'last_prompt_token', 'generated', or places "
-            "in the prompt such as [0, -1]"
-        )
     else:
-        found = listed(positions)
+        meant = "'all', 'last_prompt_token', 'generated', or places in the prompt such as [0, -1]"
+        found = whole_numbers("positions", positions, meant)
+        if not found:
+            raise UserError(f"positions is empty: give {meant}")
     prompting = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     if prompting and found != "all":
         raise UserError(

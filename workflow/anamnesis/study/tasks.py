@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -25,8 +26,9 @@ from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.stats.chart_tables import head_intervals
 from anamnesis.study.digests import model_digest
+from anamnesis.study.inputs import head_list, pair_list, whole_number, whole_numbers
 from anamnesis.study.maps import COLUMN, Effects
-from anamnesis.study.steering import Positions, listed, steered
+from anamnesis.study.steering import Positions, steered
 from anamnesis.vectors.activations import MeanActivations, mean_head_activations
 from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions, shuffled_prompts
@@ -111,7 +113,8 @@ class Study:
         Raises UserError for a layer the model does not have.
         """
         task, geometry = self._task(task), self.engine.geometry
-        chosen = listed(layers)
+        chosen = whole_numbers("layers", layers)
+        longest = whole_number("max_new_tokens", max_new_tokens, 1)
         for layer in chosen:
             geometry.check_head(layer, 0)
 
@@ -124,7 +127,7 @@ class Study:
         text = self.template.render(self.instructions[task], [], normal_form(query))
         (prompt,) = encode(self.tokenizer, [text])
         stop = LineEnd(self.tokenizer)
-        ((ids,),) = generate(self.engine, [Request([prompt], max_new_tokens, change)], stop, len(prompt))
+        ((ids,),) = generate(self.engine, [Request([prompt], longest, change)], stop, len(prompt))
         return stop.text(ids)
 
     def on(self, model: PreTrainedModel) -> Study:
@@ -147,14 +150,16 @@ class Study:
 
     def with_heads(self, heads: Sequence[tuple[int, int]]) -> Study:
         """The same study with other heads selected, (layer, head): those of another study or tool. Its
-        vectors are theirs; nothing is measured. Raises UserError for a head the model does not have.
+        vectors are theirs; nothing is measured. Raises UserError for a head the model does not have, or that
+        is named twice.
         """
-        for layer, head in heads:
+        chosen = head_list("heads", heads)
+        for layer, head in chosen:
             self.engine.geometry.check_head(layer, head)
         places = zip(self.heads.layer, self.heads["head"], strict=True)
-        selected = [place in {*heads} for place in places]
+        selected = [place in {*chosen} for place in places]
         vectors = {
-            name: instruction_vector(self.engine.geometry, found.mean, heads, found.scale)
+            name: instruction_vector(self.engine.geometry, found.mean, chosen, found.scale)
             for name, found in self.activations.items()
         }
         return replace(self, heads=self.heads.assign(selected=selected), vectors=vectors)
@@ -192,11 +197,20 @@ def study_tasks(
     ``rank_by``: "probability" or "log_probability". ``chat``: prompts are the user turn of the tokenizer's
     chat template. ``template``: words around inputs and answers. Progress is logged at the level INFO.
 
-    Raises UserError when there are too few pairs for ``shots``, and for a tokenizer without chat template.
+    Raises UserError when there are too few pairs for ``shots``, for a tokenizer without chat template, and
+    for arguments of another kind.
     """
-    given = tasks if isinstance(tasks, Mapping) else {ALONE: tasks}
+    named = tasks if isinstance(tasks, Mapping) else {ALONE: tasks}
+    given = {name: pair_list(name, pairs) for name, pairs in named.items()}
     if not given:
         raise UserError("tasks is empty: give (input, answer) pairs, or several tasks by name")
+    shots = whole_number("shots", shots, 2)  # with one there is nothing to shuffle
+    plan = (
+        shots,
+        whole_number("activation_prompts", activation_prompts, 1),
+        whole_number("effect_prompts", effect_prompts, 1),
+    )
+    batch_tokens, seed = whole_number("batch_tokens", batch_tokens, 1), whole_number("seed", seed, 0)
     if rank_by not in COLUMN:
         raise unknown("rank_by", rank_by, COLUMN)
     if chat and not getattr(tokenizer, "chat_template", None):
@@ -213,17 +227,31 @@ def study_tasks(
         name: build_prompts(
             frame,
             name,
-            PromptPlan(shots, activation_prompts, effect_prompts, instructions[name] is not None),
+            PromptPlan(*plan, instructions[name] is not None),
             template,
             seed,
         )
         for name, frame in frames.items()
     }
     engine = PrefixEngine(model)
-    count, fixed = (heads, None) if isinstance(heads, int) else (len(heads), heads)
+    count, fixed = _chosen(engine, heads)
     found = _measured(engine, tokenizer, prompts, rank_by, count, fixed, batch_tokens)
     digest = data_digest(given, instructions)
     return Study(engine, tokenizer, template, instructions, prompts, rank_by=rank_by, data=digest, **found)
+
+
+def _chosen(engine: PrefixEngine, heads: int | Sequence[tuple[int, int]]) -> tuple[int, list | None]:
+    """(how many heads, which where they are given)."""
+    geometry = engine.geometry
+    if isinstance(heads, Sequence | Mapping | np.ndarray) and not isinstance(heads, str):
+        fixed = head_list("heads", heads)
+        for layer, head in fixed:
+            geometry.check_head(layer, head)
+        return len(fixed), fixed
+    count, most = whole_number("heads", heads, 1), geometry.n_layers * geometry.n_heads
+    if count > most:
+        raise UserError(f"heads is {count}: the model has {most}; give at most that many")
+    return count, None
 
 
 def _measured(

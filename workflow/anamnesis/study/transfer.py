@@ -13,8 +13,14 @@ def compare(first: Study, second: Study) -> pd.DataFrame:
     """A row for each head of each task of both studies: ``task, layer, head, cosine`` (of its mean outputs in
     the two models), ``effect_first``, ``effect_second`` (mean causal effects on the task's prompts).
 
-    Raises UserError for models of different shapes and for studies without a common task.
+    Raises UserError for models of different shapes, and for studies without a common task, with other prompts
+    for it, or with effects on another scale.
     """
+    if first.rank_by != second.rank_by:
+        raise UserError(
+            f"the studies have effects on different scales ({first.rank_by}, {second.rank_by}): make both "
+            "with one rank_by"
+        )
     common = [name for name in first.prompts if name in second.prompts]
     if not common:
         raise UserError(
@@ -22,6 +28,11 @@ def compare(first: Study, second: Study) -> pd.DataFrame:
         )
     frames = []
     for task in common:
+        if list(first.prompts[task]["text"]) != list(second.prompts[task]["text"]):
+            raise UserError(
+                f"the studies have different prompts of the task '{task}': make the second with repeat, or "
+                "from the same pairs, instruction and seed"
+            )
         a, b = first.activations[task].mean, second.activations[task].mean
         if a.shape != b.shape:
             raise UserError(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from anamnesis.core.errors import UserError
 from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.modes import measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, halved_to_fit, pack_by_size
@@ -40,8 +41,12 @@ def causal_effects(
 
     ``shard`` of ``shards`` computes every ``shards``-th batch; batches are made from all prompts, so that
     shards put together are the unsharded result bit for bit (on a GPU, as long as none runs out of memory: a
-    batch that does is halved).
+    batch that does is halved). Raises UserError for ``prompt_ids`` that do not name each prompt.
     """
+    if len(prompt_ids) != len(questions) or len({*prompt_ids}) < len(prompt_ids):
+        raise UserError(
+            f"{len(questions)} prompts have {len({*prompt_ids})} different prompt_ids: give each its own"
+        )
     prefix = engine.beginning([q.context for q in questions])  # the instruction
     batches = _batches(engine, questions, prefix.length if prefix else 0, batch_tokens, target)
     frames = []

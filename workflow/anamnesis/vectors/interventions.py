@@ -54,10 +54,14 @@ def intervene(
     ``vectors``: (n_questions, n_conditions, hidden_size), added to the residual stream at the last prompt
     token. Returns (changed, clean): booleans (n_conditions, len(layers), n_questions) and (n_questions,). The
     prompt runs once; every (layer, condition) is a branch born at its layer. Raises UserError for a layer the
-    model does not have.
+    model does not have, and vectors for another number of questions.
     """
     for layer in layers:
         engine.geometry.check_head(layer, 0)
+    if len(vectors) != len(questions):
+        raise UserError(
+            f"vectors are for {len(vectors)} prompts, but there are {len(questions)}: give each its own"
+        )
     asked, layers, conditions = list(layers), sorted(set(layers)), vectors.shape[1]
     changed = torch.zeros(conditions, len(layers), len(questions), dtype=torch.bool)
     clean = torch.zeros(len(questions), dtype=torch.bool)
