@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import reference
+from anamnesis.core.errors import UserError
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
 from anamnesis.vectors import effects as module
@@ -153,3 +154,12 @@ def test_a_shard_without_a_batch_has_the_columns_of_the_others():
     assert nothing.dtypes.to_dict() == whole.dtypes.to_dict()
     assert whole.prompt_id.is_monotonic_increasing
     assert whole.index.tolist() == list(range(len(whole)))
+
+
+@pytest.mark.parametrize(("ids", "different"), [(["a", "a"], 1), (["a"], 1), (["a", "b", "c"], 3)])
+def test_each_prompt_has_an_id_of_its_own(ids, different):
+    model = shared("llama")
+    with pytest.raises(
+        UserError, match=f"^2 prompts have {different} different prompt_ids: give each its own$"
+    ):
+        causal_effects(PrefixEngine(model), QUESTIONS[:2], ids, mean_of(model), 64)

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from anamnesis.core.errors import UserError
-from anamnesis.study import Effects, compare, save_study, steered, study_tasks
+from anamnesis.study import Effects, compare, questions, save_study, steered, study_tasks
 from anamnesis.study.inputs import head_list, pair_list, whole_number, whole_numbers
-from anamnesis.vectors.effects import causal_effects
 from anamnesis.vectors.interventions import intervene
 from tiny_models import shared, tokenizer
 
@@ -144,13 +143,7 @@ def test_effects_have_a_known_scale_and_a_table(study):
         Effects({})
 
 
-@pytest.mark.parametrize("ids", [["a", "a"], ["a"], ["a", "b", "c"]])
-def test_each_prompt_has_an_id_of_its_own(study, ids):
-    from anamnesis.study import questions
-
+def test_interventions_have_a_vector_for_each_prompt(study):
     asked = questions(study.tokenizer, ["one two", "two three"], [" down", " down"])
-    mean = study.activations["pairs"].mean
-    with pytest.raises(UserError, match="2 prompts have"):
-        causal_effects(study.engine, asked, ids, mean, 64)
     with pytest.raises(UserError, match="vectors are for 3 prompts, but there are 2"):
         intervene(study.engine, asked, torch.zeros(3, 1, 48), [0], 64)
