@@ -21,7 +21,7 @@ def save_combined(adapters: Sequence[Path], folder: Path, base: OnHub) -> None:
     """Write to ``folder`` the one PEFT adapter of ``base`` that is equal to ``adapters`` merged one after the
     other: a sum of low-rank updates is one update, whose rank is the sum of theirs.
 
-    Raises UserError for several adapters of which one is not low-rank.
+    Raises UserError for several adapters of which one is not low-rank, or adapts an embedding.
     """
     settings = read_json(Path(adapters[-1]) / "adapter_config.json")
     weights = read_tensors(Path(adapters[-1]) / "adapter_model.safetensors")
@@ -48,6 +48,13 @@ def _sum(adapters: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict]:
             )
         scale = settings["lora_alpha"] / settings["r"]
         weights = read_tensors(adapter / "adapter_model.safetensors")
+        if others := [name for name in weights if ".lora_" in name and not name.endswith((A, B))]:
+            module = others[0].partition(".lora_")[0].rpartition(".")[2]
+            raise UserError(
+                f"{adapter} adapts {module}, whose update is no product of the same form, so that no single "
+                f"adapter is equal to all {len(adapters)} of the chain: export the merged model, without "
+                "--adapter"
+            )
         named.add(tuple(settings["target_modules"]))
         for name in sorted(name.removesuffix(A) for name in weights if name.endswith(A)):
             parts.setdefault(name, []).append((weights[name + A], scale * weights[name + B]))
