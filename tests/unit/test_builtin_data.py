@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from anamnesis.core.errors import UserError
 from anamnesis.data.builtin import BUILTIN, COLUMNS, builtin_task
 from anamnesis.data.pools import SPLITS, read_table, split_pools
 
@@ -375,29 +374,3 @@ def test_a_small_pool_gives_every_list_it_has_once(asked, given):
 def test_the_order_of_right_letters_depends_on_the_seed(task):
     first, other = (builtin_task(task, seed, {"test": 40})["target"] for seed in (0, 1))
     assert list(first) != list(other)
-
-
-# ---------------------------------------------------------------- errors
-
-
-def test_unknown_task_names_the_nearest_one():
-    with pytest.raises(UserError, match="unknown task 'antonim': did you mean 'antonym'"):
-        builtin_task("antonim", 0, SIZES)
-
-
-def test_unknown_split_names_the_nearest_one():
-    with pytest.raises(UserError, match="unknown split 'tests': did you mean 'test'"):
-        builtin_task("antonym", 0, {"tests": 3})
-
-
-@pytest.mark.parametrize("size", [0, -1, 2.5, True])
-def test_size_that_is_no_positive_integer_is_refused(size):
-    with pytest.raises(UserError, match=r"size of split 'train' is .* 1 or more"):
-        builtin_task("antonym", 0, {"train": size})
-
-
-def test_empty_sizes_and_negative_seeds_are_refused():
-    with pytest.raises(UserError, match="at least one split"):
-        builtin_task("antonym", 0, {})
-    with pytest.raises(UserError, match="seed is -1"):
-        builtin_task("antonym", -1, SIZES)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
@@ -97,4 +99,12 @@ def is_name(dotted: str) -> bool:
     module = (place / parts[0]).with_suffix(".py")
     return module.exists() and all(
         re.search(rf"\b{part}\b", module.read_text(encoding="utf-8")) for part in parts[1:]
+    )
+
+
+@pytest.mark.parametrize("module", ["anamnesis.figures", "anamnesis.report", "anamnesis.commands.headline"])
+def test_import_needs_no_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
     )
