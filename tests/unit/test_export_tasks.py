@@ -99,7 +99,13 @@ def test_what_cannot_be_written_is_named_in_one_line(tmp_path, capsys):
     with pytest.raises(UserError, match="demonstration_draws = 2"):
         export_tasks(config_in(tmp_path, demonstration_draws=2), tmp_path / "tasks")
     assert main([str(ROOT / "config.yaml"), "--to", str(tmp_path / "tasks"), "--sets", "nothing"]) == 1
-    assert "not prepared yet: nothing" in capsys.readouterr().err
+    assert "unknown set 'nothing'" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    (tmp_path / "results/tasks").mkdir(parents=True)
+    for name in ("plural", "capital_choice"):
+        builtin_task(name, 0, {**SIZES, "train": 20}).to_parquet(tmp_path / f"results/tasks/{name}.parquet")
+    with pytest.raises(UserError, match=r"--to .*/file cannot be a folder"):
+        export_tasks(config_in(tmp_path), tmp_path / "file")
 
 
 def test_the_command_says_how_to_ask_them(tmp_path, capsys):

@@ -17,7 +17,7 @@ from anamnesis.config.load import load_experiment
 from anamnesis.config.models import Config
 from anamnesis.config.prepared_tasks import PreparedTasks, suite_sets
 from anamnesis.core.artifacts import read_parquet
-from anamnesis.core.errors import UserError
+from anamnesis.core.errors import UserError, first_line, unknown
 from anamnesis.data.chat import template_for
 
 
@@ -38,13 +38,19 @@ def export_tasks(config: Config, to: Path, names: Sequence[str] = ()) -> list[st
         )
     prepared, template = PreparedTasks(config), template_for(config.prompts.model_dump(), None)
     names = list(names) or suite_sets(config)
+    for name in names:
+        if name not in suite_sets(config) and not Layout(config).task_files([name])[0].exists():
+            raise unknown("set", name, suite_sets(config))
     files = dict(zip(names, Layout(config).task_files(names), strict=True))
     if missing := [name for name, file in files.items() if not file.exists()]:
         raise UserError(
             f"not prepared yet: {', '.join(missing)}; run `snakemake --cores 1 {files[missing[0]]}` first, "
             "or name prepared sets after --sets"
         )
-    to.mkdir(parents=True, exist_ok=True)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--to {to} cannot be a folder ({first_line(error)}): name another") from error
     return [
         task
         for name, file in files.items()
