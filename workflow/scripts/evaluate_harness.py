@@ -22,20 +22,13 @@ def main(
     (parquet, one row per metric). ``harness``: the keys of the configuration; ``method``: what trained
     ``adapters``, as its models may run in an engine of their own; ``task_files``: found in their folder.
     """
-    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.evaluation.harness.run import evaluate_tasks
     from anamnesis.evaluation.harness.task_files import check_installed
     from anamnesis.evaluation.records import TYPES
-    from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.training.slices import load_part
+    from anamnesis.training.trained import load_trained
 
     check_installed()
-    language_model, tokenizer = load_model(snapshot, **model)
-    language_model = merge_adapters(language_model, [Path(a) for a in adapters])
-    own = load_part(method, "engine") if method else None
-    engine = (
-        own.engine_of(language_model, adapters, snapshot, tokenizer) if own else PrefixEngine(language_model)
-    )
+    engine, tokenizer = load_trained(snapshot, adapters, method, model)
     folder = harness["harness_folder"]
     records, found = evaluate_tasks(
         engine,

@@ -68,16 +68,12 @@ def _evaluator(
 ):
     """The evaluator of a checkpoint. ``limits``: those of its fields that are no part of ``evaluation``."""
     from anamnesis.data.chat import template_for
-    from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.evaluation.records import Evaluator
-    from anamnesis.models.loading import load_model, merge_adapters
-    from anamnesis.training.slices import load_part
+    from anamnesis.training.trained import load_trained
 
-    language_model, tokenizer = load_model(snapshot, **model)
-    language_model = merge_adapters(language_model, [Path(a) for a in adapters])
-    own = load_part(method, "engine") if method else None
+    engine, tokenizer = load_trained(snapshot, adapters, method, model)
     return Evaluator(
-        own.engine_of(language_model, adapters, snapshot, tokenizer) if own else PrefixEngine(language_model),
+        engine,
         tokenizer,
         template_for(prompts, tokenizer),
         **limits,

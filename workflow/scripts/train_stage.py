@@ -8,7 +8,6 @@ from typing import Any
 from anamnesis.core.artifacts import atomic_directory, write_parquet, write_sums, write_tensors
 
 CHECKPOINTS = ".checkpoints"
-REPORTED = "reported.jsonl"
 
 
 def main(
@@ -39,7 +38,7 @@ def main(
     forward pass). ``needs``: of ``slices.Needs``. ``code``: digest of the code, which a checkpoint must come
     from to be continued. ``answered``: mean activations of tasks that must have been answered at all.
     """
-    from anamnesis.core.trackers import reporting
+    from anamnesis.core.trackers import REPORTED, reporting
     from anamnesis.training.stage_files import StageFiles
     from anamnesis.vectors.activations import check_answered
 

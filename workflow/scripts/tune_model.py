@@ -31,7 +31,7 @@ def main(
     """Write the snapshot ``tuned``, the folder ``adapter`` (plain PEFT) and ``steps`` (parquet: the loss at
     every step). ``tasks``: files of ``names``, in that order; ``snapshot``: the prepared model.
     """
-    from anamnesis.core.trackers import reporting
+    from anamnesis.core.trackers import REPORTED, reporting
     from anamnesis.training.stage_files import StageFiles
     from anamnesis.training.tuning import TuningTask
 
@@ -44,7 +44,7 @@ def main(
     identity = StageFiles(snapshot, tasks[0], past=tasks[1:]).identity(settings)
     checkpoints = Path(adapter).parent / ".checkpoints" / identity
     folders = checkpoints, Path(adapter), Path(tuned)
-    kept = checkpoints / "reported.jsonl"
+    kept = checkpoints / REPORTED
     with reporting(trackers, Path(tuned).parent, "training", kept) as reporter:
         facts, log = _tune(
             snapshot, sources, tuning, model, prompts, how, checkpoint_steps, folders, reporter

@@ -22,6 +22,9 @@ from filelock import FileLock
 
 from anamnesis.core.errors import first_line
 
+REPORTED = "reported.jsonl"
+"""Among the checkpoints of a stage: what it has reported, for the job that goes on when it is killed."""
+
 log = logging.getLogger(__name__)
 
 
