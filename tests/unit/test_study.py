@@ -16,7 +16,7 @@ import reference
 import tiny_models
 from anamnesis.core.artifacts import read_tensors
 from anamnesis.core.errors import UserError
-from anamnesis.study import Effects, compare, load_study, save_study, study_tasks, tasks
+from anamnesis.study import Effects, compare, load_study, measuring, save_study, study_tasks
 from anamnesis.vectors.icl import encode_questions
 from tiny_models import build, shared, tokenizer
 
@@ -56,7 +56,7 @@ def test_modules_are_in_the_mode_they_were_in_even_after_an_error(monkeypatch, f
     model.model.layers[1].eval()  # as a caller may have who trains the rest
     before, seen = modes(model), []
     assert len(set(before.values())) == 2
-    effects = tasks.causal_effects
+    effects = measuring.causal_effects
 
     def watched(engine, *args, **kwargs):
         seen.append(set(modes(model).values()))
@@ -64,7 +64,7 @@ def test_modules_are_in_the_mode_they_were_in_even_after_an_error(monkeypatch, f
             raise RuntimeError("out of memory")
         return effects(engine, *args, **kwargs)
 
-    monkeypatch.setattr(tasks, "causal_effects", watched)
+    monkeypatch.setattr(measuring, "causal_effects", watched)
     if fails:
         with pytest.raises(RuntimeError, match="out of memory"):
             study_tasks(model, tokenizer(), PAIRS, **SMALL)

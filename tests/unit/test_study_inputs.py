@@ -79,6 +79,7 @@ def test_pairs_may_come_one_by_one():
     [
         {"heads": 0}, {"heads": -1}, {"heads": 1.5}, {"heads": 10**6}, {"shots": 1}, {"shots": 2.5},
         {"activation_prompts": 0}, {"effect_prompts": 0}, {"seed": -1}, {"batch_tokens": 0},
+        {"instruction": 5}, {"instruction": {"pairs": 5}},
     ],
 )  # fmt: skip
 def test_numbers_that_mean_nothing_are_refused_by_their_name(changed):

@@ -1,6 +1,7 @@
 """Instruction vectors of a model in memory, without the workflow: what notebooks and scripts import.
 
 ``tasks``     heads, causal effects and vectors of one task or several (:func:`study_tasks`, :class:`Study`)
+``measuring`` what of them is measured; ``inputs``: what the functions are given, checked
 ``maps``      causal effects as an array (prompt, layer, head), their mean and interval (:class:`Effects`)
 ``steering``  a vector added in any call of transformers (:func:`steered`)
 ``transfer``  two models compared, head by head (:func:`compare`)

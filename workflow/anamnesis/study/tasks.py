@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 
 from anamnesis.core.artifacts import digest_json
-from anamnesis.core.errors import UserError, unknown
-from anamnesis.core.progress import progress
+from anamnesis.core.errors import UserError, show_value, unknown
 from anamnesis.data.chat import template_for
 from anamnesis.data.encoding import encode, encode_pairs
 from anamnesis.data.prompts import Template
@@ -21,19 +19,15 @@ from anamnesis.data.text import normal_form
 from anamnesis.engine.generation import Request, generate
 from anamnesis.engine.hooks import added_to_residual
 from anamnesis.engine.line_end import LineEnd
-from anamnesis.engine.modes import evaluation_mode
 from anamnesis.engine.prefix_engine import PrefixEngine
 from anamnesis.engine.scoring import Question
-from anamnesis.stats.chart_tables import head_intervals
-from anamnesis.study.digests import model_digest
 from anamnesis.study.inputs import head_list, pair_list, whole_number, whole_numbers
 from anamnesis.study.maps import COLUMN, Effects
+from anamnesis.study.measuring import chosen_heads, measured
 from anamnesis.study.steering import Positions, steered
-from anamnesis.vectors.activations import MeanActivations, mean_head_activations
-from anamnesis.vectors.effects import causal_effects
-from anamnesis.vectors.icl import CLEAN, PromptPlan, build_prompts, encode_questions, shuffled_prompts
+from anamnesis.vectors.activations import MeanActivations
+from anamnesis.vectors.icl import PromptPlan, build_prompts
 from anamnesis.vectors.instruction import instruction_vector, selected_heads
-from anamnesis.vectors.ranking import rank_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -145,7 +139,7 @@ class Study:
         fixed = selected_heads(self.heads) if keep_heads else None
         return replace(
             other,
-            **_measured(other.engine, self.tokenizer, self.prompts, self.rank_by, count, fixed, batch_tokens),
+            **measured(other.engine, self.tokenizer, self.prompts, self.rank_by, count, fixed, batch_tokens),
         )
 
     def with_heads(self, heads: Sequence[tuple[int, int]]) -> Study:
@@ -204,87 +198,46 @@ def study_tasks(
     given = {name: pair_list(name, pairs) for name, pairs in named.items()}
     if not given:
         raise UserError("tasks is empty: give (input, answer) pairs, or several tasks by name")
-    shots = whole_number("shots", shots, 2)  # with one there is nothing to shuffle
-    plan = (
-        shots,
+    if rank_by not in COLUMN:
+        raise unknown("rank_by", rank_by, COLUMN)
+    counts = (
+        whole_number("shots", shots, 2),  # with one there is nothing to shuffle
         whole_number("activation_prompts", activation_prompts, 1),
         whole_number("effect_prompts", effect_prompts, 1),
     )
     batch_tokens, seed = whole_number("batch_tokens", batch_tokens, 1), whole_number("seed", seed, 0)
-    if rank_by not in COLUMN:
-        raise unknown("rank_by", rank_by, COLUMN)
-    if chat and not getattr(tokenizer, "chat_template", None):
-        raise UserError("chat is True, but the tokenizer has no chat template: leave it out")
-    if chat:
-        words = {key: getattr(template, key) for key in ("input_label", "output_label", "separator")}
-        template = template_for(words | {"chat_template": True}, tokenizer)
-    by_task = instruction if isinstance(instruction, Mapping) else dict.fromkeys(given, instruction)
-    if missing := [name for name in by_task if name not in given]:
-        raise unknown("task", missing[0], given)
-    instructions = {name: normal_form(text) if (text := by_task.get(name)) else None for name in given}
-    frames = {name: _frame(name, pairs, instructions[name], shots) for name, pairs in given.items()}
-    prompts = {
-        name: build_prompts(
-            frame,
-            name,
-            PromptPlan(*plan, instructions[name] is not None),
-            template,
-            seed,
+    template = _chat_template(template, tokenizer) if chat else template
+    instructions = _by_task(instruction, given)
+    prompts = {}
+    for name, pairs in given.items():
+        plan = PromptPlan(*counts, instructions[name] is not None)
+        prompts[name] = build_prompts(
+            _frame(name, pairs, instructions[name], counts[0]), name, plan, template, seed
         )
-        for name, frame in frames.items()
-    }
     engine = PrefixEngine(model)
-    count, fixed = _chosen(engine, heads)
-    found = _measured(engine, tokenizer, prompts, rank_by, count, fixed, batch_tokens)
+    found = measured(engine, tokenizer, prompts, rank_by, *chosen_heads(engine, heads), batch_tokens)
     digest = data_digest(given, instructions)
     return Study(engine, tokenizer, template, instructions, prompts, rank_by=rank_by, data=digest, **found)
 
 
-def _chosen(engine: PrefixEngine, heads: int | Sequence[tuple[int, int]]) -> tuple[int, list | None]:
-    """(how many heads, which where they are given)."""
-    geometry = engine.geometry
-    if isinstance(heads, Sequence | Mapping | np.ndarray) and not isinstance(heads, str):
-        fixed = head_list("heads", heads)
-        for layer, head in fixed:
-            geometry.check_head(layer, head)
-        return len(fixed), fixed
-    count, most = whole_number("heads", heads, 1), geometry.n_layers * geometry.n_heads
-    if count > most:
-        raise UserError(f"heads is {count}: the model has {most}; give at most that many")
-    return count, None
+def _chat_template(template: Template, tokenizer: PreTrainedTokenizerBase) -> Template:
+    """The words of ``template`` inside the tokenizer's chat template. Raises UserError without one."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError("chat is True, but the tokenizer has no chat template: leave it out")
+    words = {key: getattr(template, key) for key in ("input_label", "output_label", "separator")}
+    return template_for(words | {"chat_template": True}, tokenizer)
 
 
-def _measured(
-    engine: PrefixEngine,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Mapping[str, pd.DataFrame],
-    rank_by: str,
-    heads: int,
-    fixed: Sequence[tuple[int, int]] | None,
-    batch_tokens: int,
-) -> dict[str, Any]:
-    """``activations``, ``tables``, ``heads``, ``vectors`` and ``model`` of a study: with the ``heads`` ranked
-    first, or those that are ``fixed``.
-    """
-    activations, tables = {}, {}
-    with evaluation_mode(engine.model):
-        for name, rows in prompts.items():
-            clean, shuffled = rows[rows.kind == CLEAN], shuffled_prompts(rows, name)
-            with progress(len(clean), f"activations {name}") as done:
-                questions = encode_questions(tokenizer, clean)
-                activations[name] = mean_head_activations(engine, questions, batch_tokens, done)
-            with progress(len(shuffled), f"sweep {name}") as done:
-                questions, mean = encode_questions(tokenizer, shuffled), activations[name].mean
-                ids = list(shuffled.prompt_id)
-                tables[name] = causal_effects(engine, questions, ids, mean, batch_tokens, progress=done)
-        ranking = head_intervals(rank_heads(tables, rank_by, heads, fixed))
-        chosen = selected_heads(ranking)
-        vectors = {
-            name: instruction_vector(engine.geometry, found.mean, chosen, found.scale)
-            for name, found in activations.items()
-        }
-    found = {"activations": activations, "tables": tables, "heads": ranking, "vectors": vectors}
-    return found | {"model": model_digest(engine.model)}
+def _by_task(instruction: str | Mapping[str, str] | None, names: Iterable[str]) -> dict[str, str | None]:
+    """The instruction of each task, None where it has none. Raises UserError for a name that is no task's."""
+    names = list(names)
+    given = instruction if isinstance(instruction, Mapping) else dict.fromkeys(names, instruction)
+    for name, text in given.items():
+        if name not in names:
+            raise unknown("task", name, names)
+        if text is not None and not isinstance(text, str):
+            raise UserError(f"instruction is {show_value(text)}: give a text, or one for each task by name")
+    return {name: normal_form(text) if (text := given.get(name)) else None for name in names}
 
 
 def questions(
