@@ -70,6 +70,8 @@ def test_what_rose_is_not_called_lost():
     (gained,) = numbers(held_out(("hp", "mean", "inclora", 0.2, 0.4, 0.1, 0.3, 3, 1, 0)))
     assert (gained.label, gained.value) == ("What was gained", "+20.0")
     assert "on 1 held-out set from" in gained.sentence
+    (equal,) = numbers(held_out(("hp", "mean", "inclora", 0.2, 0.2, -0.1, 0.1, 3, 1, 0)))
+    assert (equal.label, equal.value) == ("What was lost", "+0.0")
 
 
 @pytest.mark.parametrize(

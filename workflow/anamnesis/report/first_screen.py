@@ -95,9 +95,8 @@ def _lost_number(row: pd.Series, held_out: pd.DataFrame, method: str) -> Number:
         sentence += (
             f". It fell on {fell} of them, most on {readable(worst['set'])} ({points(worst['change'])})"
         )
-    return _number(
-        "What was lost" if row["change"] < 0 else "What was gained", row["change"], row, sentence + "."
-    )
+    gained = row["change"] > 0 and differs(row["change"])
+    return _number(f"What was {'gained' if gained else 'lost'}", row["change"], row, sentence + ".")
 
 
 def _number(label: str, value: float, row: pd.Series, sentence: str) -> Number:
