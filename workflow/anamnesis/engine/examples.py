@@ -69,9 +69,8 @@ def build_examples(
     rows, cut = shorten_inputs(rows, tokenizer, template, max_input_tokens)
     prompts = [template.render(c, [], x) for c, x in zip(rows.instruction, rows.input, strict=True)]
     pairs = encode_pairs(tokenizer, prompts, [template.before_answer + y for y in rows.target])
-    return with_shared_prefix([(tuple(prompt), (*answer, end)) for prompt, answer in pairs], new), int(
-        cut.sum()
-    )
+    texts = [(tuple(prompt), (*answer, end)) for prompt, answer in pairs]
+    return with_shared_prefix(texts, new), int(cut.sum())
 
 
 def with_shared_prefix(
