@@ -21,6 +21,7 @@ from anamnesis.core.digest import CodeDigests
 from anamnesis.core.environment import check_python, ignored_variables
 from anamnesis.core.errors import UserError
 from anamnesis.core.fields import expand_path
+from anamnesis.core.forked_jobs import start_server
 from anamnesis.core.integrity import check_dates, check_results
 from anamnesis.core.processes import share_library
 from anamnesis.core.recovery import (
@@ -110,6 +111,8 @@ def prepare_run(folder):
         if lock:
             for line in (*mend_metadata(folder), *check_results(CONFIG.results)):
                 logger.warning(line)
+        if workflow.resource_settings.nodes is None:  # jobs run here
+            start_server()
     except (UserError, OSError) as error:
         if not planned:
             raise WorkflowError(f"the run cannot begin: {error}") from None

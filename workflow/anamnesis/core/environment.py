@@ -17,6 +17,7 @@ from functools import partial, reduce
 from operator import attrgetter
 
 from anamnesis.core.errors import UserError
+from anamnesis.core.hub_access import keep_off
 
 IGNORED = (
     # accelerate and transformers' trainer: precision, sharding, accumulation, clipping, compilation, device
@@ -107,6 +108,20 @@ def ignore_environment() -> None:
     if ignored or changed:
         text = ", ".join([*(f"{name}={value}" for name, value in ignored.items()), *changed])
         log.info("ignored, as only the configuration has a say in a result: %s", text)
+
+
+def set_up_libraries(threads: int) -> None:
+    """Let the libraries have only what the configuration says, as many threads as the scheduler gave, and no
+    hub access. Call it before they are imported.
+    """
+    ignore_environment()
+    # OpenMP and MKL read these once, when torch is loaded
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if torch := sys.modules.get("torch"):  # imported when Python started, or before a fork
+        torch.set_num_threads(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_off()
 
 
 def _named(name: str, patterns: tuple[str, ...]) -> bool:

@@ -19,9 +19,9 @@ from typing import Any, get_args, get_origin
 
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
-from anamnesis.core.environment import check_python, ignore_environment
+from anamnesis.core.environment import check_python, ignore_environment, set_up_libraries
 from anamnesis.core.errors import UserError, one_line
-from anamnesis.core.hub_access import keep_off
+from anamnesis.core.forked_jobs import run_in_fork
 from anamnesis.core.integrity import States, note_file, states_read, write_note
 from anamnesis.core.job_logs import log_to, warnings_in
 from anamnesis.core.processes import run_together
@@ -44,16 +44,18 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     The resources of ``HOW_TO_RUN`` that a rule has are arguments too. A parameter annotated ``Sequence[...]``
     gets a list, also of a single file. With a resource ``processes`` above 1 ``main`` is called in so many
     processes at once, which share the job's threads. Any error ends the job with status 1 after one line on
-    the terminal; its traceback is in the job's log.
+    the terminal; its traceback is in the job's log. A job with a model on one thread runs in a fork of a
+    process that has imported the libraries, where there is one.
     """
     started = time.time()
+    processes = int(_named(snakemake.resources).get("processes") or 1)
+    if _named(snakemake.resources).get("gpu") == 0 and snakemake.threads == processes == 1:
+        run_in_fork()
     atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
     end_with_scheduler()
-    processes = int(_named(snakemake.resources).get("processes") or 1)
     log_file = Path(snakemake.log[0]) if snakemake.log else None
     log_to(log_file, anew=True)
-    ignore_environment()
-    _limit_threads(max(1, snakemake.threads // processes))
+    set_up_libraries(max(1, snakemake.threads // processes))
     try:
         check_python()
         _run(snakemake, main, started, processes, log_file)
@@ -142,19 +144,6 @@ def _begin(log_file: Path | None, number: int) -> None:
     """Only the first of several processes of a job speaks for all; the others log their warnings."""
     log_to(log_file, speaks=number == 0)
     ignore_environment()
-
-
-def _limit_threads(threads: int) -> None:
-    """Set as many threads as the scheduler gave this job, and no hub access. Call it before torch is
-    imported.
-    """
-    # OpenMP and MKL read these once, when torch is loaded
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    if torch := sys.modules.get("torch"):  # imported when Python started
-        torch.set_num_threads(threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    keep_off()
 
 
 def _job_name(rule: str, log_file: Path | None) -> str:

@@ -1,0 +1,185 @@
+"""Jobs as forks of one process that has imported the libraries: torch, transformers and peft cost every
+process of its own about five seconds of a core, which is a fifth of a run on a workstation.
+
+Snakemake's process starts the server. When the first job asks, the server imports the libraries, which begin
+no threads. Each job's own process sends its command line, environment, folder and standard streams and waits;
+the server forks, and the fork runs the script of the job from its first line. A supervisor in between passes
+signals on, tells how the fork ended, and kills it when the job's own process is gone. The server ends with
+Snakemake. Linux only: elsewhere, and wherever the server cannot be reached, a job imports for itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from typing import NoReturn
+
+from anamnesis.core.environment import set_up_libraries
+
+SERVER = "ANAMNESIS_FORKS"  # environment variable: name of the server's socket, and whose Python it is
+LIBRARIES = (
+    "torch", "transformers", "peft", "pandas", "pyarrow.parquet", "safetensors.torch", "snakemake.script",
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+)  # fmt: skip
+FORKED = b"+"  # what a job is told when its fork has begun
+PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+STREAMS = (0, 1, 2)
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def start_server() -> None:
+    """Let the jobs that this process starts from now on be forks."""
+    if sys.platform != "linux":
+        return
+    name = f"anamnesis-{uuid.uuid4().hex}"
+    # It listens before any job starts. The name is not one of a file: nothing is left of it in the end.
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen(128)
+        # a session of its own: Ctrl-C reaches the jobs' own processes, which pass it on
+        server = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(listener.fileno())],
+            stdin=subprocess.PIPE,  # its end tells the server that this process has ended
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
+    atexit.register(server.stdin.close)
+    os.environ[SERVER] = f"{name} {sys.prefix}"
+
+
+def run_in_fork() -> None:
+    """Run this job's script in a fork, and end this process as the fork ends. Returns where there is no
+    server of the same Python, having done nothing.
+    """
+    name, _, prefix = os.environ.pop(SERVER, "").partition(" ")  # the fork does not ask again
+    if not name or prefix != sys.prefix:
+        return
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(f"\0{name}")
+        socket.send_fds(connection, [b"\n"], STREAMS)
+        job = {"argv": sys.argv, "path": sys.path, "folder": os.getcwd(), "environment": dict(os.environ)}
+        connection.sendall(json.dumps(job).encode() + b"\n")
+        for number in PASSED_ON:
+            signal.signal(number, partial(_pass_on, connection))
+        begun = connection.recv(1) == FORKED
+    except OSError:
+        begun = False
+    if begun:
+        _end_as(connection.makefile().readline())
+    for number, handler in zip(PASSED_ON, (signal.default_int_handler, signal.SIG_DFL), strict=True):
+        signal.signal(number, handler)
+
+
+def _pass_on(connection: socket.socket, number: int, _) -> None:
+    with suppress(OSError):  # the fork has ended meanwhile
+        connection.send(bytes([number]))
+
+
+def _end_as(status: str) -> NoReturn:
+    """End this process with an exit status, or by the signal -status."""
+    if not status:
+        sys.exit("the process that this job ran in was lost: run the same command again")
+    if int(status) < 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), -int(status))
+    sys.exit(int(status))
+
+
+def serve(listener: socket.socket) -> dict | None:
+    """Fork for every job that asks; returns the job in its fork, and None once standard input ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
+    imported = False
+    while True:
+        ready, _, _ = select.select([sys.stdin, listener], [], [])
+        if sys.stdin in ready:
+            return None
+        connection, _ = listener.accept()
+        if _is_own(connection):
+            if not imported:
+                _import_libraries()
+                imported = True
+            if os.fork() == 0:
+                listener.close()
+                return _supervise(connection)
+        connection.close()
+
+
+def _is_own(connection: socket.socket) -> bool:
+    """Whether the process that asks belongs to the same user."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return struct.unpack("3i", credentials)[1] == os.getuid()
+
+
+def _import_libraries() -> None:
+    set_up_libraries(threads=1)
+    gc.disable()
+    for name in LIBRARIES:
+        import_module(name)
+    gc.enable()
+    gc.freeze()  # the forks share what is there: the collector would write to all of it
+
+
+def _supervise(connection: socket.socket) -> dict:
+    """Fork once more. Returns the job in its fork; the supervisor ends here when the fork has."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, streams, _, _ = socket.recv_fds(connection, 1, len(STREAMS))
+    job = json.loads(connection.makefile().readline())
+    supervisor, fork = os.getpid(), os.fork()
+    if fork == 0:
+        connection.close()
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != supervisor:
+            os._exit(1)
+        return job | {"streams": streams}
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(FORKED)
+    ended = os.pidfd_open(fork)
+    while ended not in select.select([ended, connection], [], [])[0]:
+        numbers = connection.recv(16)
+        if not numbers:  # the job's own process is gone
+            os.kill(fork, signal.SIGKILL)
+            break
+        for number in numbers:
+            os.kill(fork, number)
+    _, status = os.waitpid(fork, 0)
+    try:
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def run_job_of(job: dict) -> None:
+    """Run a job's script as its own process would have."""
+    for stream, number in zip(job["streams"], STREAMS, strict=True):
+        os.dup2(stream, number)
+        os.close(stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    sys.argv[:], sys.path[:] = job["argv"], job["path"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    asked = serve(socket.socket(fileno=int(sys.argv[1])))
+    if asked:
+        run_job_of(asked)
