@@ -35,20 +35,20 @@ def latest_run(folder: Path) -> Run:
         text = file.read_text(encoding="utf-8", errors="replace")
         elapsed = re.search(r"^Elapsed time: (?:(\d+) days?, )?(\d+):(\d+):([\d.]+)$", text, re.MULTILINE)
         cores = re.search(r"^Provided cores: (\d+)", text, re.MULTILINE)
-        jobs = re.findall(
-            r"rule (\w+):\n(?:    .*\n)*?    log: (.+)\n(?:    .*\n)*?    benchmark: (.+)\n", text
-        )
+        jobs = re.findall(r"rule (\w+):\n(?:    .*\n)*?    log: (.+)\n", text)
         if elapsed and cores and jobs:
             days, hours, minutes, rest = (float(part or 0) for part in elapsed.groups())
             wall = ((days * 24 + hours) * 60 + minutes) * 60 + rest
-            rows = [_job(folder, rule, log, times) for rule, log, times in jobs]
+            rows = [_job(folder / log, rule) for rule, log in jobs]
             return Run(wall, int(cores[1]), pd.DataFrame(rows, columns=["rule", "seconds", "work"]))
     raise UserError(f"--folder is '{folder}': no finished run has left its log there; run the workflow first")
 
 
-def _job(folder: Path, rule: str, log: str, times: str) -> tuple[str, float, float]:
-    found = LINE.search((folder / log).read_text(encoding="utf-8", errors="replace"))
-    seconds = float(pd.read_csv(folder / times, sep="\t")["s"].iloc[0])
+def _job(log: Path, rule: str) -> tuple[str, float, float]:
+    found = LINE.search(log.read_text(encoding="utf-8", errors="replace"))
+    results = next(folder.parent for folder in log.parents if folder.name == "logs")
+    costs = results / "benchmarks" / log.relative_to(results / "logs").with_suffix(".tsv")
+    seconds = float(pd.read_csv(costs, sep="\t")["s"].iloc[0])
     return rule, seconds, float(found[1]) if found else float("nan")
 
 

@@ -142,12 +142,3 @@ def test_what_was_made_from_another_content_is_stale_whatever_the_clock_says(res
     check_results(results)
     data, adapter, table = times()
     assert data <= adapter <= table
-
-
-def test_run_times_do_not_make_results_stale(results):
-    benchmark = results / "benchmarks/rule.tsv"
-    benchmark.parent.mkdir()
-    benchmark.touch()
-    date(benchmark, -DAY)
-    check_results(results)
-    assert benchmark.stat().st_mtime > max(times())

@@ -22,12 +22,10 @@ LOG = textwrap.dedent("""\
         output: results/tasks/a.parquet
         log: results/logs/prepare_task/a.log
         jobid: 7
-        benchmark: results/benchmarks/prepare_task/a.tsv
     [Sun Jan  4 10:00:00 2026]
     rule rank_heads:
         log: results/logs/rank_heads.log
         jobid: 8
-        benchmark: results/benchmarks/rank_heads.tsv
     localrule all:
         input: results/report.html
         jobid: 0

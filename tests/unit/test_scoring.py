@@ -75,9 +75,15 @@ def test_shared_tokens_run_once(monkeypatch):
         return inner(*args, **kwargs)
 
     monkeypatch.setattr(engine.model, "forward", counted)
-    score_questions(engine, asked, 10**6)
     own = sum(len(q.context) - 16 + sum(len(c) - 1 for c in q.continuations) for q in asked)
+    together = score_questions(engine, asked, own + 16)
+    assert seen == [own + 16]
+    seen.clear()
+    apart = score_questions(engine, asked, own)  # no room for them in the same pass
     assert seen == [16, own]
+    for one, other in zip(together, apart, strict=True):
+        assert one.greedy == other.greedy
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
 
 
 def test_no_questions_no_scores():

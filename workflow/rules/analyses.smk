@@ -28,8 +28,6 @@ for analysis in ANALYSES:
                 **step.outputs,
             log:
                 LOGS / step.name / f"{step.each}.log" if step.each else LOGS / f"{step.name}.log",
-            benchmark:
-                BENCHMARKS / step.name / f"{step.each}.tsv" if step.each else BENCHMARKS / f"{step.name}.tsv"
             conda:
                 ENVIRONMENT
             threads: THREADS
@@ -59,8 +57,6 @@ for analysis in ANALYSES:
                 **step.outputs,
             log:
                 LOGS / f"{step.name}.log",
-            benchmark:
-                BENCHMARKS / f"{step.name}.tsv"
             conda:
                 ENVIRONMENT
             resources:

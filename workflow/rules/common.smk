@@ -69,7 +69,7 @@ except UserError as error:
 
 
 PLACES, TASKS, SETTINGS, CHAINS = EXPERIMENT.places, EXPERIMENT.tasks, EXPERIMENT.settings, EXPERIMENT.chains
-LOGS, BENCHMARKS = PLACES.logs, PLACES.benchmarks
+LOGS = PLACES.logs
 ENVIRONMENT = str(ROOT / "envs" / "anamnesis.yaml")
 DEMANDS = Demands(CONFIG, PLACES.snapshot)
 # Where not everything can run at once, what most others wait for comes first: a chain of stages that is left for the

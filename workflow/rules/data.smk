@@ -7,8 +7,6 @@ rule prepare_model:
         record=f"{PLACES.prepared}.json",
     log:
         LOGS / "prepare_model.log",
-    benchmark:
-        BENCHMARKS / "prepare_model.tsv"
     priority: PRIORITY["model"]
     conda:
         ENVIRONMENT
@@ -32,8 +30,6 @@ rule prepare_task:
         record=PLACES.tasks / "{task}.json",
     log:
         LOGS / "prepare_task" / "{task}.log",
-    benchmark:
-        BENCHMARKS / "prepare_task" / "{task}.tsv"
     priority: PRIORITY["model"]
     conda:
         ENVIRONMENT

@@ -10,8 +10,6 @@ rule evaluate_base:
         record=PLACES.base / "evaluation.json",
     log:
         LOGS / "evaluate_base.log",
-    benchmark:
-        BENCHMARKS / "evaluate_base.tsv"
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
@@ -38,8 +36,6 @@ use rule evaluate_base as evaluate_stage with:
         record=PLACES.stage / "evaluation.json",
     log:
         LOGS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
-    benchmark:
-        BENCHMARKS / "evaluate_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     priority: by_seed(1)
     params:
         method=lambda wildcards: EXPERIMENT.resolved[wildcards.method].base,
@@ -57,8 +53,6 @@ if len(CONFIG.training.seeds) > 1:
             record=PLACES.experiment / "first_table.json",
         log:
             LOGS / "first_table.log",
-        benchmark:
-            BENCHMARKS / "first_table.tsv"
         priority: PRIORITY["first table"]
         conda:
             ENVIRONMENT
@@ -94,8 +88,6 @@ rule tabulate_results:
         record=PLACES.experiment / "table1.json",
     log:
         LOGS / "tabulate_results.log",
-    benchmark:
-        BENCHMARKS / "tabulate_results.tsv"
     conda:
         ENVIRONMENT
     resources:

@@ -18,8 +18,6 @@ for figure in [*CORE_FIGURES, *(figure for analysis in ANALYSES for figure in an
             texts=figure_outputs(figure),
         log:
             LOGS / f"plot_{figure.name}.log",
-        benchmark:
-            BENCHMARKS / f"plot_{figure.name}.tsv"
         conda:
             ENVIRONMENT
         resources:
@@ -53,8 +51,6 @@ rule write_report:
         report=report(PLACES.report, caption="../report/report.rst", category="Report"),
     log:
         LOGS / "write_report.log",
-    benchmark:
-        BENCHMARKS / "write_report.tsv"
     conda:
         ENVIRONMENT
     resources:

@@ -14,8 +14,6 @@ if CONFIG.evaluation.harness:
             record=PLACES.base / "harness.json",
         log:
             LOGS / "evaluate_harness_base.log",
-        benchmark:
-            BENCHMARKS / "evaluate_harness_base.tsv"
         conda:
             ENVIRONMENT
         threads: DEMANDS.threads
@@ -41,8 +39,6 @@ if CONFIG.evaluation.harness:
             record=PLACES.stage / "harness.json",
         log:
             LOGS / "evaluate_harness" / "{method}-order{order}-seed{seed}-stage{stage}.log",
-        benchmark:
-            BENCHMARKS / "evaluate_harness" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
         priority: by_seed(0)
         params:
             method=lambda wildcards: EXPERIMENT.resolved[wildcards.method].base,
@@ -56,8 +52,6 @@ if CONFIG.evaluation.harness:
             record=PLACES.experiment / "harness.json",
         log:
             LOGS / "tabulate_harness.log",
-        benchmark:
-            BENCHMARKS / "tabulate_harness.tsv"
         conda:
             ENVIRONMENT
         resources:

@@ -12,8 +12,6 @@ rule train_stage:
         record=PLACES.stage / "training.json",
     log:
         LOGS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.log",
-    benchmark:
-        BENCHMARKS / "train_stage" / "{method}-order{order}-seed{seed}-stage{stage}.tsv"
     priority: by_seed(2)
     conda:
         ENVIRONMENT

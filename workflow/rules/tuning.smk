@@ -13,8 +13,6 @@ if CONFIG.tuning.enabled:
             record=PLACES.tuned / "tuning.json",
         log:
             LOGS / "tune_model.log",
-        benchmark:
-            BENCHMARKS / "tune_model.tsv"
         priority: PRIORITY["model"]
         conda:
             ENVIRONMENT

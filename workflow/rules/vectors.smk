@@ -21,8 +21,6 @@ rule average_activations:
         record=PLACES.vectors / "{task}" / "mean_activations.json",
     log:
         LOGS / "average_activations" / "{task}.log",
-    benchmark:
-        BENCHMARKS / "average_activations" / "{task}.tsv"
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
@@ -60,8 +58,6 @@ rule sweep_heads:
         record=PLACES.vectors / "{task}" / "causal_effects-{scatteritem}.json",
     log:
         LOGS / "sweep_heads" / "{task}-{scatteritem}.log",
-    benchmark:
-        BENCHMARKS / "sweep_heads" / "{task}-{scatteritem}.tsv"
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
@@ -96,8 +92,6 @@ rule rank_heads:
         record=PLACES.vectors / "heads.json",
     log:
         LOGS / "rank_heads.log",
-    benchmark:
-        BENCHMARKS / "rank_heads.tsv"
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
@@ -123,8 +117,6 @@ rule build_vectors:
         record=PLACES.vectors / "instruction_vectors.json",
     log:
         LOGS / "build_vectors.log",
-    benchmark:
-        BENCHMARKS / "build_vectors.tsv"
     priority: PRIORITY["vectors"]
     conda:
         ENVIRONMENT
@@ -153,8 +145,6 @@ rule intervene:
         record=PLACES.vectors / "{task}" / "interventions.json",
     log:
         LOGS / "intervene" / "{task}.log",
-    benchmark:
-        BENCHMARKS / "intervene" / "{task}.tsv"
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads
@@ -189,8 +179,6 @@ rule recover:
         record=PLACES.chain / "recovery.json",
     log:
         LOGS / "recover" / "{method}-order{order}-seed{seed}.log",
-    benchmark:
-        BENCHMARKS / "recover" / "{method}-order{order}-seed{seed}.tsv"
     conda:
         ENVIRONMENT
     threads: DEMANDS.threads

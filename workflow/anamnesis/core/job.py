@@ -10,12 +10,13 @@ import inspect
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
+
+import psutil
 
 from anamnesis.core.artifacts import write_json
 from anamnesis.core.devices import claimed
@@ -25,12 +26,13 @@ from anamnesis.core.forked_jobs import run_in_fork
 from anamnesis.core.integrity import States, note_file, states_read, write_note
 from anamnesis.core.job_logs import log_to, warnings_in
 from anamnesis.core.processes import run_together
-from anamnesis.core.provenance import provenance
+from anamnesis.core.provenance import provenance, write_costs
 from anamnesis.core.recovery import end_with_scheduler, remove_leftovers
 from anamnesis.core.stopwatch import stopwatch
 
 RECORD = "record"  # the output that holds the provenance record
 CODE = "code"  # the param that holds the digest of the code: for reruns, and for scripts that ask for it
+BEGUN = "ANAMNESIS_BEGUN"  # environment variable: when the process that Snakemake started began, for its fork
 TRACKERS = "trackers"  # the argument, and the section of the configuration, of metrics for trackers
 HOW_TO_RUN = (
     "batch_tokens",
@@ -47,10 +49,12 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     the terminal; its traceback is in the job's log. A job with a model on one thread runs in a fork of a
     process that has imported the libraries, where there is one.
     """
-    started = time.time()
+    started = float(os.environ.pop(BEGUN, 0)) or psutil.Process().create_time()
     processes = int(_named(snakemake.resources).get("processes") or 1)
     if _named(snakemake.resources).get("gpu") == 0 and snakemake.threads == processes == 1:
+        os.environ[BEGUN] = str(started)
         run_in_fork()
+        del os.environ[BEGUN]
     atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
     end_with_scheduler()
     log_file = Path(snakemake.log[0]) if snakemake.log else None
@@ -97,6 +101,8 @@ def _run(
         about = {"rule": snakemake.rule, "params": params, "code": snakemake.params.get(CODE)}
         write_json(record, provenance(started, **about, inputs=_digests(read), **facts))
     write_note(read, written, _job_name(snakemake.rule, log_file), warnings_in(log_file))
+    if folder := _folder_of_results(log_file):
+        write_costs(folder / "benchmarks" / f"{_job_name(snakemake.rule, log_file)}.tsv", started)
 
 
 def _trackers(snakemake, log_file: Path | None) -> dict | None:

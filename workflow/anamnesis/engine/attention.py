@@ -20,7 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from anamnesis.core.errors import UserError
-from anamnesis.engine.pack import Pack, Tree
+from anamnesis.engine.pack import Pack, Prefix, Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -192,6 +192,15 @@ class ForestLayout:
         groups, _ = self._grouped[device]
         self._whole = len(groups) == 1 and groups[0].index.shape[0] == 1  # the row is one tree
         self._masks: dict = {}
+
+    def prefix(self, tokens: tuple[int, ...]) -> Prefix:
+        """What was recorded of a prefix of the pack's trees."""
+        rows = self.pack.prefixes[tokens]
+        keys, values = (
+            tuple(x[:, rows.start : rows.stop].contiguous() for x in part)
+            for part in (self.keys, self.values)
+        )
+        return Prefix(keys, values)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         if self.record:

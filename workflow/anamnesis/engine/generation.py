@@ -8,8 +8,9 @@ anyway. So sequences with different prefixes share their steps, and go apart in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -17,7 +18,7 @@ from anamnesis.engine.attention import Call, ForestLayout
 from anamnesis.engine.block_attention import Block, attend_blocks
 from anamnesis.engine.hooks import on_each_device
 from anamnesis.engine.modes import measuring
-from anamnesis.engine.pack import Pack, Tree, pack_by_size
+from anamnesis.engine.pack import Pack, Prefix, Tree, pack_by_size
 from anamnesis.engine.prefix_engine import PrefixEngine
 
 Stop = Callable[[list[int]], bool]
@@ -46,18 +47,19 @@ def _each(pair: KeysAndValues, change: Callable[[torch.Tensor], torch.Tensor]) -
 
 
 class Part:
-    """What the sequences of one pack read besides their new tokens: the prefix and their own prompts.
+    """What sequences with the same prefix read besides their new tokens: the prefix and their own prompts.
+    They are the trees ``chosen`` of a pack.
 
     The keys and values of the packed forward are gathered into one padded block per layer.
     """
 
-    def __init__(self, pack: Pack, recorded: ForestLayout):
-        device = recorded.keys[0].device
-        before = pack.cached.length if pack.cached else 0
-        sizes = torch.tensor([tree.size for tree in pack.trees])
+    def __init__(self, pack: Pack, recorded: ForestLayout, chosen: slice):
+        device, trees = recorded.keys[0].device, pack.trees[chosen]
+        self.prefix = recorded.prefix(trees[0].prefix) if trees[0].prefix else pack.cached
+        before = self.prefix.length if self.prefix else 0
+        sizes = torch.tensor([tree.size for tree in trees])
         steps = torch.arange(int(sizes.max()))
-        index = torch.tensor(pack.starts)[:, None] + torch.minimum(steps, sizes[:, None] - 1)
-        self.prefix = pack.cached
+        index = torch.tensor(pack.starts[chosen])[:, None] + torch.minimum(steps, sizes[:, None] - 1)
         self.positions = (sizes + before).to(device)  # of the next token, (T,)
         self.sees = (steps < sizes[:, None]).to(device)
         places = on_each_device(index)  # layers may lie on several
@@ -163,20 +165,93 @@ def generate(
     """
     results: list[list[list[int]]] = [[[] for _ in request.prompts] for request in requests]
     shared = [engine.shared(request.prompts) for request in requests]
-    prefixes: dict = {}
+    prefixes: dict[int, Prefix | None] = {}
     for batch in _batches(requests, shared, batch_tokens):
+        shares = [Share(requests[r], chosen, shared[r]) for r, chosen in batch]
+        # what a later batch needs too is computed once, and what leaves no room for its prompts before them
         prefixes = {
-            r: prefixes[r] if r in prefixes else engine.prefill(requests[r].prompts[0][: shared[r]])
-            for r, _ in batch
+            r: prefixes[r] if r in prefixes else engine.prefill(share.prefix)
+            for (r, _), share in zip(batch, shares, strict=True)
+            if not share.is_all or share.size > batch_tokens
         }
-        packs = [
-            Pack(tuple(Tree(requests[r].prompts[i][shared[r] :]) for i in chosen), prefixes[r])
-            for r, chosen in batch
-        ]
-        decoded = _decode(engine, packs, [requests[r] for r, _ in batch], stop, progress)
+        cached = [prefixes.get(r) for r, _ in batch]
+        decoded = _decode(engine, _passes(shares, cached, batch_tokens), stop, progress)
         for (r, i), ids in zip(((r, i) for r, chosen in batch for i in chosen), decoded, strict=True):
             results[r][i] = ids
     return results
+
+
+@dataclass(frozen=True)
+class Share:
+    """The prompts of a request that are in the same batch, of whose tokens all of them share the first."""
+
+    request: Request
+    chosen: Sequence[int]
+    shared: int
+
+    @property
+    def is_all(self) -> bool:
+        return len(self.chosen) == len(self.request.prompts)
+
+    @property
+    def size(self) -> int:
+        """Tokens of the prompts, those that they share counted once."""
+        return self.shared + sum(len(self.request.prompts[i]) - self.shared for i in self.chosen)
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        return tuple(self.request.prompts[0][: self.shared])
+
+    def trees(self, with_prefix: bool) -> list[Tree]:
+        prefix = self.prefix if with_prefix else ()
+        return [Tree(self.request.prompts[i][self.shared :], prefix=prefix) for i in self.chosen]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Shares whose prompts run in one forward pass."""
+
+    shares: Sequence[Share]
+    pack: Pack
+
+    def run(self, engine: PrefixEngine) -> tuple[torch.Tensor, list[Part]]:
+        """The first new token (T,) of each prompt, and what the tokens after it read."""
+        last, ends = self.last_rows, [*accumulate(len(share.chosen) for share in self.shares)]
+        places = [slice(end - len(share.chosen), end) for share, end in zip(self.shares, ends, strict=True)]
+        with ExitStack() as stack:
+            for share, place in zip(self.shares, places, strict=True):
+                if share.request.change_prompt:
+                    stack.enter_context(share.request.change_prompt(last[place]))
+            logits, recorded = engine.run_recorded(self.pack, last)
+        return logits.argmax(-1), [Part(self.pack, recorded, place) for place in places]
+
+    @property
+    def last_rows(self) -> list[int]:
+        """The row of each prompt's last token."""
+        return [self.pack.trunk_end(t) for t in range(len(self.pack.trees))]
+
+
+def _passes(shares: Sequence[Share], cached: Sequence[Prefix | None], budget: int) -> list[Pass]:
+    """Passes of at most ``budget`` tokens each. A share with a prefix that was computed before goes alone."""
+    passes: list[Pass] = []
+    together: list[Share] = []
+    used = 0
+
+    def end() -> None:
+        if together:
+            trees = [tree for share in together for tree in share.trees(with_prefix=True)]
+            passes.append(Pass([*together], Pack(tuple(trees))))
+
+    for share, prefix in zip(shares, cached, strict=True):
+        if prefix is not None or used + share.size > budget:
+            end()
+            together, used = [], 0
+        if prefix is not None:
+            passes.append(Pass([share], Pack(tuple(share.trees(with_prefix=False)), prefix)))
+        else:
+            together, used = [*together, share], used + share.size
+    end()
+    return passes
 
 
 def _batches(
@@ -201,15 +276,17 @@ def _batches(
 
 
 def _decode(
-    engine: PrefixEngine, packs: Sequence[Pack], requests: Sequence[Request], stop: Stop, progress: Progress
+    engine: PrefixEngine, passes: Sequence[Pass], stop: Stop, progress: Progress
 ) -> list[list[int]]:
-    """Continuations of the packs' sequences, one pack after the other."""
-    started = [_start(engine, pack, request) for pack, request in zip(packs, requests, strict=True)]
+    """Continuations of the passes' prompts, in their order."""
+    started = [one.run(engine) for one in passes]
     tokens = torch.cat([first for first, _ in started])
-    state = DecodeLayout([part for _, part in started])
-    limits = [r.max_new_tokens for pack, r in zip(packs, requests, strict=True) for _ in pack.trees]
-    prompts = [tree.trunk for pack in packs for tree in pack.trees]
-    lengths = [n for pack in packs for n in (pack.positions[_last_rows(pack)] + 1).tolist()]
+    state = DecodeLayout([part for _, parts in started for part in parts])
+    limits = [
+        share.request.max_new_tokens for one in passes for share in one.shares for _ in share.chosen
+    ]
+    prompts = [tree.trunk for one in passes for tree in one.pack.trees]
+    lengths = [n for one in passes for n in (one.pack.positions[one.last_rows] + 1).tolist()]
     results: list[list[int]] = [[] for _ in limits]
     while True:
         for sequence, token in zip(state.alive, tokens.tolist(), strict=True):
@@ -224,16 +301,3 @@ def _decode(
             longest = max(lengths[s] + len(results[s]) for s in state.alive)
             tokens = engine.call(tokens[going], state.positions, longest, state).argmax(-1)
         state.advance()
-
-
-def _last_rows(pack: Pack) -> list[int]:
-    """The row of each prompt's last token."""
-    return [pack.trunk_end(t) for t in range(len(pack.trees))]
-
-
-def _start(engine: PrefixEngine, pack: Pack, request: Request) -> tuple[torch.Tensor, Part]:
-    """The first new token (T,) of each prompt, and what the tokens after it read."""
-    last = _last_rows(pack)
-    with request.change_prompt(last) if request.change_prompt else nullcontext():
-        logits, recorded = engine.run_recorded(pack, last)
-    return logits.argmax(-1), Part(pack, recorded)

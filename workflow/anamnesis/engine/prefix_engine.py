@@ -70,11 +70,15 @@ class PrefixEngine:
         """A context in which the model runs one further token of each prompt, in a row."""
         return nullcontext()
 
+    def worth_sharing(self, prompts: Sequence[Sequence[int]]) -> int:
+        """The same; 0 where that would save too little."""
+        shared = self.shared(prompts)
+        return shared if shared * (len(prompts) - 1) >= WORTH_A_PASS else 0
+
     def beginning(self, prompts: Sequence[Sequence[int]]) -> Prefix | None:
         """Keys and values of what all prompts begin with; None where that would save too little."""
-        shared = self.shared(prompts)
-        worth = shared * (len(prompts) - 1) >= WORTH_A_PASS
-        return self.prefill(prompts[0][:shared]) if worth else None
+        shared = self.worth_sharing(prompts)
+        return self.prefill(prompts[0][:shared]) if shared else None
 
     @measuring
     def prefill(self, tokens: Sequence[int]) -> Prefix | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -43,9 +43,14 @@ def score_questions(
     ``batch_tokens`` bounds the tokens of one forward pass; when memory runs out the pass is halved.
     ``progress`` gets the questions done.
     """
-    prefix = engine.beginning([q.context for q in questions])
-    shared = prefix.length if prefix else 0
+    shared = engine.worth_sharing([q.context for q in questions])
+    before = tuple(questions[0].context[:shared]) if shared else ()
     trees = [Tree(q.context[shared:], [c[:-1] for c in q.continuations if len(c) > 1]) for q in questions]
+    prefix = None
+    if shared + sum(tree.size for tree in trees) <= batch_tokens:  # a single pass has room for all
+        trees = [replace(tree, prefix=before) for tree in trees]
+    else:
+        prefix = engine.prefill(before)
     scores: dict[int, Score] = {}
 
     def scored(batch: list[int]) -> list[Score]:
