@@ -56,6 +56,16 @@ def test_shares_of_a_run(tmp_path):
     assert shares == pytest.approx([45, 25, 30, 55, 30])
 
 
+def test_when_the_first_table_came(tmp_path):
+    leave_behind(tmp_path, "0:00:10.000000")
+    assert latest_run(tmp_path).first_table is None
+    log = next((tmp_path / ".snakemake" / "log").glob("*.log"))
+    ended = "[Sun Jan  4 10:00:04 2026]\nFinished jobid: 9 (Rule: first_table)\n"
+    log.write_text(log.read_text().replace("2 of 2 steps", f"{ended}2 of 2 steps"))
+    line = lines_of(latest_run(tmp_path))[-1]
+    assert (line.what, line.value, line.note) == ("first table", pytest.approx(40), "after 0.1 min")
+
+
 def test_runs_of_days(tmp_path):
     leave_behind(tmp_path, "1 day, 2:03:04.500000")
     assert latest_run(tmp_path).seconds == 26 * 3600 + 3 * 60 + 4.5

@@ -58,6 +58,14 @@ def test_jobs_at_work_and_jobs_at_once_shorten_the_time_left(lines):
     assert said.endswith("about 20 s left")
 
 
+def test_the_first_table_says_when_it_came():
+    lines = Lines()
+    list(lines.of(record(LogEvent.RUN_INFO, at=100, stats={"first_table": 1, "total": 1})))
+    facts = {"jobid": 1, "rule_name": "first_table", "wildcards": {}}
+    list(lines.of(record(LogEvent.JOB_INFO, 400, **facts)))
+    assert end(lines, 1, at=402) == ["1/1  first_table: 2 s, 5 min 2 s after the start"]
+
+
 def test_the_last_job_has_no_time_left(lines):
     for job in RULES:
         begin(lines, job, at=0)

@@ -20,6 +20,7 @@ from anamnesis.core.job_logs import last_error
 from anamnesis.core.progress import duration
 
 NUMBERED = ("order", "seed", "stage")  # wildcards whose values say nothing without their names
+FIRST = "first_table"  # the rule of the first result, of which a reader wants to know when it came
 NOTHING_TO_DO = "Nothing to be done"
 # Snakemake's words for what the lines at the end say better
 REPEATED = ("Look above for error messages", "At least one job did not complete successfully")
@@ -87,9 +88,10 @@ class Lines:
         self.done += 1
         self.busy += took
         left = self._left(now)
-        return f"{self.done:>{len(str(self.total))}}/{self.total}  {self.names[number]}: {duration(took)}" + (
-            f", about {duration(left)} left" if left else ""
-        )
+        line = f"{self.done:>{len(str(self.total))}}/{self.total}  {self.names[number]}: {duration(took)}"
+        if rule == FIRST:
+            line += f", {duration(now - self.begun)} after the start"
+        return line + (f", about {duration(left)} left" if left else "")
 
     def _left(self, now: float) -> float | None:
         """Seconds until the last job has ended, if as many run at once as so far; None as long as no job of a
