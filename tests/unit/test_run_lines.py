@@ -63,7 +63,7 @@ def test_the_first_table_says_when_it_came():
     list(lines.of(record(LogEvent.RUN_INFO, at=100, stats={"first_table": 1, "total": 1})))
     facts = {"jobid": 1, "rule_name": "first_table", "wildcards": {}}
     list(lines.of(record(LogEvent.JOB_INFO, 400, **facts)))
-    assert end(lines, 1, at=402) == ["1/1  first_table: 2 s, 5 min 2 s after the start"]
+    assert end(lines, 1, at=402) == ["1/1  first_table: 2 s, 5 min after the start"]
 
 
 def test_the_last_job_has_no_time_left(lines):
