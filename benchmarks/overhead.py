@@ -45,7 +45,12 @@ def latest_run(folder: Path) -> Run:
             days, hours, minutes, rest = (float(part or 0) for part in elapsed.groups())
             wall = ((days * 24 + hours) * 60 + minutes) * 60 + rest
             rows = [_job(folder / log, rule) for rule, log in jobs]
-            return Run(wall, int(cores[1]), pd.DataFrame(rows, columns=["rule", "seconds", "work"]), _first_table(text))
+            return Run(
+                wall,
+                int(cores[1]),
+                pd.DataFrame(rows, columns=["rule", "seconds", "work"]),
+                _first_table(text),
+            )
     raise UserError(f"--folder is '{folder}': no finished run has left its log there; run the workflow first")
 
 

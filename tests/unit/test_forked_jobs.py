@@ -106,7 +106,10 @@ def test_fork_is_the_job(job, tmp_path):
         ("sys.exit(3)", 3),
         ("raise ValueError('a mistake')", 1),
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-        ("signal.signal(signal.SIGTERM, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        (
+            "signal.signal(signal.SIGTERM, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGTERM)",
+            -signal.SIGTERM,
+        ),
     ],
 )
 def test_job_ends_as_its_fork(job, work, status):

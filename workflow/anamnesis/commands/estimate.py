@@ -67,8 +67,10 @@ def measured_cpu(shape: Shape, seconds: float = 1.0) -> Device:
     import torch
     from torch.utils.benchmark import Timer
 
+    from anamnesis.engine.products import linear
+
     x, w = torch.randn(256, shape.hidden), torch.randn(shape.intermediate, shape.hidden)
-    product = Timer("linear(x, w)", globals={"linear": torch.nn.functional.linear, "x": x, "w": w})
+    product = Timer("linear(x, w)", globals={"linear": linear, "x": x, "w": w})
     spent = product.blocked_autorange(min_run_time=seconds).mean  # on one thread, by default
     return Device("this computer, one core", 2 * x.numel() * w.shape[0] / spent, share=CPU_SHARE)
 

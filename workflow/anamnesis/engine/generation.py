@@ -275,16 +275,12 @@ def _batches(
         yield batch
 
 
-def _decode(
-    engine: PrefixEngine, passes: Sequence[Pass], stop: Stop, progress: Progress
-) -> list[list[int]]:
+def _decode(engine: PrefixEngine, passes: Sequence[Pass], stop: Stop, progress: Progress) -> list[list[int]]:
     """Continuations of the passes' prompts, in their order."""
     started = [one.run(engine) for one in passes]
     tokens = torch.cat([first for first, _ in started])
     state = DecodeLayout([part for _, parts in started for part in parts])
-    limits = [
-        share.request.max_new_tokens for one in passes for share in one.shares for _ in share.chosen
-    ]
+    limits = [share.request.max_new_tokens for one in passes for share in one.shares for _ in share.chosen]
     prompts = [tree.trunk for one in passes for tree in one.pack.trees]
     lengths = [n for one in passes for n in (one.pack.positions[one.last_rows] + 1).tolist()]
     results: list[list[int]] = [[] for _ in limits]

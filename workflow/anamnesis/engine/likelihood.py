@@ -20,6 +20,7 @@ from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.modes import evaluation_mode, measuring
 from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine
+from anamnesis.engine.products import linear
 
 CHUNK_SCORES = 2**19  # rows x vocabulary entries at a time: 2 MB of float32, what a core's own cache holds
 GPU_CHUNK_SCORES = 2**27  # 512 MB: products large enough to fill a GPU
@@ -126,7 +127,7 @@ def _by_chunks(
     peaks, totals = [], []
     for k, start in enumerate(edges[:-1].tolist()):
         part = slice(start, start + width)
-        scores = nn.functional.linear(hidden, head.weight[part], None if bias is None else bias[part]).float()
+        scores = linear(hidden, head.weight[part], None if bias is None else bias[part]).float()
         here = order[cuts[k] : cuts[k + 1]]
         chosen[here] = scores[rows[here], wanted[here] - start]
         peak = scores.amax(-1)

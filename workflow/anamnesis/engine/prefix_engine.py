@@ -16,6 +16,7 @@ from anamnesis.engine.heads import HeadGeometry, find_heads
 from anamnesis.engine.hooks import without_scaling
 from anamnesis.engine.modes import engine_mode, measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, common_prefix_length
+from anamnesis.engine.products import fast_products
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -132,7 +133,7 @@ class PrefixEngine:
                 f"({reach.why}): lower training.max_input_tokens, vectors.shots or evaluation.shots"
             )
         scaling = without_scaling(self.geometry.scaled)
-        with layout(self.model, chosen) as calls, scaling, engine_mode(self.model):
+        with layout(self.model, chosen) as calls, scaling, engine_mode(self.model), fast_products():
             output = self.model(
                 input_ids=tokens[None],
                 position_ids=positions[None].to(self.device),

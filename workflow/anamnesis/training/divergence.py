@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from anamnesis.engine.products import linear
 from anamnesis.training.scores import Scores
 
 DIRECTIONS = ("student_teacher", "teacher_student", "symmetric")
@@ -36,7 +37,7 @@ class _Divergence(torch.autograd.Function):
                 values_of[part] = value.squeeze(-1)
                 slope[part] = raw.div_(temperature)
             if student.head is not None:
-                gradient[rows] = slope.to(values.dtype) @ student.head.weight
+                gradient[rows] = linear(slope.to(values.dtype), student.head.weight.t())
         ctx.save_for_backward(gradient)
         return divergences
 
