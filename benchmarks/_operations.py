@@ -1,8 +1,9 @@
-"""Counting the operations of what runs, with the attention on CPUs, which torch's counter leaves out."""
+"""Counting the operations of what runs, with those that torch's counter leaves out: attention and oneDNN on CPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
@@ -18,7 +19,12 @@ def _attention_backward(
     return sdpa_backward_flop_count(gradient, query, key, value) // (2 if is_causal else 1)
 
 
+def _product(x, weight, *_, out_shape=None, **__) -> int:
+    return 2 * prod(x) * weight[0]
+
+
 ON_CPU = {
+    torch.ops.mkldnn._linear_pointwise: _product,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }

@@ -72,7 +72,7 @@ def results(snapshot: Path, folder: Path, environment: dict[str, str]) -> dict[s
     assert done.returncode == 0, done.stderr
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ENDING)]
     found = {str(path.relative_to(folder)): digest_file(path) for path in files}
-    return {name: digest for name, digest in found.items() if not name.startswith("logs")}
+    return {name: digest for name, digest in found.items() if not name.startswith(("logs", "benchmarks"))}
 
 
 def test_jobs_in_a_hostile_environment_have_the_same_results(snapshot, tmp_path):

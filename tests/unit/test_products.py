@@ -85,6 +85,13 @@ def test_autocast_is_left_to_torch(taken):
     assert not taken
 
 
+@needs_onednn
+def test_trained_weights_are_taken_where_nothing_is_trained(taken):
+    with torch.no_grad():
+        linear(drawn(3, 4), nn.Parameter(drawn(5, 4)))
+    assert len(taken) == 1
+
+
 def test_trained_weights_get_their_gradient():
     weight, x = nn.Parameter(drawn(5, 4)), drawn(3, 4)
     linear(x, weight).sum().backward()

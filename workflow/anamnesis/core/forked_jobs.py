@@ -35,7 +35,7 @@ LIBRARIES = (
     "torch", "transformers", "peft", "pandas", "pyarrow.parquet", "safetensors.torch", "snakemake.script",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
 )  # fmt: skip
-FORKED = b"+"  # what a job is told when its fork has begun
+FORKED = b"+"  # sent to the job once its fork runs
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 STREAMS = (0, 1, 2)
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -78,10 +78,10 @@ def run_in_fork() -> None:
         connection.sendall(json.dumps(job).encode() + b"\n")
         for number in PASSED_ON:
             signal.signal(number, partial(_pass_on, connection))
-        begun = connection.recv(1) == FORKED
+        forked = connection.recv(1) == FORKED
     except OSError:
-        begun = False
-    if begun:
+        forked = False
+    if forked:
         _end_as(connection.makefile().readline())
     for number, handler in zip(PASSED_ON, (signal.default_int_handler, signal.SIG_DFL), strict=True):
         signal.signal(number, handler)
@@ -180,6 +180,6 @@ def run_job_of(job: dict) -> None:
 
 
 if __name__ == "__main__":
-    asked = serve(socket.socket(fileno=int(sys.argv[1])))
-    if asked:
-        run_job_of(asked)
+    job = serve(socket.socket(fileno=int(sys.argv[1])))
+    if job:
+        run_job_of(job)

@@ -45,7 +45,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
 def fast_products() -> Iterator[None]:
     """Linear layers of any model use :func:`linear` inside."""
     before = nn.functional.linear
-    nn.functional.linear = linear
+    nn.functional.linear = linear  # type: ignore[assignment]  # its layers give no names
     try:
         yield
     finally:
@@ -75,4 +75,4 @@ def _is_plain(x: torch.Tensor) -> bool:
 
 
 def _is_frozen(weight: torch.Tensor) -> bool:
-    return _is_plain(weight) and not weight.requires_grad
+    return _is_plain(weight) and not (weight.requires_grad and torch.is_grad_enabled())

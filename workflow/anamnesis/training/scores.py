@@ -15,7 +15,7 @@ from torch import nn
 from anamnesis.engine.likelihood import has_plain_head, head_input
 from anamnesis.engine.pack import Pack
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.engine.products import linear
+from anamnesis.engine.products import fast_products
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class Scores:
     def logits(self, rows: slice = slice(None)) -> torch.Tensor:
         """(n, vocabulary) float32."""
         values = self.values[rows]
-        return (values if self.head is None else linear(values, self.head.weight, self.head.bias)).float()
+        if self.head is None:
+            return values.float()
+        with fast_products():
+            return self.head(values).float()
 
     def detach(self) -> Scores:
         return Scores(self.values.detach(), self.head)
