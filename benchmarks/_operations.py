@@ -1,4 +1,4 @@
-"""Counting the operations of what runs, with those that torch's counter leaves out: attention and oneDNN on CPUs."""
+"""Counting the operations of what runs. torch's counter leaves out attention and oneDNN on CPUs."""
 
 from __future__ import annotations
 
