@@ -1,5 +1,6 @@
 """Correctness and speed on a GPU: the engine against plain passes, bfloat16 against float32, a sweep over all
-heads of a 7B model with random weights, training steps, and how much of the device's matrix rate is used.
+heads of a 7B model with random weights, both forms of attention, training steps, and how much of the device's
+matrix rate is used.
 
 Every part prints its lines when it is done, and writes all lines so far to --output. Needs torch,
 transformers, peft, pandas and what they bring; no data, no model, no network.
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 import transformers
 from _common import Line, UserError, main, show, write
+from _gpu_attention import agreement, attention
 from _gpu_checks import families, rankings
 from _gpu_machine import Machine
 from _gpu_speed import matrix_rate, seven_billion, sweep, training
@@ -62,10 +64,12 @@ def machine_of(asked: argparse.Namespace) -> Machine | None:
 def parts(machine: Machine) -> Iterator[tuple[str, Callable[[], Iterator[Line]]]]:
     """Name and lines of each part; the large model is made after the checks, and once."""
     yield "engine and plain passes, float32", lambda: families(machine)
+    yield "FlexAttention and grouped attention, float32", lambda: agreement(machine)
     yield "bfloat16 and float32", lambda: rankings(machine)
     rate, model = cache(partial(matrix_rate, machine)), cache(partial(seven_billion, machine))
     yield "matrix rate", lambda: iter([Line("bfloat16 matrix products", rate() / 1e12, "TFLOP/s")])
     yield "sweep", lambda: sweep(machine, model(), rate())
+    yield "FlexAttention and grouped attention, speed", lambda: attention(machine, model())
     yield "training step", lambda: training(machine, model())
 
 

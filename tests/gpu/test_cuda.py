@@ -5,6 +5,8 @@ What a GPU is compared with runs on the CPU of every machine too: where there is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,6 +70,36 @@ def test_packed_trees_equal_plain_passes(name, device):
             start = pack.branch_start(t, b)
             plain = reference.logits(engine.model, [*START, *trunk, *fork])[-len(fork) :]
             reference.close(found[start : start + len(fork)], plain)
+
+
+def two_ways(name: str, device: str) -> Iterator[tuple[Pack, PrefixEngine]]:
+    """The same pack for FlexAttention and for the grouped attention."""
+    model = tiny_models.build(name).to(device)
+    trees = tuple(Tree(trunk, FORKS, tuple(START) * (i % 2)) for i, trunk in enumerate(TRUNKS))
+    pack = Pack(trees, PrefixEngine(model).prefill(QUESTIONS[0].context))
+    for attention in ("flex", "grouped"):
+        model.zero_grad()
+        yield pack, PrefixEngine(model, attention=attention)
+
+
+@pytest.mark.parametrize(("name", "device"), on_devices("llama", "gemma2"))
+@torch.no_grad()
+def test_flex_attention_gives_the_grouped_logits(name, device):
+    torch.compiler.reset()
+    reference.close(*(engine.run(pack, range(pack.size)) for pack, engine in two_ways(name, device)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "qwen3", "neox"])  # with heads of 16 numbers or more
+def test_flex_attention_gives_the_grouped_gradients(name):
+    torch.compiler.reset()
+    found = []
+    for pack, engine in two_ways(name, "cuda"):
+        engine.run(pack, range(pack.size)).log_softmax(-1).square().mean().backward()
+        found.append([p.grad for p in engine.model.parameters()])
+    for ours, theirs in zip(*found, strict=True):
+        assert theirs.abs().max() > 0
+        assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
 @pytest.mark.parametrize(("name", "device"), on_devices("llama"))

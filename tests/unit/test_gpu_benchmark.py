@@ -64,7 +64,15 @@ def test_the_same_code_runs_on_a_cpu(tmp_path):
     lines = {line["what"]: line for line in written["results"]}
     assert sum(line["passed"] is True for line in lines.values()) >= 10
     assert {what for what, line in lines.items() if "broke" in what or line["passed"] is False} == set()
-    for part in ("engine - naive", "rank correlation", "matrix products", "prefill", "branches", "IVG"):
+    for part in (
+        "engine - naive",
+        "rank correlation",
+        "matrix products",
+        "prefill",
+        "branches",
+        "FlexAttention",
+        "IVG",
+    ):
         assert any(part in what for what in lines), part
     assert all(what in done.stdout for what in lines)
 

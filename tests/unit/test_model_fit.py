@@ -17,7 +17,7 @@ import tiny_models
 from anamnesis.config.adapted import check_adapters
 from anamnesis.config.load import load_config
 from anamnesis.core.errors import UserError
-from anamnesis.engine import attention
+from anamnesis.engine import tree_groups
 from anamnesis.engine.exactness import check_exact
 from anamnesis.engine.examples import with_shared_prefix
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -236,8 +236,8 @@ def test_a_model_that_the_engine_does_not_cover_is_not_prepared(tmp_path):
 def test_an_engine_that_attends_wrongly_is_noticed(dtype, monkeypatch):
     model = tiny_models.build("llama").to(dtype)
     check_exact(model)
-    right = attention.tree_mask
-    monkeypatch.setattr(attention, "tree_mask", lambda tree, n: right(tree, n).roll(1, 1) | right(tree, n))
+    right = tree_groups.tree_mask
+    monkeypatch.setattr(tree_groups, "tree_mask", lambda tree, n: right(tree, n).roll(1, 1) | right(tree, n))
     with pytest.raises(UserError, match="differs from plain forward passes"):
         check_exact(model)
 

@@ -2,7 +2,8 @@
 
 ``prefix_engine``  runs packs through a Hugging Face decoder and returns only the logits that are asked for
 ``pack``           token trees (a trunk and its branches) laid out in one row, without padding
-``attention``      lets every token see its own path through its tree and nothing else
+``attention``      lets every token see its own path through its tree and nothing else; ``tree_groups``: trees
+                   that share a call; ``flex_attention``: all trees in one call
 ``branch_rows``    rows born in the middle of a forward pass; ``block_attention``: how they attend
 ``widening``       prefixes that run once below a layer and for each tree from it on
 ``heads``          where a decoder keeps its heads; ``hooks``: reading and changing inner states

@@ -9,7 +9,7 @@ architecture.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,16 +20,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from anamnesis.core.errors import UserError
-from anamnesis.engine.pack import Pack, Prefix, Tree
+from anamnesis.engine.pack import Pack, Prefix
+from anamnesis.engine.tree_groups import Group, group_trees
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "anamnesis"
 HALF = (torch.float16, torch.bfloat16)
-# Trees share one attention call while padding costs less than this factor: a call per tree would launch
-# hundreds of small kernels, one call for all would mostly attend to padding.
-GROUP_WASTE = 1.15
 
 
 @dataclass(frozen=True)
@@ -113,105 +111,22 @@ def tree_attention(
 AttentionInterface.register(NAME, tree_attention)
 
 
-# --- static trees
+class GroupedTrees:
+    """Attention of a pack's trees, one call for each group of trees of about the same size."""
 
-
-@dataclass(frozen=True)
-class Group:
-    """Trees of like size that share one attention call.
-
-    ``index`` (B, n): the row index of each token, padded with the tree's first token; ``sees`` (B, n, n):
-    True where a query sees a key, None when plain causal attention is right; ``prefix``: the rows that
-    all of them continue.
-    """
-
-    index: torch.Tensor
-    sees: torch.Tensor | None
-    prefix: range = range(0)
-
-
-def group_trees(pack: Pack, device: torch.device) -> tuple[list[Group], torch.Tensor]:
-    """The groups of a pack and, for each token of the row, its place in the concatenated (padded) group
-    outputs.
-    """
-    groups, place, offset = [], torch.empty(pack.size, dtype=torch.long), 0
-    for prefix in pack.prefixes.values():
-        place[prefix.start : prefix.stop] = offset + torch.arange(len(prefix))
-        groups.append(Group(torch.arange(prefix.start, prefix.stop, device=device)[None], None))
-        offset += len(prefix)
-    for batch in _alike(pack.trees):
-        n = max(pack.trees[i].size for i in batch)
-        index = torch.zeros(len(batch), n, dtype=torch.long)
-        for b, i in enumerate(batch):
-            size, start = pack.trees[i].size, pack.starts[i]
-            index[b, :] = start
-            index[b, :size] = torch.arange(start, start + size)
-            place[start : start + size] = offset + b * n + torch.arange(size)
-        chains = all(pack.trees[i].is_chain for i in batch)
-        sees = None if chains else torch.stack([tree_mask(pack.trees[i], n) for i in batch]).to(device)
-        prefix = pack.prefixes.get(pack.trees[batch[0]].prefix, range(0))
-        groups.append(Group(index.to(device), sees, prefix))
-        offset += len(batch) * n
-    return groups, place.to(device)
-
-
-def _alike(trees: Sequence[Tree]) -> list[list[int]]:
-    """Indices of trees with the same prefix and about the same size."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(trees)), key=lambda i: (trees[i].prefix, trees[i].size)):
-        first = trees[batches[-1][0]] if batches else None
-        if first and first.prefix == trees[i].prefix and trees[i].size <= GROUP_WASTE * first.size:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
-
-
-def tree_mask(tree: Tree, n: int) -> torch.Tensor:
-    """(n, n) booleans: a token sees its ancestors and itself. Rows beyond the tree see themselves only."""
-    sees = torch.eye(n, dtype=torch.bool)
-    trunk = len(tree.trunk)
-    sees[:trunk, :trunk] = torch.ones(trunk, trunk, dtype=torch.bool).tril()
-    start = trunk
-    for branch in tree.branches:
-        end = start + len(branch)
-        sees[start:end, :trunk] = True
-        sees[start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).tril()
-        start = end
-    return sees
-
-
-class ForestLayout:
-    """Attention of a pack's trees, each seeing the shared prefix (if any) and its own path."""
-
-    def __init__(self, pack: Pack, device: torch.device, record: bool = False):
-        self.pack, self.record, self.device = pack, record, device
-        self.keys: list[torch.Tensor] = []
-        self.values: list[torch.Tensor] = []
-        self._grouped = {device: group_trees(pack, device)}  # layers may lie on further devices
-        groups, _ = self._grouped[device]
-        self._whole = len(groups) == 1 and groups[0].index.shape[0] == 1  # the row is one tree
+    def __init__(self, pack: Pack):
+        self.pack = pack
+        self._grouped: dict[torch.device, tuple[list[Group], torch.Tensor]] = {}
         self._masks: dict = {}
 
-    def prefix(self, tokens: tuple[int, ...]) -> Prefix:
-        """What was recorded of a prefix of the pack's trees."""
-        rows = self.pack.prefixes[tokens]
-        keys, values = (
-            tuple(x[:, rows.start : rows.stop].contiguous() for x in part)
-            for part in (self.keys, self.values)
-        )
-        return Prefix(keys, values)
-
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
-        if self.record:
-            self.keys.append(key)
-            self.values.append(value)
-        if query.device not in self._grouped:
+        """Attention output (N, n_heads, head_dim) of the row; shapes as in :class:`Layout`."""
+        if query.device not in self._grouped:  # layers may lie on several devices
             self._grouped[query.device] = group_trees(self.pack, query.device)
         groups, place = self._grouped[query.device]
         outputs = [self._attend_group(g, query, key, value, call) for g in range(len(groups))]
         flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return flat if self._whole else flat[place]
+        return flat if groups[0].is_row(self.pack) else flat[place]
 
     def _attend_group(
         self, g: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call
@@ -219,7 +134,7 @@ class ForestLayout:
         group = self._grouped[query.device][0][g]
         index, prefix = group.index, group.prefix
         batch, n = index.shape
-        if self._whole:  # nothing to gather
+        if group.is_row(self.pack):  # nothing to gather
             q, k, v = query[None], key[None], value[None]
         else:
             q, k, v = (x[:, index].transpose(0, 1) for x in (query, key, value))
@@ -260,6 +175,41 @@ class ForestLayout:
                 sees.diagonal(before, 1, 2).fill_(True)
             self._masks[g, window, device] = sees[:, None]
         return self._masks[g, window, device]
+
+
+class ForestLayout:
+    """Attention of a pack's trees, each seeing the shared prefix (if any) and its own path.
+
+    ``attention``: how it is computed. ``record``: keep each layer's ``keys`` and ``values`` (n_kv_heads, N,
+    head_dim).
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        device: torch.device,
+        record: bool = False,
+        attention: type[GroupedTrees] = GroupedTrees,
+    ):
+        self.pack, self.record, self.device = pack, record, device
+        self.static = attention(pack)
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+
+    def prefix(self, tokens: tuple[int, ...]) -> Prefix:
+        """What was recorded of a prefix of the pack's trees."""
+        rows = self.pack.prefixes[tokens]
+        keys, values = (
+            tuple(x[:, rows.start : rows.stop].contiguous() for x in part)
+            for part in (self.keys, self.values)
+        )
+        return Prefix(keys, values)
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
+        if self.record:
+            self.keys.append(key)
+            self.values.append(value)
+        return self.static.attend(query, key, value, call)
 
 
 def masked_attention(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from anamnesis.engine.attention import Call, ForestLayout
+from anamnesis.engine.attention import Call, ForestLayout, GroupedTrees
 from anamnesis.engine.block_attention import Block, attend_blocks
 from anamnesis.engine.pack import Pack, Prefix
 
@@ -57,8 +57,14 @@ class BranchingLayout(ForestLayout):
     Born tokens follow the static ones in the order (birth layer, copy, tree, token).
     """
 
-    def __init__(self, pack: Pack, branch_rows: BranchRows, device: torch.device):
-        super().__init__(pack, device)
+    def __init__(
+        self,
+        pack: Pack,
+        branch_rows: BranchRows,
+        device: torch.device,
+        attention: type[GroupedTrees] = GroupedTrees,
+    ):
+        super().__init__(pack, device, attention=attention)
         lengths = {len(tree.branches[0]) if len(tree.branches) == 1 else 0 for tree in pack.trees}
         if len(lengths) != 1 or 0 in lengths or pack.prefixes:
             raise ValueError(

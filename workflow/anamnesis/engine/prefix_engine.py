@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anamnesis.core.errors import UserError
-from anamnesis.engine.attention import ForestLayout, Layout, layout
+from anamnesis.engine.attention import ForestLayout, GroupedTrees, Layout, layout
 from anamnesis.engine.branch_rows import BranchingLayout, BranchRows, branch_rows_hooked, keep_rows
+from anamnesis.engine.flex_attention import FlexTrees
 from anamnesis.engine.heads import HeadGeometry, find_heads
 from anamnesis.engine.hooks import without_scaling
 from anamnesis.engine.modes import engine_mode, measuring
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Tokens that a shared prefix must save: a pass of a few tokens reads all weights, and so takes as long as
 # about so many more tokens in a full pass.
 WORTH_A_PASS = 64
+ATTENTION: dict[str, type[GroupedTrees]] = {"grouped": GroupedTrees, "flex": FlexTrees}
 
 Keep = Sequence[int] | torch.Tensor
 
@@ -33,12 +35,18 @@ class PrefixEngine:
 
     ``model`` may carry PEFT adapters; it is used as it is, in evaluation mode but for steps of training
     (``modes.training_mode``), and left as it was. Its layers may lie on several
-    devices, as accelerate dispatches them. ``geometry`` tells its layers and heads. Raises UserError for a
-    model whose attention or output projections cannot be found (see ``find_heads``).
+    devices, as accelerate dispatches them. ``geometry`` tells its layers and heads. ``attention`` of trees:
+    "grouped" (a call for each group of trees of like size) or "flex" (one call of FlexAttention). Raises
+    UserError for a model whose attention or output projections cannot be found (see ``find_heads``),
+    ValueError for another ``attention``.
     """
 
-    def __init__(self, model: PreTrainedModel, geometry: HeadGeometry | None = None):
-        self.model = model
+    def __init__(
+        self, model: PreTrainedModel, geometry: HeadGeometry | None = None, attention: str = "grouped"
+    ):
+        if attention not in ATTENTION:
+            raise ValueError(f"attention is '{attention}': choose from {', '.join(ATTENTION)}")
+        self.model, self.attention = model, ATTENTION[attention]
         self.geometry = geometry or find_heads(model)
 
     @property
@@ -58,8 +66,8 @@ class PrefixEngine:
         see :func:`branch_row_index`. Gradients flow as the caller's grad mode says.
         """
         if branch_rows is None:
-            return self._forward(pack, ForestLayout(pack, self.device), keep)
-        branching = BranchingLayout(pack, branch_rows, self.device)
+            return self._forward(pack, ForestLayout(pack, self.device, attention=self.attention), keep)
+        branching = BranchingLayout(pack, branch_rows, self.device, self.attention)
         with branch_rows_hooked(self.geometry, branching):
             return self._forward_kept(self._forward, pack, branching, keep)
 
@@ -93,7 +101,7 @@ class PrefixEngine:
         """As ``run``, and the layout that recorded each layer's keys and values (n_kv_heads, n_tokens,
         head_dim).
         """
-        recorded = ForestLayout(pack, self.device, record=True)
+        recorded = ForestLayout(pack, self.device, record=True, attention=self.attention)
         return self._forward(pack, recorded, keep), recorded
 
     def run_in(self, pack: Pack, chosen: ForestLayout, keep: Keep) -> torch.Tensor:

@@ -31,7 +31,7 @@ class WideningLayout:
         self.wide, self.layer = wide, layer
         prefix = tuple(wide.pack.trees[0].trunk[:shared])
         self.narrow = Pack(tuple(Tree(t.trunk[shared:], t.branches, prefix) for t in wide.pack.trees))
-        self.below = ForestLayout(self.narrow, wide.device)
+        self.below = ForestLayout(self.narrow, wide.device, attention=type(wide.static))
         rows: list[int] = []
         for start, tree in zip(self.narrow.starts, self.narrow.trees, strict=True):
             rows += [*range(shared), *range(start, start + tree.size)]
