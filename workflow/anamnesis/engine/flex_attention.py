@@ -1,4 +1,4 @@
-"""Attention of a pack's trees as one call of FlexAttention (Dong et al., arXiv 2412.05496).
+"""Attention of a pack's trees as one call of torch's FlexAttention.
 
 The whole row is one sequence, and a block mask says who sees whom. Blocks of 128 x 128 scores in which
 nothing is seen are skipped.
