@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from anamnesis.core.stopwatch import LINE
 from runs import CONFIG, HEADS, HELD_OUT, MODEL, SUITE, SWEPT, TRAINED, stage
 
 METHODS = ("inclora", "inclora-ivg")
@@ -217,3 +219,17 @@ def test_every_job_has_a_log_without_a_traceback(whole):
     assert len(logs) >= len(RECORDS)
     assert not [log for log in logs if "Traceback" in log.read_text()]
     assert "Traceback" not in (whole.folder / "first_run.txt").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+@pytest.mark.parametrize(("method", "number"), STAGES)
+def test_jobs_are_forks_and_their_costs_are_those_of_the_fork(whole, method, number):
+    name = f"evaluate_stage/{method}-order1-seed0-stage{number}"
+    log = (whole.folder / f"results/logs/{name}.log").read_text()
+    assert float(LINE.search(log)[2]) < 2  # seconds of imports: torch alone takes as long
+    costs = pd.read_csv(whole.folder / f"results/benchmarks/{name}.tsv", sep="\t").iloc[0]
+    record = json.loads((whole.folder / stage(method, number) / "evaluation.json").read_text())
+    assert costs["max_rss"] == pytest.approx(record["peak_memory_mib"], rel=0.05)
+    assert costs["max_rss"] > 200  # torch is in it
+    assert costs["s"] >= record["seconds"]
+    assert costs["cpu_time"] > 0
