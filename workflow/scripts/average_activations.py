@@ -27,13 +27,13 @@ def main(
     from anamnesis.data.chat import template_for
     from anamnesis.data.shortening import shorten_inputs
     from anamnesis.engine.prefix_engine import PrefixEngine
-    from anamnesis.models.loading import load_model
+    from anamnesis.models.loading import load_frozen
     from anamnesis.vectors.activations import mean_head_activations, write_activations
     from anamnesis.vectors.icl import CLEAN, SHUFFLED, TYPES, PromptPlan, build_prompts, encode_questions
 
     keys = ("shots", "activation_prompts", "effect_prompts", "include_instruction")
     plan = PromptPlan(*(vectors[key] for key in keys))
-    language_model, tokenizer = load_model(snapshot, **model)
+    language_model, tokenizer = load_frozen(snapshot, **model)
     template = template_for(prompts, tokenizer)
     rows, cut = shorten_inputs(read_parquet(task), tokenizer, template, max_input_tokens)
     table = build_prompts(rows, name, plan, template, seed)

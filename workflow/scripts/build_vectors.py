@@ -26,10 +26,10 @@ def main(
     empty.
     """
     from anamnesis.engine.prefix_engine import PrefixEngine
-    from anamnesis.models.loading import load_model
+    from anamnesis.models.loading import load_frozen
     from anamnesis.vectors.instruction import instruction_vector, selected_heads, warn_if_negligible
 
-    language_model, tokenizer = load_model(snapshot, **model)
+    language_model, tokenizer = load_frozen(snapshot, **model)
     engine = PrefixEngine(language_model)
     chosen = selected_heads(read_parquet(heads, ["layer", "head", "selected"]))
     norms, losses = {}, {}

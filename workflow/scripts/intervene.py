@@ -27,11 +27,11 @@ def main(
     from anamnesis.data.chat import template_for
     from anamnesis.data.shortening import shorten_inputs
     from anamnesis.engine.prefix_engine import PrefixEngine
-    from anamnesis.models.loading import load_model
+    from anamnesis.models.loading import load_frozen
     from anamnesis.stats.layers import best_layer
     from anamnesis.vectors.interventions import SPLITS, intervention_table
 
-    language_model, tokenizer = load_model(snapshot, **model)
+    language_model, tokenizer = load_frozen(snapshot, **model)
     engine = PrefixEngine(language_model)
     _check_layers(interventions["layers"], engine.geometry.n_layers)
     template = template_for(prompts, tokenizer)

@@ -34,11 +34,11 @@ def main(
     """
     from anamnesis.core.progress import progress
     from anamnesis.engine.prefix_engine import PrefixEngine
-    from anamnesis.models.loading import load_model, merge_adapters
+    from anamnesis.models.loading import load_frozen, merge_adapters
     from anamnesis.vectors.after_training import accuracy_with_vector
 
     files = zip(tasks, vectors, interventions, strict=True)
-    language_model, tokenizer = load_model(snapshot, **model)
+    language_model, tokenizer = load_frozen(snapshot, **model)
     engine = PrefixEngine(merge_adapters(language_model, [Path(adapter) for adapter in adapters]))
     limits = (prompts, settings, max_input_tokens, seed)
     asked = {name: _asked(tokenizer, name, *three, *limits) for name, three in zip(sets, files, strict=True)}

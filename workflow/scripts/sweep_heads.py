@@ -21,7 +21,7 @@ def main(
     """Write ``effects`` (parquet; see ``vectors.ranking.EFFECT_COLUMNS``)."""
     from anamnesis.core.progress import progress
     from anamnesis.engine.prefix_engine import PrefixEngine
-    from anamnesis.models.loading import load_model
+    from anamnesis.models.loading import load_frozen
     from anamnesis.vectors.effects import causal_effects
     from anamnesis.vectors.icl import SHUFFLED, encode_questions, shuffled_prompts
 
@@ -29,7 +29,7 @@ def main(
         prompt_table, ["prompt_id", "kind", "text", "before_answer", "target", "unshuffled"]
     )
     table = shuffled_prompts(prompts, name)
-    language_model, tokenizer = load_model(snapshot, **model)
+    language_model, tokenizer = load_frozen(snapshot, **model)
     questions = encode_questions(tokenizer, table)
     with progress(-(-len(questions) // shards), f"sweep {name} {shard + 1}/{shards}") as done:
         frame = causal_effects(

@@ -58,6 +58,12 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpu
     return (model if over else model.to(device)).eval(), tokenizer
 
 
+def load_frozen(snapshot: Path, **options):
+    """As :func:`load_model`, with weights that take no gradient: for all that only measures."""
+    model, tokenizer = load_model(snapshot, **options)
+    return model.requires_grad_(False), tokenizer
+
+
 def load_tokenizer(snapshot: Path):
     """The tokenizer of a snapshot folder, without remote code."""
     from transformers import AutoTokenizer

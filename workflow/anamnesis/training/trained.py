@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.models.loading import load_model, merge_adapters
+from anamnesis.models.loading import load_frozen, merge_adapters
 from anamnesis.training.slices import load_part
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def load_trained(
     """(engine, tokenizer) of a model with ``adapters`` merged one after the other. ``method``: what trained
     them, as its models may run in an engine of their own; ``model``: where and how it is loaded.
     """
-    language_model, tokenizer = load_model(Path(snapshot), **model)
+    language_model, tokenizer = load_frozen(Path(snapshot), **model)
     language_model = merge_adapters(language_model, [Path(adapter) for adapter in adapters])
     own = load_part(method, "engine") if method else None
     if own:
