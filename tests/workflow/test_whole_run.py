@@ -231,5 +231,5 @@ def test_jobs_are_forks_and_their_costs_are_those_of_the_fork(whole, method, num
     record = json.loads((whole.folder / stage(method, number) / "evaluation.json").read_text())
     assert costs["max_rss"] == pytest.approx(record["peak_memory_mib"], rel=0.05)
     assert costs["max_rss"] > 200  # torch is in it
-    assert costs["s"] >= record["seconds"]
+    assert costs["s"] >= record["seconds"] - 0.01  # which is rounded
     assert costs["cpu_time"] > 0
