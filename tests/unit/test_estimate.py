@@ -9,8 +9,8 @@ import pytest
 
 from anamnesis.commands.estimate import (
     DEVICES,
+    FORK_SECONDS,
     READ_RATE,
-    START_SECONDS,
     Device,
     estimate,
     longest_chain,
@@ -88,7 +88,7 @@ def test_the_tuning_has_the_cores_of_jobs_that_wait_for_it():
     """
     config = config_with({"tuning": {"enabled": True}})
     frames = [estimate(config, SMALL, DEVICE, n).set_index("rule") for n in (1, 2, 4, 32)]
-    fixed = START_SECONDS + SMALL.bytes / READ_RATE
+    fixed = FORK_SECONDS + SMALL.bytes / READ_RATE
     counted = [frame.loc["tune_model", "seconds"] - fixed for frame in frames]
     assert counted == pytest.approx([counted[0] / cores for cores in (1, 2, 4, 4)])
     assert counted[0] == pytest.approx(frames[0].loc["tune_model", "flops"] / (DEVICE.rate * DEVICE.share))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -64,13 +66,18 @@ def job(server, tmp_path):
     return begun
 
 
-def fork_of(tmp_path: Path) -> psutil.Process:
-    """The fork, which writes its number to a file."""
+def wait_until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + 60
-    while not (tmp_path / "fork").exists() or not (tmp_path / "fork").read_text().strip():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
-    return psutil.Process(int((tmp_path / "fork").read_text()))
+
+
+def fork_of(tmp_path: Path) -> psutil.Process:
+    """The fork, which writes its number to a file."""
+    file = tmp_path / "fork"
+    wait_until(lambda: file.exists() and file.read_text().strip())
+    return psutil.Process(int(file.read_text()))
 
 
 def gone(process: psutil.Process, seconds: float = 10) -> bool:
@@ -131,6 +138,31 @@ def test_signals_reach_the_fork(job, tmp_path, number):
     process.communicate(timeout=10)
     assert process.returncode == 7
     assert gone(fork)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_not_lost_while_the_server_imports(job, tmp_path, number):
+    """The first job of a run waits for seconds, in which its user may change their mind."""
+    snakemake = start(SNAKEMAKE, stdout=subprocess.PIPE)
+    process = job(f"{NUMBER}time.sleep(60)", snakemake.stdout.readline().strip())
+    caught = f"SigCgt:\\s*[0-9a-f]*{1 << (signal.SIGTERM - 1) | 1 << (signal.SIGINT - 1):x}$"
+    status = Path(f"/proc/{process.pid}/status")
+    wait_until(lambda: re.search(caught, status.read_text(), re.MULTILINE))  # the job has asked
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert not (tmp_path / "fork").exists() or gone(fork_of(tmp_path))
+    snakemake.communicate()
+
+
+def test_a_system_without_such_sockets_has_no_server(monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.delenv(SERVER, raising=False)
+    monkeypatch.setattr(forked_jobs.socket, "socket", refused)
+    forked_jobs.start_server()
+    assert SERVER not in os.environ
 
 
 def test_fork_dies_with_its_job(job, tmp_path):

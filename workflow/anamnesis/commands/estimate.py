@@ -27,6 +27,7 @@ from anamnesis.models.loading import load_tokenizer
 
 CPU_SHARE, GPU_SHARE = 0.6, 0.3  # of the matrix rate that jobs reach: measured on two cores; assumed
 START_SECONDS = 5.5  # interpreter and libraries, on one core that others share
+FORK_SECONDS = 0.8  # the same of a fork (``core.forked_jobs``)
 READ_RATE = 1e9  # bytes of weights per second
 FIXED = {"prepare_model": 34.0, "prepare_task": 0.7, "rank_heads": 0.7, "tabulate_results": 3.0, FIGURES: 4.0}
 """Seconds of jobs without a model, in the default experiment on two cores."""
@@ -91,7 +92,8 @@ def estimate(
     ``assumed``, as there.
     """
     frame = jobs_table(config, shape, tokenizer, device.is_gpu)
-    fixed = frame["rule"].map(FIXED).fillna(START_SECONDS + shape.bytes / READ_RATE)
+    start = START_SECONDS if device.is_gpu else FORK_SECONDS
+    fixed = frame["rule"].map(FIXED).fillna(start + shape.bytes / READ_RATE)
     # the tuning has several cores, as nothing else can run meanwhile
     cores = 1 if device.is_gpu else frame["rule"].map({"tune_model": min(at_once, CORES_ALONE)}).fillna(1)
     rate = device.rate * device.share * cores
@@ -121,7 +123,7 @@ def longest_chain(frame: pd.DataFrame) -> float:
 
 
 def measured_seconds(benchmarks: Path, rule: str) -> list[float]:
-    """Seconds of the jobs of a rule that Snakemake has timed."""
+    """Seconds of the jobs of a rule that have run."""
     name, _, method = rule.partition(" ")
     # "inclora" is not "inclora-ivg"
     pattern = f"{method}-order*.tsv" if method else "*.tsv"

@@ -18,7 +18,7 @@ class Layout:
 
     def __init__(self, config: Config):
         self.results = Path(config.results)
-        self.logs, self.benchmarks = self.results / "logs", self.results / "benchmarks"
+        self.logs = self.results / "logs"
         self.prepared = self.results / "models" / config.model.name
         self.tasks, self.pins = self.results / "tasks", self.results / PINS
         self.model = self.results / config.model.name

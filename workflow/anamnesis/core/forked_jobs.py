@@ -38,13 +38,18 @@ LIBRARIES = (
 FORKED = b"+"  # sent to the job once its fork runs
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 STREAMS = (0, 1, 2)
+SIZE = struct.Struct("I")  # of the text that says which job, before it
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def start_server() -> None:
-    """Let the jobs that this process starts from now on be forks."""
-    if sys.platform != "linux":
-        return
+    """Let the jobs that this process starts from now on be forks, where the system allows it."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            _start_server()
+
+
+def _start_server() -> None:
     name = f"anamnesis-{uuid.uuid4().hex}"
     # It listens before any job starts. The name is not one of a file: nothing is left of it in the end.
     with socket.socket(socket.AF_UNIX) as listener:
@@ -73,9 +78,10 @@ def run_in_fork() -> None:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(f"\0{name}")
-        socket.send_fds(connection, [b"\n"], STREAMS)
         job = {"argv": sys.argv, "path": sys.path, "folder": os.getcwd(), "environment": dict(os.environ)}
-        connection.sendall(json.dumps(job).encode() + b"\n")
+        text = json.dumps(job).encode()
+        socket.send_fds(connection, [SIZE.pack(len(text))], STREAMS)
+        connection.sendall(text)
         for number in PASSED_ON:
             signal.signal(number, partial(_pass_on, connection))
         forked = connection.recv(1) == FORKED
@@ -97,7 +103,8 @@ def _end_as(status: str) -> NoReturn:
     if not status:
         sys.exit("the process that this job ran in was lost: run the same command again")
     if int(status) < 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-int(status), signal.SIG_DFL)
         os.kill(os.getpid(), -int(status))
     sys.exit(int(status))
 
@@ -139,8 +146,11 @@ def _import_libraries() -> None:
 def _supervise(connection: socket.socket) -> dict:
     """Fork once more. Returns the job in its fork; the supervisor ends here when the fork has."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _, streams, _, _ = socket.recv_fds(connection, 1, len(STREAMS))
-    job = json.loads(connection.makefile().readline())
+    size, streams, _, _ = socket.recv_fds(connection, SIZE.size, len(STREAMS))
+    # not a byte more: signals may follow
+    job = json.loads(connection.recv(*SIZE.unpack(size), socket.MSG_WAITALL))
+    # until the fork runs the job: Python drops what its own code in a new fork raises
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     supervisor, fork = os.getpid(), os.fork()
     if fork == 0:
         connection.close()
@@ -171,11 +181,12 @@ def run_job_of(job: dict) -> None:
     for stream, number in zip(job["streams"], STREAMS, strict=True):
         os.dup2(stream, number)
         os.close(stream)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
     sys.argv[:], sys.path[:] = job["argv"], job["path"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

@@ -106,7 +106,7 @@ def _is_plain(head: nn.Module, row: torch.Tensor, logits: torch.Tensor) -> bool:
     weight = getattr(head, "weight", None)
     if weight is None or tuple(weight.shape) != (logits.shape[-1], row.shape[-1]):
         return False
-    expected = nn.functional.linear(row, weight, getattr(head, "bias", None)).float()
+    expected = linear(row, weight, getattr(head, "bias", None)).float()
     step = torch.finfo(row.dtype).eps * max(float(expected.abs().max()), 1e-6)
     return float((expected - logits.float()).abs().max()) <= 16 * step
 

@@ -80,7 +80,7 @@ class PrefixEngine:
         return nullcontext()
 
     def worth_sharing(self, prompts: Sequence[Sequence[int]]) -> int:
-        """The same; 0 where that would save too little."""
+        """How many first tokens of all prompts to run once; 0 where that would save too little."""
         shared = self.shared(prompts)
         return shared if shared * (len(prompts) - 1) >= WORTH_A_PASS else 0
 

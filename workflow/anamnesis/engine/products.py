@@ -1,7 +1,7 @@
 """Products of float32 rows with frozen weights, by the library that is faster on this processor.
 
-torch asks Intel's MKL for them. On processors of AMD oneDNN, which torch carries too, takes 0.9 of MKL's time
-on one core and down to 0.4 on two (few rows most of all; measured on an EPYC of the fourth generation).
+torch asks Intel's MKL for them. On processors of AMD oneDNN, which torch carries too, takes less time
+(``benchmarks/products.py``).
 """
 
 from __future__ import annotations
