@@ -13,7 +13,7 @@ import torch
 from _common import Line, interleaved, main, parser, report, start
 from torch.nn.functional import linear as torch_linear
 
-from anamnesis.engine.products import ONEDNN, linear
+from anamnesis.models.products import ONEDNN, linear
 
 SLOWEST = 1.05  # bar: our time / torch's, in sum over the numbers of rows
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear as torch_linear
 
-from anamnesis.engine import products
-from anamnesis.engine.products import fast_products, linear
+from anamnesis.models import products
+from anamnesis.models.products import by_columns, fast_products, linear
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 
@@ -122,3 +122,32 @@ def test_a_system_that_does_not_say(monkeypatch):
 
     monkeypatch.setattr(products.Path, "read_text", missing)
     assert not products._is_faster()
+
+
+@needs_onednn
+@pytest.mark.parametrize("rows", [2, 7, 64, 300, 2048])
+def test_weights_by_columns_give_the_same_numbers(rows):
+    """Bit for bit, for layers as large as those of the default model. One row alone is another sum."""
+    for out, size in ((576, 576), (192, 576), (1536, 576), (576, 1536)):
+        x, weight = drawn(rows, size), drawn(out, size, seed=1)
+        assert torch.equal(linear(x, weight.t().contiguous().t()), linear(x, weight))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(7, 4), nn.Linear(4, 5, bias=False)
+        self.double, self.head = nn.Linear(4, 5).double(), nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+@needs_onednn
+def test_which_weights_are_stored_by_columns(monkeypatch):
+    net = Net()
+    ((name, weight),) = by_columns(net)
+    assert name == "layer"
+    assert weight.t().is_contiguous()
+    assert not weight.requires_grad
+    assert torch.equal(weight, net.layer.weight)
+    monkeypatch.setattr(products, "ONEDNN", False)
+    assert not list(by_columns(net))

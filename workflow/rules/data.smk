@@ -13,6 +13,7 @@ rule prepare_model:
     resources:
         mem_mb=DEMANDS.memory_of_preparation,
         runtime=60,
+        gpu=0,  # a job with a model
     params:
         # a function, as braces in a text would be read as wildcards
         source=lambda wildcards: CONFIG.model.source,

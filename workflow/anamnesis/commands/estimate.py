@@ -68,7 +68,7 @@ def measured_cpu(shape: Shape, seconds: float = 1.0) -> Device:
     import torch
     from torch.utils.benchmark import Timer
 
-    from anamnesis.engine.products import linear
+    from anamnesis.models.products import linear
 
     x, w = torch.randn(256, shape.hidden), torch.randn(shape.intermediate, shape.hidden)
     product = Timer("linear(x, w)", globals={"linear": linear, "x": x, "w": w})

@@ -1,11 +1,13 @@
-"""Jobs as forks of one process that has imported the libraries: torch, transformers and peft cost every
-process of its own about five seconds of a core, which is a fifth of a run on a workstation.
+"""Jobs as forks of one process that has imported the libraries and loaded the model: torch, transformers,
+peft and the weights cost every process of its own about six seconds of a core, a fifth of a run on a
+workstation.
 
-Snakemake's process starts the server. When the first job asks, the server imports the libraries, which begin
-no threads. Each job's own process sends its command line, environment, folder and standard streams and waits;
-the server forks, and the fork runs the script of the job from its first line. A supervisor in between passes
-signals on, tells how the fork ended, and kills it when the job's own process is gone. The server ends with
-Snakemake. Linux only: elsewhere, and wherever the server cannot be reached, a job imports for itself.
+Snakemake's process starts the server. When a job first needs them, the server imports libraries, which begin
+no threads, and loads the model. Each job's own process sends its command line, environment, folder and
+standard streams and waits; the server forks, and the fork runs the script of the job from its first line. A
+supervisor in between passes signals on, tells how the fork ended, and kills it when the job's own process is
+gone. The server ends with Snakemake. Linux only: elsewhere, and wherever the server cannot be reached, a job
+imports for itself.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import struct
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -32,13 +35,19 @@ from anamnesis.core.environment import set_up_libraries
 
 SERVER = "ANAMNESIS_FORKS"  # environment variable: name of the server's socket, and whose Python it is
 LIBRARIES = (
-    "torch", "transformers", "peft", "pandas", "pyarrow.parquet", "safetensors.torch", "snakemake.script",
+    "pandas", "pyarrow.parquet", "snakemake.script", "scipy.stats",
+    "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg",
+)  # fmt: skip
+FOR_MODELS = (
+    "torch", "transformers", "peft", "safetensors.torch",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
 )  # fmt: skip
+LOAD = ("anamnesis.models.loading", "load_ahead")  # named, as the core imports nothing above it
 FORKED = b"+"  # sent to the job once its fork runs
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 STREAMS = (0, 1, 2)
 SIZE = struct.Struct("I")  # of the text that says which job, before it
+ASKING = 10  # seconds that a job may take to say which
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -68,9 +77,10 @@ def _start_server() -> None:
     os.environ[SERVER] = f"{name} {sys.prefix}"
 
 
-def run_in_fork() -> None:
+def run_in_fork(needs_model: bool = False, snapshot: Mapping | None = None) -> None:
     """Run this job's script in a fork, and end this process as the fork ends. Returns where there is no
-    server of the same Python, having done nothing.
+    server of the same Python, having done nothing. ``snapshot``: arguments of ``load_ahead`` for the model
+    that the job loads.
     """
     name, _, prefix = os.environ.pop(SERVER, "").partition(" ")  # the fork does not ask again
     if not name or prefix != sys.prefix:
@@ -79,6 +89,7 @@ def run_in_fork() -> None:
     try:
         connection.connect(f"\0{name}")
         job = {"argv": sys.argv, "path": sys.path, "folder": os.getcwd(), "environment": dict(os.environ)}
+        job |= {"needs_model": needs_model, "snapshot": snapshot}
         text = json.dumps(job).encode()
         socket.send_fds(connection, [SIZE.pack(len(text))], STREAMS)
         connection.sendall(text)
@@ -112,43 +123,58 @@ def _end_as(status: str) -> NoReturn:
 def serve(listener: socket.socket) -> dict | None:
     """Fork for every job that asks; returns the job in its fork, and None once standard input ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
-    imported = False
+    set_up_libraries(threads=1)
     while True:
         ready, _, _ = select.select([sys.stdin, listener], [], [])
         if sys.stdin in ready:
             return None
         connection, _ = listener.accept()
-        if _is_own(connection):
-            if not imported:
-                _import_libraries()
-                imported = True
+        job = _job_of(connection)
+        if job:
+            _prepare(job)
             if os.fork() == 0:
                 listener.close()
-                return _supervise(connection)
+                return _supervise(connection, job)
+            for stream in job["streams"]:
+                os.close(stream)
         connection.close()
 
 
-def _is_own(connection: socket.socket) -> bool:
-    """Whether the process that asks belongs to the same user."""
+def _job_of(connection: socket.socket) -> dict | None:
+    """What a process asks for; None where it belongs to another user or does not say."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return struct.unpack("3i", credentials)[1] == os.getuid()
+    if struct.unpack("3i", credentials)[1] != os.getuid():
+        return None
+    connection.settimeout(ASKING)
+    streams: list[int] = []
+    try:
+        size, streams, _, _ = socket.recv_fds(connection, SIZE.size, len(STREAMS))
+        # not a byte more: signals may follow
+        job = json.loads(connection.recv(*SIZE.unpack(size), socket.MSG_WAITALL))
+    except (OSError, ValueError, struct.error):
+        for stream in streams:
+            os.close(stream)
+        return None
+    connection.settimeout(None)
+    return job | {"streams": streams}
 
 
-def _import_libraries() -> None:
-    set_up_libraries(threads=1)
+def _prepare(job: dict) -> None:
+    """Import what the job needs, and load its model, unless that is done: the forks share what is there."""
     gc.disable()
-    for name in LIBRARIES:
+    for name in LIBRARIES + (FOR_MODELS if job["needs_model"] else ()):
         import_module(name)
+    if job["snapshot"]:
+        os.chdir(job["folder"])
+        with suppress(Exception):  # the job meets the same error, and says so
+            getattr(import_module(LOAD[0]), LOAD[1])(**job["snapshot"])
     gc.enable()
-    gc.freeze()  # the forks share what is there: the collector would write to all of it
+    gc.freeze()  # else the collector of each fork would write to all of it
 
 
-def _supervise(connection: socket.socket) -> dict:
+def _supervise(connection: socket.socket, job: dict) -> dict:
     """Fork once more. Returns the job in its fork; the supervisor ends here when the fork has."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    size, streams, _, _ = socket.recv_fds(connection, SIZE.size, len(STREAMS))
-    # not a byte more: signals may follow
-    job = json.loads(connection.recv(*SIZE.unpack(size), socket.MSG_WAITALL))
     # until the fork runs the job: Python drops what its own code in a new fork raises
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     supervisor, fork = os.getpid(), os.fork()
@@ -157,8 +183,8 @@ def _supervise(connection: socket.socket) -> dict:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != supervisor:
             os._exit(1)
-        return job | {"streams": streams}
-    for stream in streams:
+        return job
+    for stream in job["streams"]:
         os.close(stream)
     connection.sendall(FORKED)
     ended = os.pidfd_open(fork)

@@ -46,14 +46,15 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     The resources of ``HOW_TO_RUN`` that a rule has are arguments too. A parameter annotated ``Sequence[...]``
     gets a list, also of a single file. With a resource ``processes`` above 1 ``main`` is called in so many
     processes at once, which share the job's threads. Any error ends the job with status 1 after one line on
-    the terminal; its traceback is in the job's log. A job with a model on one thread runs in a fork of a
+    the terminal; its traceback is in the job's log. A job of one process without a GPU runs in a fork of a
     process that has imported the libraries, where there is one.
     """
     started = float(os.environ.pop(BEGUN, 0)) or psutil.Process().create_time()
     processes = int(_named(snakemake.resources).get("processes") or 1)
-    if _named(snakemake.resources).get("gpu") == 0 and snakemake.threads == processes == 1:
+    gpus = _named(snakemake.resources).get("gpu")  # None: a job without a model
+    if not gpus and processes == 1:
         os.environ[BEGUN] = str(started)
-        run_in_fork()
+        run_in_fork(needs_model=gpus is not None, snapshot=_snapshot(snakemake))
         del os.environ[BEGUN]
     atexit.register(gc.freeze)  # Python would look through all of torch for garbage as it ends
     end_with_scheduler()
@@ -103,6 +104,14 @@ def _run(
     write_note(read, written, _job_name(snakemake.rule, log_file), warnings_in(log_file))
     if folder := _folder_of_results(log_file):
         write_costs(folder / "benchmarks" / f"{_job_name(snakemake.rule, log_file)}.tsv", started)
+
+
+def _snapshot(snakemake) -> dict | None:
+    """Arguments of ``models.loading.load_ahead`` for a rule with a model."""
+    snapshot, how = snakemake.input.get("snapshot"), snakemake.params.get("model")
+    if not isinstance(snapshot, str) or not isinstance(how, dict):
+        return None
+    return {"snapshot": str(snapshot)} | {name: how[name] for name in ("dtype", "device") if name in how}
 
 
 def _trackers(snakemake, log_file: Path | None) -> dict | None:

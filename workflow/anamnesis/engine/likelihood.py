@@ -20,7 +20,7 @@ from anamnesis.engine.branch_rows import BranchRows
 from anamnesis.engine.modes import evaluation_mode, measuring
 from anamnesis.engine.pack import Pack, Tree
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.engine.products import linear
+from anamnesis.models.products import linear
 
 CHUNK_SCORES = 2**19  # rows x vocabulary entries at a time: 2 MB of float32, what a core's own cache holds
 GPU_CHUNK_SCORES = 2**27  # 512 MB: products large enough to fill a GPU

@@ -17,7 +17,7 @@ from anamnesis.engine.heads import HeadGeometry, find_heads
 from anamnesis.engine.hooks import without_scaling
 from anamnesis.engine.modes import engine_mode, measuring
 from anamnesis.engine.pack import Pack, Prefix, Tree, common_prefix_length
-from anamnesis.engine.products import fast_products
+from anamnesis.models.products import fast_products
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

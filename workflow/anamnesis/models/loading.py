@@ -6,12 +6,18 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anamnesis.core.artifacts import SUMS, damaged_file, read_json
 from anamnesis.core.errors import UserError, first_line
 from anamnesis.models.tokenizers import without_dropout
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER_KINDS = ("LORA", "OSF")
 _LAYERS = re.compile(r".*?\.(?=\d+\.)")  # what the names of weights in numbered layers begin with
@@ -30,11 +36,58 @@ def choose_device(name: str) -> str:
     return name
 
 
+@dataclass
+class Loaded:
+    """A model in evaluation mode, its tokenizer, and what ``products.by_columns`` gives of it once made."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    columns: dict[str, torch.Tensor] | None = None
+
+
+_ahead: dict[tuple, Loaded] = {}  # at most one, by what it was loaded from
+
+
+def load_ahead(snapshot: str, dtype: str = "float32", device: str = "auto", **_) -> None:
+    """Load a snapshot for the forks that this process will have: the first :func:`load_model` or
+    :func:`load_frozen` of each takes it, and all share its memory. For a CPU only.
+    """
+    from anamnesis.models.products import by_columns
+
+    if choose_device(device) == "cpu" and (key := _state(Path(snapshot), dtype)) not in _ahead:
+        _ahead.clear()
+        loaded = _load(Path(snapshot), dtype, "cpu")
+        loaded.columns = dict(by_columns(loaded.model))
+        _ahead[key] = loaded
+
+
 def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpus: int = 1):
     """(model in evaluation mode, tokenizer) from a snapshot folder. ``dtype``: float32, bfloat16, float16 or
     auto. With more than one of ``gpus`` the layers are laid over so many, on CUDA. Raises UserError for a
     folder that is none and for GPUs that are not there.
     """
+    loaded = _load(snapshot, dtype, device, gpus)
+    return loaded.model, loaded.tokenizer
+
+
+def load_frozen(snapshot: Path, **options):
+    """As :func:`load_model`, with weights that take no gradient: for all that only measures."""
+    from anamnesis.models.products import by_columns
+
+    loaded = _load(snapshot, **options)
+    model = loaded.model.requires_grad_(False)
+    for name, weight in by_columns(model) if loaded.columns is None else loaded.columns.items():
+        model.get_submodule(name).weight.data = weight
+    return model, loaded.tokenizer
+
+
+def _state(snapshot: Path, dtype: str) -> tuple:
+    """What a loaded model depends on."""
+    files = [(file.name, file.stat()) for file in sorted(snapshot.glob("*"))]
+    return str(snapshot), snapshot.resolve(), dtype, *((n, s.st_ino, s.st_mtime_ns) for n, s in files)
+
+
+def _load(snapshot: Path, dtype: str = "float32", device: str = "auto", gpus: int = 1) -> Loaded:
     import torch
 
     snapshot = Path(snapshot)
@@ -44,6 +97,8 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpu
         )
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     device = choose_device(device)
+    if device == "cpu" and _ahead and (loaded := _ahead.pop(_state(snapshot, dtype), None)):
+        return loaded
     over = {}
     if gpus > 1 and device == "cuda":
         size = 0 if dtype == "auto" else kind.itemsize * sum(map(prod, weight_sizes(snapshot).values()))
@@ -55,13 +110,7 @@ def load_model(snapshot: Path, dtype: str = "float32", device: str = "auto", gpu
         raise UserError(
             f"the model snapshot {snapshot} cannot be read ({first_line(error)}): delete it and run again"
         ) from error
-    return (model if over else model.to(device)).eval(), tokenizer
-
-
-def load_frozen(snapshot: Path, **options):
-    """As :func:`load_model`, with weights that take no gradient: for all that only measures."""
-    model, tokenizer = load_model(snapshot, **options)
-    return model.requires_grad_(False), tokenizer
+    return Loaded((model if over else model.to(device)).eval(), tokenizer)
 
 
 def load_tokenizer(snapshot: Path):

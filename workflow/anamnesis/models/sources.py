@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,8 +199,9 @@ def _convert(
         options = {"dtype": torch.float32, "gguf_file": gguf}
     model_alone = only_the_model(folder, weights, empty)
     try:
-        tokenizer = read_tokenizer(folder, model_alone, gguf)
-        model = read_weights(model_alone, **options)
+        with _gguf_read_once() if gguf else nullcontext():
+            tokenizer = read_tokenizer(folder, model_alone, gguf)
+            model = read_weights(model_alone, **options)
     except UserError:
         raise
     except Exception as error:  # unreadable weights fail in many ways; each is the same to the user
@@ -221,6 +224,21 @@ def _convert(
     with without_progress_bars():
         model.save_pretrained(staged, safe_serialization=True)
     return adaptable(model)
+
+
+@contextmanager
+def _gguf_read_once() -> Iterator[None]:
+    """transformers parses the same GGUF file three times, and makes its table of names for every module."""
+    import gguf
+
+    before = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, function in before.items():
+        setattr(gguf, name, cache(function))
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(gguf, name, function)
 
 
 def _generation_settings(folder: Path, model):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from anamnesis.engine.products import linear
+from anamnesis.models.products import linear
 from anamnesis.training.scores import Scores
 
 DIRECTIONS = ("student_teacher", "teacher_student", "symmetric")

@@ -15,7 +15,7 @@ from torch import nn
 from anamnesis.engine.likelihood import has_plain_head, head_input
 from anamnesis.engine.pack import Pack
 from anamnesis.engine.prefix_engine import PrefixEngine
-from anamnesis.engine.products import fast_products
+from anamnesis.models.products import fast_products
 
 
 @dataclass(frozen=True)
