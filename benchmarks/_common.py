@@ -21,7 +21,8 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 from anamnesis.core.artifacts import write_json, write_text  # noqa: E402
 from anamnesis.core.errors import UserError  # noqa: E402
 from anamnesis.data.preparation import load_task  # noqa: E402
-from anamnesis.models.loading import load_model  # noqa: E402
+from anamnesis.engine.prefix_engine import PrefixEngine  # noqa: E402
+from anamnesis.models.loading import load_frozen, load_model  # noqa: E402
 
 DEFAULT_MODEL = REPOSITORY / "results" / "models" / "smollm2-135m-instruct"
 
@@ -80,11 +81,16 @@ def start(options: argparse.Namespace):
             raise UserError(f"--{name} is {getattr(options, name)}: give 1 or more")
     torch.set_num_threads(options.threads)
     transformers.utils.logging.disable_progress_bar()
-    model, tokenizer = load_model(options.model, "float32", "cpu")
+    model, tokenizer = load_model(options.model, device="cpu")
     load = Path("/proc/loadavg")
     busy = f", load average {load.read_text().split()[0]}" if load.exists() else ""
     print(f"{options.model.name} · torch {torch.__version__} · {options.threads} threads{busy}", flush=True)
     return model, tokenizer
+
+
+def measuring_engine(options: argparse.Namespace) -> PrefixEngine:
+    """Our side where nothing is trained: the same weights, loaded as the workflow loads them to measure."""
+    return PrefixEngine(load_frozen(options.model, device="cpu")[0])
 
 
 def task_frame(name: str, options: argparse.Namespace, test_examples: int) -> pd.DataFrame:

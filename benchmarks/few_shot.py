@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from _common import Line, main, parser, report, seconds, start, task_frame
+from _common import Line, main, measuring_engine, parser, report, seconds, start, task_frame
 
 from anamnesis.data.encoding import encode_pairs
 from anamnesis.data.prompts import Template, draw_demonstrations, generator
@@ -76,11 +76,11 @@ def plain(model, questions: Sequence[Question], batch_size: int) -> list[list[fl
     return found
 
 
-def compare(contest: Contest, engine: PrefixEngine, options) -> tuple[list[Line], list[bool]]:
+def compare(contest: Contest, engine: PrefixEngine, model, options) -> tuple[list[Line], list[bool]]:
     """Time both sides in every round; the lines, and where both chose the same."""
     trial = contest.questions[:TRIAL]
-    plain(engine.model, trial[:1], 1)  # warm up
-    size = min(options.batch_sizes, key=lambda s: seconds(lambda: plain(engine.model, trial, s)))
+    plain(model, trial[:1], 1)  # warm up
+    size = min(options.batch_sizes, key=lambda s: seconds(lambda: plain(model, trial, s)))
     rates, same, gap = {"ours": [], "plain": []}, [], 0.0
     for number in range(options.rounds):
         part = contest.questions[number :: options.rounds]
@@ -92,7 +92,7 @@ def compare(contest: Contest, engine: PrefixEngine, options) -> tuple[list[Line]
                 len(part),
                 lambda p=part, f=found: f.update(ours=score_questions(engine, p, options.budget)),
             ),
-            ("plain", len(few), lambda p=few, f=found: f.update(plain=plain(engine.model, p, size))),
+            ("plain", len(few), lambda p=few, f=found: f.update(plain=plain(model, p, size))),
         ]
         for side, count, work in sides[:: 1 if number % 2 == 0 else -1]:
             rates[side].append(count / seconds(work))
@@ -132,11 +132,11 @@ def run() -> int:
     )
     options = options.parse_args()
     model, tokenizer = start(options)
-    engine, lines, same = PrefixEngine(model), [], []
+    engine, lines, same = measuring_engine(options), [], []
     for kind, rows, bar in (("drawn for each row", options.drawn_rows, 4.0), ("fixed", options.rows, 8.0)):
         questions = questions_of(options, tokenizer, rows, kind == "fixed")
         contest = Contest(f"{SHOTS}-shot, demonstrations {kind}", questions, bar)
-        found, agreed = compare(contest, engine, options)
+        found, agreed = compare(contest, engine, model, options)
         lines, same = lines + found, same + agreed
     share = sum(same) / len(same)
     lines.append(Line("same choice", share, "", AGREEMENT, note=f"{sum(same)} of {len(same)} rows"))

@@ -1,19 +1,19 @@
 """Generation with batches and shared prefixes against ``model.generate``, one prompt after the other and in
 padded batches of the size that is fastest.
 
-Few-shot prompts of several tasks, as the evaluation asks them; all sides decode greedily on the same model
-object up to a line break, the end of the text or ``--max-new-tokens``, and the lines they write are compared.
-Every round takes its share of the prompts.
+Few-shot prompts of several tasks, as the evaluation asks them; all sides decode greedily with the same
+weights up to a line break, the end of the text or ``--max-new-tokens``, and what they write is compared.
+Every round takes all prompts, and one by one its share of them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Sequence
+from itertools import chain, islice
 
 import torch
-from _common import Line, interleaved, main, parser, report, seconds, start, task_frame
+from _common import Line, interleaved, main, measuring_engine, parser, report, seconds, start, task_frame
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from anamnesis.data.encoding import encode
@@ -97,12 +97,9 @@ def best_batch(model, stop: LineEnd, prompts: Prompts, length: int, sizes: Seque
     return min(sizes, key=lambda rows: seconds(lambda: stock(model, stop, prompts, length, rows)))
 
 
-def taking_turns(
-    shares: Sequence[Prompts], write: Callable[[Prompts], list[str]], into: list[str]
-) -> Callable:
-    """A side of the comparison: every call writes the answers to the next share of the prompts."""
-    left = iter(shares)
-    return lambda: into.extend(write(next(left)))
+def shared_out(parts: Sequence[list], shares: int) -> list[list[list]]:
+    """Of every task each so-many-th, once for each place to begin at."""
+    return [[part[n::shares] for part in parts] for n in range(shares)]
 
 
 def run() -> int:
@@ -117,27 +114,30 @@ def run() -> int:
         "--budget", type=int, default=2048, help="prompt tokens of one batch of ours (default: %(default)s)"
     )
     options.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[4, 8, 16, 32], help="tried for model.generate"
+        "--batch-sizes", type=int, nargs="+", default=[8, 16, 32, 64], help="tried for model.generate"
     )
-    options.add_argument("--trial", type=int, default=32, help="prompts of each task that sizes are tried on")
+    options.add_argument("--trial", type=int, default=50, help="prompts of each task that sizes are tried on")
     options = options.parse_args()
     model, tokenizer = start(options)
-    engine, stop, length = PrefixEngine(model), LineEnd(tokenizer), options.max_new_tokens
+    engine, stop, length = measuring_engine(options), LineEnd(tokenizer), options.max_new_tokens
     prompts = few_shot_prompts(options, tokenizer)
     stock(model, stop, [prompts[0][:1]], length, 1)  # warm up
     rows = best_batch(model, stop, [part[: options.trial] for part in prompts], length, options.batch_sizes)
-    shares = [[part[n :: options.rounds] for part in prompts] for n in range(options.rounds)]
-    writers = {
-        "ours": lambda p: ours(engine, stop, p, length, options.budget),
-        "one by one": lambda p: stock(model, stop, p, length, 1),
-        "batched": lambda p: stock(model, stop, p, length, rows),
+    shares = iter(shared_out(prompts, options.rounds))
+    texts: dict[str, list[str]] = {"ours": [], "one by one": [], "batched": []}
+    sides = {
+        "ours": lambda: texts.update(ours=ours(engine, stop, prompts, length, options.budget)),
+        "one by one": lambda: texts["one by one"].extend(stock(model, stop, next(shares), length, 1)),
+        "batched": lambda: texts.update(batched=stock(model, stop, prompts, length, rows)),
     }
-    texts: dict[str, list[str]] = {name: [] for name in writers}
-    sides = {name: taking_turns(shares, write, texts[name]) for name, write in writers.items()}
     spent = interleaved(sides, options.rounds)
-    lines = []
+    spent["one by one"] *= options.rounds
+    of_task = iter(texts["ours"])
+    parts = shared_out([list(islice(of_task, len(part))) for part in prompts], options.rounds)
+    wanted = {"one by one": [*chain.from_iterable(chain.from_iterable(parts))], "batched": texts["ours"]}
+    lines = [Line("generation: ours", spent["ours"], "s", note=f"{len(texts['ours'])} prompts")]
     for name, note in (("one by one", ""), ("batched", f"batches of {rows}")):
-        same = [a == b for a, b in zip(texts["ours"], texts[name], strict=True)]
+        same = [a == b for a, b in zip(wanted[name], texts[name], strict=True)]
         lines += [
             Line(f"generation: {name} / ours", spent[name] / spent["ours"], "x", FASTER, note=note),
             Line(

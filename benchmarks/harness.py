@@ -21,7 +21,7 @@ from functools import partial
 from itertools import islice
 from operator import eq
 
-from _common import Line, UserError, main, parser, report, seconds, start, task_frame
+from _common import Line, UserError, main, measuring_engine, parser, report, seconds, start, task_frame
 
 from anamnesis.data.prompts import answer_text, draw_demonstrations, generator
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -99,7 +99,7 @@ Scorer = Callable[[Sequence[Item], int | str], list[tuple[float, ...]]]
 """(items, batch size) -> log-probability of every choice of every item."""
 
 
-def sides(model, tokenizer, budget: int) -> tuple[Scorer, Scorer]:
+def sides(model, engine: PrefixEngine, tokenizer, budget: int) -> tuple[Scorer, Scorer]:
     """The engine, which makes its own batches of ``budget`` tokens, and the harness's own."""
     try:
         version = importlib.metadata.version("lm_eval")
@@ -115,7 +115,7 @@ def sides(model, tokenizer, budget: int) -> tuple[Scorer, Scorer]:
             f"lm-evaluation-harness is {version}: the bars were set for {HARNESS}, install that version"
         )
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    ours = EngineLM(PrefixEngine(model), tokenizer, budget)
+    ours = EngineLM(engine, tokenizer, budget)
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, device="cpu")
     return partial(scored, ours), partial(scored, theirs)
 
@@ -250,7 +250,7 @@ def run() -> int:
     )
     options = options.parse_args()
     model, tokenizer = start(options)
-    ours, theirs = sides(model, tokenizer, options.budget)
+    ours, theirs = sides(model, measuring_engine(options), tokenizer, options.budget)
     lines, same = [], []
     for contest in contests(options):
         found, agreed = compare(contest, ours, theirs, options)

@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 import pandas as pd
 import torch
-from _common import Line, UserError, interleaved, main, parser, report, start, task_frame
+from _common import Line, UserError, interleaved, main, measuring_engine, parser, report, start, task_frame
 
 from anamnesis.data.prompts import Template
 from anamnesis.engine.prefix_engine import PrefixEngine
@@ -87,9 +87,11 @@ def plain_forward(engine: PrefixEngine, question: Question) -> torch.Tensor:
     return engine.model(tokens, use_cache=False, logits_to_keep=1).logits
 
 
-def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[dict[str, float], float, str]:
+def contest(
+    engine: PrefixEngine, stock: PrefixEngine, questions: list[Question], options
+) -> tuple[dict[str, float], float, str]:
     """(median seconds of naive, alone, batch and plain; largest gap in P; how large P and
-    the effects are, for the gap to be judged by).
+    the effects are, for the gap to be judged by). ``stock``: the model as anyone loads it.
 
     naive is for all heads, extrapolated; batch is for one prompt of a batch of them all; the others are for
     the first prompt, which is the shortest.
@@ -104,13 +106,13 @@ def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[d
         names = [str(i) for i in range(len(members))]
         return causal_effects(engine, members, names, mean, budget, target="first_token")
 
-    sweep([one], 1), plain_forward(engine, one)  # warm up
+    sweep([one], 1), plain_forward(stock, one)  # warm up
     times = interleaved(
         {
-            "naive": lambda: found.update(naive=naive_probabilities(engine, one, mean, sample)),
+            "naive": lambda: found.update(naive=naive_probabilities(stock, one, mean, sample)),
             "alone": lambda: found.update(sweep=sweep([one], 1)),
             "batch": lambda: sweep(questions, 10**9),
-            "plain": lambda: [plain_forward(engine, one) for _ in range(PLAIN_REPEATS)],
+            "plain": lambda: [plain_forward(stock, one) for _ in range(PLAIN_REPEATS)],
         },
         options.rounds,
     )
@@ -124,10 +126,12 @@ def contest(engine: PrefixEngine, questions: list[Question], options) -> tuple[d
     return times, gap, sizes
 
 
-def measure(tokens: int, engine: PrefixEngine, tokenizer, options: argparse.Namespace) -> list[Line]:
+def measure(
+    tokens: int, engine: PrefixEngine, stock: PrefixEngine, tokenizer, options: argparse.Namespace
+) -> list[Line]:
     """The lines of one prompt length."""
     questions, shots, name = prompts_of(tokens, tokenizer, options)
-    times, gap, sizes = contest(engine, questions, options)
+    times, gap, sizes = contest(engine, stock, questions, options)
     lengths = [len(q.context) for q in questions]
     total = engine.geometry.n_layers * engine.geometry.n_heads
     slow = f"{times['naive']:.1f} s a prompt (extrapolated linearly from {options.heads} of {total} heads)"
@@ -171,8 +175,8 @@ def run() -> int:
     if options.heads < 1:
         raise UserError(f"--heads is {options.heads}: give 1 or more")
     model, tokenizer = start(options)
-    engine = PrefixEngine(model)
-    lines = [line for tokens in options.tokens for line in measure(tokens, engine, tokenizer, options)]
+    sides = measuring_engine(options), PrefixEngine(model)
+    lines = [line for tokens in options.tokens for line in measure(tokens, *sides, tokenizer, options)]
     return report(lines, options.output)
 
 

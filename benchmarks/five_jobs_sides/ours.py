@@ -4,7 +4,7 @@ import torch
 
 from anamnesis.data.encoding import encode
 from anamnesis.engine.scoring import Question
-from anamnesis.models.loading import load_model
+from anamnesis.models.loading import load_frozen
 from anamnesis.study import Effects, PrefixEngine, instruction_vector, intervene, steered
 from anamnesis.study import causal_effects as sweep
 from anamnesis.study import mean_head_activations as average
@@ -13,7 +13,7 @@ BATCH = 2048  # tokens
 
 
 def load(folder):
-    model, tokenizer = load_model(folder, device="cpu")
+    model, tokenizer = load_frozen(folder, device="cpu")
     return PrefixEngine(model), tokenizer
 
 

@@ -77,7 +77,7 @@ DEMANDS = Demands(CONFIG, PLACES.snapshot)
 # (interventions, figures) the gaps that they leave at the end.
 # One seed of all methods is complete before the next begins, so that the first table is there early.
 LATER = 4 * len(CONFIG.training.seeds)
-PRIORITY = {"model": LATER + 4, "vectors": LATER + 3, "first table": LATER}
+PRIORITY = {"model": LATER + 5, "tasks": LATER + 4, "vectors": LATER + 3, "first table": LATER}
 
 
 def by_seed(own):

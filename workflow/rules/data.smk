@@ -31,7 +31,7 @@ rule prepare_task:
         record=PLACES.tasks / "{task}.json",
     log:
         LOGS / "prepare_task" / "{task}.log",
-    priority: PRIORITY["model"]
+    priority: PRIORITY["tasks"]
     conda:
         ENVIRONMENT
     resources:

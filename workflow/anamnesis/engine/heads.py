@@ -86,6 +86,9 @@ def projection_weight(projection: Any) -> torch.Tensor:
     return weight
 
 
+PROBED = Tree([2])  # one token
+
+
 def find_heads(model: PreTrainedModel) -> HeadGeometry:
     """Locate decoder layers and output projections by running one token and watching what is called.
 
@@ -95,13 +98,13 @@ def find_heads(model: PreTrainedModel) -> HeadGeometry:
     """
     config, name = model.config.get_text_config(), type(model).__name__
     _require_causal(config, name)
-    seen = _watch(model)
+    seen, alone = _watch(model)
     if not seen:
         raise UserError(
             f"{name} calls no attention through transformers' attention interface, which the prefix engine "
             "needs: use a model that does, such as Llama, Qwen, Gemma, Mistral, Phi, GPT-2 or GPT-NeoX"
         )
-    blocks, projections = _require_one_shape(model, seen)
+    blocks, projections = _require_one_shape(model, seen, alone)
     scaled = tuple(f.attention for f in seen if getattr(f.attention, "attn_temperature_tuning", False))
     return HeadGeometry(
         len(blocks),
@@ -128,9 +131,11 @@ def _require_causal(config: PreTrainedConfig, name: str) -> None:
 
 
 def _require_one_shape(
-    model: PreTrainedModel, seen: Sequence[_Found]
+    model: PreTrainedModel, seen: Sequence[_Found], alone: torch.Tensor
 ) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
-    """(decoder layers, output projections) of the attention layers seen, which must all be of one form."""
+    """(decoder layers, output projections) of the attention layers seen, which must all be of one form, in a
+    pass that gave the logits ``alone``.
+    """
     name = type(model).__name__
     place_of = {module: place for place, module in model.named_modules()}
     projections: list[nn.Module] = []
@@ -149,7 +154,7 @@ def _require_one_shape(
             "needs one shape in all layers: use a model of that form"
         )
     layers = [_decoder_layer(model, place_of[f.attention]) for f in seen]
-    if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model):
+    if len(layers[0][0]) != len(seen) or not _keeps_trees_apart(model, alone):
         raise UserError(
             f"{name} mixes tokens outside transformers' attention interface (convolutions, state-space "
             "layers, attention or positions of its own), so that texts packed into one row disturb each "
@@ -158,14 +163,10 @@ def _require_one_shape(
     return tuple(siblings[i] for siblings, i in layers), tuple(projections)
 
 
-def _keeps_trees_apart(model: PreTrainedModel) -> bool:
-    """Whether a token's logits are the same alone in a row and behind another tree."""
-
-    def last_logits(*trees: Tree) -> torch.Tensor:
-        with layout(model, ForestLayout(Pack(trees), next(model.parameters()).device)):
-            return _run(model, *trees).logits[0, -1].float()
-
-    alone, behind = last_logits(Tree([2])), last_logits(Tree([1]), Tree([2]))
+def _keeps_trees_apart(model: PreTrainedModel, alone: torch.Tensor) -> bool:
+    """Whether a token's logits are the same behind another tree as ``alone`` in a row."""
+    with layout(model, ForestLayout(Pack((Tree([1]), PROBED)), next(model.parameters()).device)):
+        behind = _run(model, Tree([1]), PROBED).logits[0, -1].float()
     kinds = (next(model.parameters()).dtype, torch.float32)  # which models of float64 use here and there
     tolerance = max(torch.finfo(kind).eps for kind in kinds) ** 0.5
     return bool((alone - behind).abs().max() <= tolerance * alone.abs().max())
@@ -214,7 +215,7 @@ class _Probe(ForestLayout):
     """Attention of one token that notes the shape of the heads."""
 
     def __init__(self, device: torch.device):
-        super().__init__(Pack((Tree([0]),)), device)
+        super().__init__(Pack((PROBED,)), device)
         self.shapes: list[tuple[int, int]] = []
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
@@ -222,9 +223,9 @@ class _Probe(ForestLayout):
         return super().attend(query, key, value, call)
 
 
-def _watch(model: PreTrainedModel) -> list[_Found]:
-    """One forward pass of one token; the projection is the first linear child of the attention module called
-    after it.
+def _watch(model: PreTrainedModel) -> tuple[list[_Found], torch.Tensor]:
+    """(attention layers, logits) of one forward pass of one token. The projection is the first linear child
+    of the attention module called after it.
     """
     probe = _Probe(next(model.parameters()).device)
     found: list[_Found] = []
@@ -246,10 +247,10 @@ def _watch(model: PreTrainedModel) -> list[_Found]:
     with layout(model, probe) as calls:
         handle = nn.modules.module.register_module_forward_pre_hook(note)
         try:
-            _run(model, Tree([0]))
+            logits = _run(model, PROBED).logits[0, -1].float()
         finally:
             handle.remove()
-    return found
+    return found, logits
 
 
 def _decoder_layer(model: nn.Module, attention_name: str) -> tuple[nn.ModuleList, int]:
