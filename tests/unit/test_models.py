@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2ForSequenceClassi
 
 import reference
 from anamnesis.core.errors import UserError
-from anamnesis.models import loading, sources
+from anamnesis.models import loading, products, sources
 from anamnesis.models.loading import choose_device, load_model
 from anamnesis.models.sources import prepare_model, snapshot_digest
 from tiny_models import build, save_snapshot, shared, token_ids, tokenizer, write_gguf
@@ -297,6 +297,21 @@ def test_gguf_file_cut_short_is_refused(gguf_file, tmp_path, out, share):
 def test_weights_are_loaded_in_the_type_asked_for(tmp_path, dtype, kind):
     model, _ = load_model(save_snapshot(tmp_path / "there"), dtype, "cpu")
     assert {p.dtype for p in model.parameters()} == {kind}
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("ahead", [False, True], ids=["alone", "loaded ahead"])
+def test_weights_that_are_only_read_are_frozen_and_stored_by_columns(snapshot, monkeypatch, ahead):
+    monkeypatch.setattr(products, "ONEDNN", True)
+    if ahead:
+        loading.load_ahead(str(snapshot))
+    model, _ = loading.load_frozen(snapshot)
+    assert not loading._ahead
+    wanted = load_model(snapshot)[0].state_dict()
+    for name, weight in model.state_dict().items():
+        assert not weight.requires_grad
+        assert weight.t().is_contiguous() == (weight.dim() == 2 and "embed" not in name) or weight.dim() == 1
+        assert torch.equal(weight, wanted[name])
 
 
 def test_folder_that_is_no_snapshot(tmp_path):

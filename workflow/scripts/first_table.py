@@ -3,12 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anamnesis.core.artifacts import write_text
-from anamnesis.stats.chains import read_chains, read_chance
-from anamnesis.stats.held_out import held_out_markdown, held_out_table
-from anamnesis.stats.printed import to_markdown
-from anamnesis.stats.summary import chain_measures, table1
-
 
 def main(
     evaluations: Sequence[str],
@@ -18,6 +12,12 @@ def main(
     markdown: str,
 ) -> dict:
     """Write ``markdown``. ``evaluations``: stages 0 to T of each of ``chains``, chain after chain."""
+    from anamnesis.core.artifacts import write_text
+    from anamnesis.stats.chains import read_chains, read_chance
+    from anamnesis.stats.held_out import held_out_markdown, held_out_table
+    from anamnesis.stats.printed import to_markdown
+    from anamnesis.stats.summary import chain_measures, table1
+
     found = read_chains(evaluations, chains, orders)
     how = statistics["bootstrap_resamples"], statistics["confidence"]
     table = table1(chain_measures(found), *how)

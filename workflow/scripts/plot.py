@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
-from anamnesis.core.steps import loaded, store_all
-from anamnesis.figures.style import save_figure
-
 
 def main(
     call: str,
@@ -21,6 +18,9 @@ def main(
     """``call``: "module:function", given what is in the tables ``inputs`` (whether each is a list), and the
     other params; it returns ``figures.style.Drawn``. ``caption`` is for Snakemake's report.
     """
+    from anamnesis.core.steps import loaded, store_all
+    from anamnesis.figures.style import save_figure
+
     drawn = resolve_name(call)(**loaded(arguments, inputs))
     save_figure(drawn.figure, drawn.data, Path(pdf).with_suffix(""))
     store_all(texts, drawn.texts)

@@ -3,10 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anamnesis.core.artifacts import digest_file, write_parquet
-from anamnesis.data.preparation import prepare
-from anamnesis.data.task_rows import TYPES
-
 
 def main(
     name: str,
@@ -19,8 +15,12 @@ def main(
 ) -> dict:
     """Write the task ``name`` to ``output``. ``data``: the section of the configuration; ``pins``: the file
     of commits that the hub's first use pinned. The rule depends on ``file`` (the data files) and on
-    ``published`` (the entry in the catalogue), which :func:`prepare` finds itself.
+    ``published`` (the entry in the catalogue), which ``data.preparation.prepare`` finds itself.
     """
+    from anamnesis.core.artifacts import digest_file, write_parquet
+    from anamnesis.data.preparation import prepare
+    from anamnesis.data.task_rows import TYPES
+
     found = prepare(name, data, seed, pins)
     write_parquet(output, found.frame, TYPES)
     digests = [digest_file(path) for path in found.source.files]

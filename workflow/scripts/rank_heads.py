@@ -4,12 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from anamnesis.core.artifacts import read_parquet, write_parquet
-from anamnesis.vectors.head_sets import head_records
-from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
-
 
 def main(
     shards: Sequence[str],
@@ -21,6 +15,12 @@ def main(
     """Write ``heads`` and, for each of ``tasks``, its ``causal_effects.parquet`` (the paths ``effects``, in
     that order).
     """
+    import pandas as pd
+
+    from anamnesis.core.artifacts import read_parquet, write_parquet
+    from anamnesis.vectors.head_sets import head_records
+    from anamnesis.vectors.ranking import EFFECT_COLUMNS, rank_heads
+
     ranked: dict[str, pd.DataFrame] = {}
     for task, output in zip(tasks, effects, strict=True):
         parts = [

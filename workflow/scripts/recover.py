@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from anamnesis.core.artifacts import read_parquet, read_tensors, write_parquet
 
 COLUMNS = ["method", "order", "seed", "set", "condition", "layer", "accuracy", "n", "right"]
@@ -32,6 +30,8 @@ def main(
     ``tasks``, ``vectors``, ``interventions``: files of ``sets``; ``adapters``: those of ``chain``.
     ``settings``, ``seed``: of the interventions before training, so that the questions are the same.
     """
+    import pandas as pd
+
     from anamnesis.core.progress import progress
     from anamnesis.engine.prefix_engine import PrefixEngine
     from anamnesis.models.loading import load_frozen, merge_adapters

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
-from anamnesis.core.artifacts import read_parquet, write_text
-from anamnesis.stats.printed import to_csv
-
 
 def main(found: Sequence[str], chains: Sequence[Mapping], stages: Sequence[int], table: str) -> dict:
     """``found``: the metrics at each of ``stages``, chain after chain."""
+    import pandas as pd
+
+    from anamnesis.core.artifacts import read_parquet, write_text
+    from anamnesis.stats.printed import to_csv
+
     places = [{**chain, "stage": stage} for chain in chains for stage in stages]
     parts = [
         pd.DataFrame([place]).merge(read_parquet(path), how="cross")

@@ -3,19 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
-from anamnesis.core.artifacts import read_parquet, write_parquet, write_text
-from anamnesis.core.steps import listed, store_all
-from anamnesis.stats.answer_changes import answer_tables
-from anamnesis.stats.chains import read_chains, read_chance
-from anamnesis.stats.comparisons import by_order, comparison_markdown, comparison_table
-from anamnesis.stats.held_out import held_out_markdown, held_out_table
-from anamnesis.stats.paper_table import published_markdown
-from anamnesis.stats.pooling import pooled
-from anamnesis.stats.printed import to_csv, to_latex, to_markdown
-from anamnesis.stats.summary import chain_measures, curves_frame, table1
-
 
 def main(
     evaluations: Sequence[str],
@@ -43,6 +30,19 @@ def main(
     lm-evaluation-harness at ``harness_stages`` of each chain. ``pool``: accuracy tables of other runs,
     whose chains join all tables but ``answers`` (``stats.answer_changes``, from ``tasks`` and ``recovered``).
     """
+    import pandas as pd
+
+    from anamnesis.core.artifacts import read_parquet, write_parquet, write_text
+    from anamnesis.core.steps import listed, store_all
+    from anamnesis.stats.answer_changes import answer_tables
+    from anamnesis.stats.chains import read_chains, read_chance
+    from anamnesis.stats.comparisons import by_order, comparison_markdown, comparison_table
+    from anamnesis.stats.held_out import held_out_markdown, held_out_table
+    from anamnesis.stats.paper_table import published_markdown
+    from anamnesis.stats.pooling import pooled
+    from anamnesis.stats.printed import to_csv, to_latex, to_markdown
+    from anamnesis.stats.summary import chain_measures, curves_frame, table1
+
     own = read_chains(evaluations, chains, orders, harness, harness_stages)
     frames = pooled(own, [(p, read_parquet(p)) for p in pool], orders)
     per_chain = chain_measures(frames)

@@ -3,19 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from anamnesis.core.artifacts import read_json, read_parquet
-from anamnesis.core.run_warnings import run_warnings
-from anamnesis.core.steps import listed, loaded
-from anamnesis.report.answers import Answers
-from anamnesis.report.builder import Section, build_report
-from anamnesis.report.experiment import experiment_sections
-from anamnesis.report.glossary import ABBREVIATIONS, TITLE
-from anamnesis.report.results import AnalysisResults, ExperimentResults
-from anamnesis.stats.answer_changes import read_changes, read_counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from anamnesis.report.answers import Answers
+    from anamnesis.report.builder import Section
 
 GAINS, BY_TASK = "vector_recovery_gain.csv", "head_effects_by_task.csv"  # in the folder of the figures
 ANSWER_LINKS = ("all changed answers (CSV)", "shares (CSV)", "counts (CSV)")
@@ -43,6 +39,15 @@ def main(
     """Write ``report``. ``figures``: name -> PNG; ``sections``: function of an analysis, "module:function",
     -> its files. ``others``: inputs that are among these.
     """
+    import pandas as pd
+
+    from anamnesis.core.run_warnings import run_warnings
+    from anamnesis.core.steps import listed
+    from anamnesis.report.builder import build_report
+    from anamnesis.report.experiment import experiment_sections
+    from anamnesis.report.glossary import ABBREVIATIONS, TITLE
+    from anamnesis.report.results import ExperimentResults
+
     recovered = _beside(figures, "vector_recovery", GAINS)
     whole = {"config": config, "figures": figures, "captions": captions}
     whole |= {"table": pd.read_csv(table), "curves": read_parquet(curves)}
@@ -66,8 +71,10 @@ def main(
 
 def _frames(
     heads: str, paired: str, held_out: str, reference: str, prompts: str, interventions: Sequence[str]
-) -> dict[str, pd.DataFrame | None]:
+) -> "dict[str, pd.DataFrame | None]":
     """The tables that are shown as they were written."""
+    import pandas as pd
+
     shown = read_parquet(prompts).drop_duplicates("kind").head(PROMPTS_SHOWN)
     added = [read_parquet(path) for path in interventions]
     return {
@@ -81,19 +88,27 @@ def _frames(
 
 
 def _answers(
-    files: Sequence[str], orders: Sequence[Sequence[str]], recovered: pd.DataFrame | None
-) -> Answers:
+    files: Sequence[str], orders: Sequence[Sequence[str]], recovered: "pd.DataFrame | None"
+) -> "Answers":
+    from anamnesis.report.answers import Answers
+    from anamnesis.stats.answer_changes import read_changes, read_counts
+
     changes, shares, counts = files
     return Answers(read_changes(changes), read_counts(shares), read_counts(counts), orders, recovered)
 
 
-def _beside(figures: Mapping[str, str], name: str, table: str) -> pd.DataFrame | None:
+def _beside(figures: Mapping[str, str], name: str, table: str) -> "pd.DataFrame | None":
     """A table in the folder of a figure; None where the run has no such figure."""
+    import pandas as pd
+
     return pd.read_csv(Path(figures[name]).with_name(table)) if name in figures else None
 
 
-def _further(sections: Mapping[str, Sequence[str]], whole: Mapping[str, Any]) -> Iterator[Section]:
+def _further(sections: Mapping[str, Sequence[str]], whole: Mapping[str, Any]) -> "Iterator[Section]":
     """The sections of analyses."""
+    from anamnesis.core.steps import loaded
+    from anamnesis.report.results import AnalysisResults
+
     for call, files in sections.items():
         paths = [Path(file) for file in files]
         tables = {path.stem: str(path) for path in paths if path.suffix in (".parquet", ".csv")}
