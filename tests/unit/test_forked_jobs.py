@@ -168,6 +168,17 @@ def test_model_is_loaded_once_for_all_forks(job, another_server, snapshot, tmp_p
     assert job(name=another_server, **ask_for(copies[0])).communicate()[0] == taken
 
 
+def test_server_has_one_thread(job, another_server, snapshot):
+    """What others hold at a fork, such as a lock, nobody would ever give back in the fork. The allocator of
+    pyarrow has a thread too, and is made for forks.
+    """
+    job(name=another_server, **ask_for(snapshot)).communicate()
+    servers = [p for p in psutil.Process().children(recursive=True) if forked_jobs.__name__ in p.cmdline()]
+    names = [file.read_text().strip() for p in servers for file in Path(f"/proc/{p.pid}/task").glob("*/comm")]
+    others = [name for name in names if name != "jemalloc_bg_thd"]
+    assert len(others) == len(servers) > 0
+
+
 def test_snapshot_that_cannot_be_read_is_the_jobs_to_tell(job, tmp_path):
     _, err = job(**ask_for(tmp_path)).communicate()
     assert "is not a model snapshot" in err

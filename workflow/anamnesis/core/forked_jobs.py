@@ -3,11 +3,11 @@ peft and the weights cost every process of its own about six seconds of a core, 
 workstation.
 
 Snakemake's process starts the server. When a job first needs them, the server imports libraries, which begin
-no threads, and loads the model. Each job's own process sends its command line, environment, folder and
-standard streams and waits; the server forks, and the fork runs the script of the job from its first line. A
-supervisor in between passes signals on, tells how the fork ended, and kills it when the job's own process is
-gone. The server ends with Snakemake. Linux only: elsewhere, and wherever the server cannot be reached, a job
-imports for itself.
+no thread that minds a fork, and loads the model. Each job's own process sends its command line, environment,
+folder and standard streams and waits; the server forks, and the fork runs the script of the job from its
+first line. A supervisor in between passes signals on, tells how the fork ended, and kills it when the job's
+own process is gone. The server ends with Snakemake. Linux only: elsewhere, and wherever the server cannot be
+reached, a job imports for itself.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ class HeadGeometry:
     def output_weight(self, layer: int) -> torch.Tensor:
         """W_O of a layer as (n_heads, head_dim, hidden_size), float32, adapters included, bias excluded."""
         weight = projection_weight(self.projections[layer]).detach().float()
-        return weight.reshape(self.n_heads, self.head_dim, self.hidden_size)
+        # in one order in memory, whatever the weight's: products round by it
+        return weight.reshape(self.n_heads, self.head_dim, self.hidden_size).contiguous()
 
     def written(self, layer: int, outputs: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """What each head of a layer adds to the residual stream, (n_heads, hidden_size) float32 on the CPU,
