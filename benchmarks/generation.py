@@ -97,8 +97,8 @@ def best_batch(model, stop: LineEnd, prompts: Prompts, length: int, sizes: Seque
     return min(sizes, key=lambda rows: seconds(lambda: stock(model, stop, prompts, length, rows)))
 
 
-def shared_out(parts: Sequence[list], shares: int) -> list[list[list]]:
-    """Of every task each so-many-th, once for each place to begin at."""
+def every_nth(parts: Sequence[list], shares: int) -> list[list[list]]:
+    """Of every task each n-th prompt: a share for each place to begin at."""
     return [[part[n::shares] for part in parts] for n in range(shares)]
 
 
@@ -121,9 +121,10 @@ def run() -> int:
     model, tokenizer = start(options)
     engine, stop, length = measuring_engine(options), LineEnd(tokenizer), options.max_new_tokens
     prompts = few_shot_prompts(options, tokenizer)
-    stock(model, stop, [prompts[0][:1]], length, 1)  # warm up
+    ours(engine, stop, [prompts[0][:1]], length, options.budget)  # warm up
+    stock(model, stop, [prompts[0][:1]], length, 1)
     rows = best_batch(model, stop, [part[: options.trial] for part in prompts], length, options.batch_sizes)
-    shares = iter(shared_out(prompts, options.rounds))
+    shares = iter(every_nth(prompts, options.rounds))
     texts: dict[str, list[str]] = {"ours": [], "one by one": [], "batched": []}
     sides = {
         "ours": lambda: texts.update(ours=ours(engine, stop, prompts, length, options.budget)),
@@ -133,11 +134,11 @@ def run() -> int:
     spent = interleaved(sides, options.rounds)
     spent["one by one"] *= options.rounds
     of_task = iter(texts["ours"])
-    parts = shared_out([list(islice(of_task, len(part))) for part in prompts], options.rounds)
-    wanted = {"one by one": [*chain.from_iterable(chain.from_iterable(parts))], "batched": texts["ours"]}
+    parts = every_nth([list(islice(of_task, len(part))) for part in prompts], options.rounds)
+    expected = {"one by one": [*chain.from_iterable(chain.from_iterable(parts))], "batched": texts["ours"]}
     lines = [Line("generation: ours", spent["ours"], "s", note=f"{len(texts['ours'])} prompts")]
     for name, note in (("one by one", ""), ("batched", f"batches of {rows}")):
-        same = [a == b for a, b in zip(wanted[name], texts[name], strict=True)]
+        same = [a == b for a, b in zip(expected[name], texts[name], strict=True)]
         lines += [
             Line(f"generation: {name} / ours", spent[name] / spent["ours"], "x", FASTER, note=note),
             Line(
