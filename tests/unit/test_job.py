@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +26,7 @@ from anamnesis.core.recovery import (
 )
 
 LIBRARY = Path(job.__file__).parents[2]
+SCRIPTS = LIBRARY / "scripts"
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +47,20 @@ def _restore(monkeypatch):
     package.setLevel(levels[1])
     logging.captureWarnings(False)
     logging.raiseExceptions = True
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_import_no_library_before_they_run(script):
+    """The process that waits for its fork would import it for nothing."""
+    code = f"import sys, {script.stem}; print(*{{'pandas', 'torch', 'matplotlib'}}.intersection(sys.modules))"
+    folders = os.pathsep.join(map(str, (LIBRARY, SCRIPTS)))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": folders},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 @pytest.fixture

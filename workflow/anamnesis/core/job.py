@@ -47,7 +47,8 @@ def run_job(snakemake, main: Callable[..., dict | None]) -> None:
     gets a list, also of a single file. With a resource ``processes`` above 1 ``main`` is called in so many
     processes at once, which share the job's threads. Any error ends the job with status 1 after one line on
     the terminal; its traceback is in the job's log. A job of one process without a GPU runs in a fork of a
-    process that has imported the libraries, where there is one.
+    process that has imported the libraries, where there is one. So ``main`` imports what it needs: the
+    process that only waits for the fork shall not.
     """
     started = float(os.environ.pop(BEGUN, 0)) or psutil.Process().create_time()
     processes = int(_named(snakemake.resources).get("processes") or 1)
