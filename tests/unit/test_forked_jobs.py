@@ -126,6 +126,16 @@ def another_server():
     snakemake.communicate()
 
 
+def test_large_environment_comes_whole(job, monkeypatch):
+    """It does not come in one piece."""
+    for name in ("FIRST", "SECOND", "THIRD"):
+        monkeypatch.setenv(name, name * 20_000)
+    process = job("print(os.getpid(), [len(os.environ[n]) for n in ('FIRST', 'SECOND', 'THIRD')])")
+    number, lengths = process.communicate(timeout=60)[0].split(maxsplit=1)
+    assert int(number) != process.pid
+    assert lengths == "[100000, 120000, 100000]\n"
+
+
 def test_torch_is_there_once_a_job_has_a_model(job, another_server):
     """A run of figures alone does not wait for it."""
     said = [

@@ -150,14 +150,24 @@ def _job_of(connection: socket.socket) -> dict | None:
     streams: list[int] = []
     try:
         size, streams, _, _ = socket.recv_fds(connection, SIZE.size, len(STREAMS))
-        # not a byte more: signals may follow
-        job = json.loads(connection.recv(*SIZE.unpack(size), socket.MSG_WAITALL))
+        job = json.loads(_read(connection, *SIZE.unpack(size)))
     except (OSError, ValueError, struct.error):
         for stream in streams:
             os.close(stream)
         return None
     connection.settimeout(None)
     return job | {"streams": streams}
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    """So many bytes, in as many parts as they come, and not one more: signals may follow."""
+    text = b""
+    while len(text) < size:
+        part = connection.recv(size - len(text))
+        if not part:
+            raise ConnectionError("the job ended before it had said what it is")
+        text += part
+    return text
 
 
 def _prepare(job: dict) -> None:

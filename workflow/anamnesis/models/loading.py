@@ -48,7 +48,7 @@ class Loaded:
 _ahead: dict[tuple, Loaded] = {}  # at most one, by what it was loaded from
 
 
-def load_ahead(snapshot: str, dtype: str = "float32", device: str = "auto", **_) -> None:
+def load_ahead(snapshot: str, dtype: str = "float32", device: str = "auto") -> None:
     """Load a snapshot for the forks that this process will have: the first :func:`load_model` or
     :func:`load_frozen` of each takes it, and all share its memory. For a CPU only.
     """
